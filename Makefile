@@ -1,0 +1,41 @@
+# `make` lists the targets. Everything lives in .venv; PYTHON names the interpreter that makes it.
+PYTHON ?= python3.11
+SWEEP ?= default
+ARGS ?=
+# cpu installs faiss-cpu, gpu installs faiss-gpu: they own the same package, so exactly one.
+FAISS ?= cpu
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help sweep test report bench check lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+sweep: .venv/ready ## run sweeps/$(SWEEP).yaml, from set-up to the fronts (ARGS="seed=0,1" adds overrides)
+	$(BIN)/python -m pipeline.run --config-dir sweeps --config-name $(SWEEP) $(ARGS)
+
+test: .venv/ready-test ## run all tests, from set-up on
+	$(BIN)/python -m pytest $(ARGS)
+
+report: .venv/ready ## draw the fronts of results/$(SWEEP) again
+	$(BIN)/python -m pipeline.aggregate $(SWEEP)
+
+check: .venv/ready-test ## lint and type-check
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy pipeline
+
+lock: .venv/ready-test ## write what is installed to constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean: ## remove the environment (results stay)
+	rm -rf .venv
+
+# pip alone, with every version pinned: an unpinned torch pulls gigabytes of CUDA.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS)]'
+	touch $@
+
+.venv/ready-test: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS),test]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Batch strategies: which rows and languages make a batch. They see no text."""

@@ -1,0 +1,139 @@
+"""Draws -> a trained encoder: the contrastive loss, its LightningModule, and one call that fits.
+
+Legend: N pairs of a batch, D embedding width.
+"""
+
+import logging
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+
+from pipeline.encoder import Encoder
+from pipeline.values import Draw, ParallelText
+
+
+def info_nce(query_ND: torch.Tensor, passage_ND: torch.Tensor, group_N: torch.Tensor, temperature: float):
+    """Mean InfoNCE of unit-length pairs with in-batch negatives (van den Oord 2018; DPR, Karpukhin 2020).
+
+    Pair n's passage is the positive of query n; passages of its own group - translations and other questions of the
+    same sentence - are not its negatives.
+    """
+    score_NN = query_ND @ passage_ND.T / temperature
+    same_NN = group_N[:, None] == group_N[None, :]
+    same_NN.fill_diagonal_(False)
+    target_N = torch.arange(len(query_ND), device=score_NN.device)
+    return functional.cross_entropy(score_NN.masked_fill(same_NN, -math.inf), target_N)
+
+
+def precision(setting: str, device: str) -> str:
+    """Lightning's name of the precision; `auto` is bfloat16 autocast where the processor has instructions for it."""
+    if setting == "auto":
+        if device == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has = torch.cpu.get_capabilities()
+            fast = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        setting = "bfloat16" if fast else "float32"
+    return {"float32": "32-true", "bfloat16": "bf16-mixed"}[setting]
+
+
+class Pairs(IterableDataset):
+    """Batches of draws, tokenised as they are needed, so that memory does not grow with the corpus."""
+
+    def __init__(self, encoder: Encoder, data: ParallelText, batches: Iterator[list[Draw]], seen: Counter):
+        self.encoder, self.data, self.batches, self.seen = encoder, data, batches, seen
+
+    def __iter__(self):
+        for draws in self.batches:
+            self.seen.update(f"{draw.query_language}-{draw.passage_language}" for draw in draws)
+            questions = [self.data.text(draw.row, draw.query_language, "query") for draw in draws]
+            passages = [self.data.text(draw.row, draw.passage_language, "passage") for draw in draws]
+            query = self.encoder.pad(self.encoder.tokenize(questions, "query"))
+            passage = self.encoder.pad(self.encoder.tokenize(passages, "passage"))
+            group_N = torch.as_tensor(self.data.passage_group[[draw.row for draw in draws]])
+            yield *query, *passage, group_N
+
+
+class Contrastive(pl.LightningModule):
+    def __init__(self, encoder: Encoder, settings: Mapping[str, Any]):
+        super().__init__()
+        self.encoder = encoder
+        self.settings = settings
+        self.curve: list[dict[str, float]] = []
+        self.clock_s = time.perf_counter()
+
+    def training_step(self, batch: Sequence[torch.Tensor], index: int) -> torch.Tensor:
+        query_ids_NT, query_mask_NT, passage_ids_NT, passage_mask_NT, group_N = batch
+        query_ND = self.encoder(query_ids_NT, query_mask_NT)
+        passage_ND = self.encoder(passage_ids_NT, passage_mask_NT)
+        loss = info_nce(query_ND, passage_ND, group_N, self.settings["temperature"])
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
+        return loss
+
+    def on_train_batch_end(self, outputs: Mapping[str, torch.Tensor], batch: Sequence[torch.Tensor], index: int):
+        if (index + 1) % self.settings["log_every"]:
+            return
+        now_s, pairs = time.perf_counter(), self.settings["log_every"] * len(batch[-1])
+        point = {
+            "step": self.global_step,
+            "loss": outputs["loss"].item(),
+            "learning_rate": self.lr_schedulers().get_last_lr()[0],
+            "pairs_per_s": pairs / (now_s - self.clock_s),
+        }
+        self.clock_s = now_s
+        self.curve.append(point)
+        self.log_dict({key: value for key, value in point.items() if key != "step"}, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; linear warm-up, then linear decay to zero at the last step."""
+        settings = self.settings
+        trained = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
+        warmup, steps = max(1, round(settings["warmup_fraction"] * settings["steps"])), settings["steps"]
+
+        def factor(step: int) -> float:
+            return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def fit(
+    encoder: Encoder,
+    data: ParallelText,
+    batches: Iterator[list[Draw]],
+    settings: Mapping[str, Any],
+    *,
+    device: str,
+    seed: int,
+) -> tuple[list[dict[str, float]], dict[str, int]]:
+    """Train `encoder` in place on `batches`; return the curve and how often each language pair was drawn."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    pl.seed_everything(seed, verbose=False)
+    seen: Counter[str] = Counter()
+    module = Contrastive(encoder.train(), settings)
+    trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        precision=precision(settings["precision"], device),
+        max_steps=settings["steps"],
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings():
+        # Tokenising takes milliseconds a batch: no worker processes, whatever Lightning suggests.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, DataLoader(Pairs(encoder, data, batches, seen), batch_size=None))
+    encoder.eval()
+    return module.curve, dict(seen)

@@ -1,0 +1,154 @@
+"""The plain values that cross module borders. Everything may import this module; it imports nothing of ours.
+
+Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D embedding width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Side = Literal["query", "passage"]
+Setting = Literal["mono", "cross", "multi"]
+
+
+class UserError(Exception):
+    """Something the user can mend: one sentence that names the key or the file. Ends a run with exit code 2."""
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Training pairs: row n holds one question and the passage that answers it, in up to L languages.
+
+    Columns may be lists or lazy, memory-mapped sequences; `available_NL` says which cells exist, so that samplers
+    never touch text. Rows with the same number in `passage_group` share a passage: neither is a negative of the other.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    ids: Sequence[str]
+    questions: Mapping[str, Sequence[str | None]]
+    passages: Mapping[str, Sequence[str | None]]
+    available_NL: np.ndarray
+    passage_group: np.ndarray
+    titles: Sequence[str] | None = None
+    negatives: Mapping[str, Sequence[Sequence[str]]] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def text(self, row: int, language: str, side: Side) -> str:
+        """The question (`query`) or the passage of a row in one language; KeyError where the row lacks it."""
+        column = self.questions if side == "query" else self.passages
+        value = column[language][row]
+        if value is None:
+            raise KeyError(f"{self.name}: row {row} has no {language} {side}")
+        return value
+
+
+class Draw(NamedTuple):
+    """One training pair: a row of a ParallelText, and the language of each side. All that a sampler outputs."""
+
+    row: int
+    query_language: str
+    passage_language: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The queries, or the pool of passages, of one language: position i has ids[i] and texts[i]."""
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Judgements between the queries of one language and the passages of one, as parallel arrays of positions.
+
+    `grade` is the qrels' grade; 0 means judged and not relevant.
+    """
+
+    query: np.ndarray  # int32
+    passage: np.ndarray  # int64
+    grade: np.ndarray  # int8
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A retrieval benchmark: queries and passages by language, and relevance by (query language, passage language).
+
+    mono ranks a language's own pool, cross another language's, multi the union of all pools. A query without a
+    relevant passage in a setting's pool is left out of it, unless `every_query_counts` (trec_eval -c: it scores 0).
+    """
+
+    name: str
+    queries: Mapping[str, Texts]
+    passages: Mapping[str, Texts]
+    relevance: Mapping[tuple[str, str], Relevance]
+    settings: tuple[Setting, ...] = ("mono", "cross", "multi")
+    every_query_counts: bool = False
+    titles: frozenset[str] = frozenset()  # of the articles, for the leakage check
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where one query language's relevant passages stand in one pool: uncut, and small whatever the pool's size.
+
+    The arrays of length R are parallel, sorted by (query, rank); `query` points into the benchmark's queries of
+    `query_language`, `query_ids` lists those that count in this setting, `language` points into `pool_languages`.
+    `top_language_QK` holds the language of each counted query's K best passages (-1 past the pool's end).
+    """
+
+    setting: Setting
+    query_language: str
+    pool_languages: tuple[str, ...]
+    pool_sizes: tuple[int, ...]
+    queries: np.ndarray  # int32 [Q]: positions of the queries that count here
+    query: np.ndarray  # int32 [R]
+    rank: np.ndarray  # int64 [R], 1-based
+    grade: np.ndarray  # int8 [R], at least 1
+    language: np.ndarray  # int16 [R]
+    top_language_QK: np.ndarray  # int16 [Q, K]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one encoder costs on one machine. Units are in the names; `sources` says of each field how it came to be:
+    `measured: …` or `modelled: …`. `details` keeps raw values, counts and machine facts."""
+
+    query_latency_p50_ms: float
+    query_latency_p95_ms: float
+    passages_per_s: float
+    peak_rss_mib: float
+    weights_mib: float
+    energy_j_per_1k_queries: float
+    energy_j_per_1k_passages: float
+    parameters: int
+    sources: Mapping[str, str]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that one cell of a sweep leaves behind; as JSON it is `record.json`, flattened it is one row of a table."""
+
+    name: str
+    fingerprint: str
+    status: Literal["done", "failed"]
+    choices: Mapping[str, str]  # Hydra's: model, sampler, data, …
+    config: Mapping[str, Any]
+    seed: int
+    provenance: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)  # '<benchmark>.<setting>.<metric>'
+    profile: Profile | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    reason: str | None = None  # of a failure

@@ -1,0 +1,72 @@
+"""Every yaml binds to what it configures; every impossible value is one sentence that names its key."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pipeline import config
+from pipeline.values import UserError
+
+ROOT = Path(__file__).parent.parent
+GROUPS = ("model", "sampler", "data", "eval", "metrics", "trainer", "profile", "tracking")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
+
+
+def composed(*overrides, folder="conf", name="config"):
+    with initialize_config_dir(str(ROOT / folder), version_base="1.3"):
+        search = [f"hydra.searchpath=[file://{ROOT / 'conf'}]"] if folder != "conf" else []
+        return compose(name, overrides=[*search, *overrides])
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_binds_to_its_target(group, option):
+    config.check(composed(f"{group}={option}"))
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep_composes_and_says_what_it_is_for(sweep):
+    cfg = composed(folder="sweeps", name=sweep)
+    config.check(cfg)
+    assert cfg.sweep == sweep
+    header = (ROOT / "sweeps" / f"{sweep}.yaml").read_text()
+    assert all(f"# {word}:" in header for word in ("Question", "Command", "Expected"))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trainer.batch_size=0", r"trainer\.batch_size=0: it must be positive"),
+        ("trainer.temperature=-1", r"trainer\.temperature=-1.0: it must be positive"),
+        ("trainer.warmup_fraction=2", r"trainer\.warmup_fraction=2.0: it must lie in \[0, 1\]"),
+        ("model.layers=0", r"model\.layers=0: it must be positive"),
+        ("sampler.alpha=1.5", r"sampler\.alpha must lie in \[0, 1\], got 1.5"),
+        ("sampler.alpha=often", r"sampler\.alpha='often'"),
+        ("sampler.schedule=square", r"sampler\.schedule='square': .*linear"),
+        ("+sampler.beta=1", r"unknown key sampler\.beta: sampler takes alpha"),
+        ("~data.languages", r"data\.languages is missing"),
+        ("data.languages=en", r"data\.languages='en'"),
+        ("profile.country=Germany", r"profile\.country=Germany: it must be an ISO 3166-1 alpha-3 code"),
+    ],
+)
+def test_impossible_values_name_their_key(override, says):
+    cfg = composed(override)
+    with pytest.raises(UserError, match=says):
+        config.check(cfg)
+
+
+def test_an_explicit_benchmark_wins_over_the_one_that_goes_with_the_data():
+    assert list(composed("data=xquad_r_articles").eval) == ["xquad_r_articles"]
+    assert list(composed("data=xquad_r_articles", "eval=xquad_r").eval) == ["xquad_r"]
+    assert list(composed("eval=[worldfacts,xquad_r]").eval) == ["worldfacts", "xquad_r"]
+
+
+def test_paths_and_cosmetics_do_not_determine_a_result():
+    one = config.determinants(config.plain(composed()))
+    same = config.determinants(config.plain(composed("results_dir=elsewhere", "sweep=x", "tracking.wandb=false")))
+    other = config.determinants(config.plain(composed("trainer.temperature=0.03")))
+    assert one == same
+    assert one != other
+    assert OmegaConf.create(one).trainer.steps == composed().trainer.steps
