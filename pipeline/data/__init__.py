@@ -1,0 +1,1 @@
+"""Benchmarks and training sets: one module a source."""

@@ -1,0 +1,165 @@
+"""pipeline.data.hub: the real huggingface_hub client, in a process of its own, against a small hub on loopback.
+
+A client may take 20 s (`HubServer.client`): that is the promise for a dead network.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import HubServer
+
+from pipeline.data.hub import fetch, gzip_lines, listing, parse_json, read_json
+from pipeline.values import UserError
+
+CLIENT = """
+import json, sys
+from pipeline.data.hub import fetch
+from pipeline.values import UserError
+for name, revision in json.loads(sys.argv[1]):
+    try:
+        answer = {"path": str(fetch("owner/set", name, folder=None, key="eval.x.path", revision=revision))}
+    except UserError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+"""
+SMALL, LARGE = "topics/dev.tsv", "docs-0.jsonl.gz"
+RANDOM = os.urandom(1 << 20) * 12  # 12 MiB: the client keeps what it got in steps of 10 MiB
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    repo = tmp_path / "hub/datasets/owner/set"
+    (repo / "topics").mkdir(parents=True)
+    (repo / SMALL).write_text("1\tWer?\n2\tτι;\n", encoding="utf-8")
+    (repo / LARGE).write_bytes(gzip.compress(b'{"docid": "1#0"}\n'))
+    with HubServer(tmp_path / "hub") as server:
+        yield server
+
+
+def fetched(hub: HubServer, *names: str, revision: str | None = None, **environment: str) -> list[dict[str, Any]]:
+    lines = hub.client(CLIENT, json.dumps([[name, revision] for name in names]), **environment).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def bytes_at_hub(hub: HubServer, name: str) -> bytes:
+    return (hub.root / "datasets/owner/set" / name).read_bytes()
+
+
+def test_files_arrive_once_and_outlive_the_network(hub: HubServer) -> None:
+    first = fetched(hub, SMALL, LARGE)
+    assert [Path(answer["path"]).read_bytes() for answer in first] == [bytes_at_hub(hub, n) for n in (SMALL, LARGE)]
+    hub.requests.clear()
+    assert fetched(hub, SMALL, LARGE) == first
+    assert [method for method, _, _ in hub.requests] == ["HEAD", "HEAD"], hub.requests
+    hub.__exit__()
+    assert fetched(hub, SMALL, LARGE) == first
+    assert fetched(hub, SMALL, HF_HUB_OFFLINE="1") == first[:1]
+
+
+def test_a_cut_download_resumes(hub: HubServer) -> None:
+    (hub.root / "datasets/owner/set" / LARGE).write_bytes(RANDOM)
+    hub.cut[f"datasets/owner/set/{LARGE}"] = 11 << 20
+    [answer] = fetched(hub, LARGE)
+    assert Path(answer["path"]).read_bytes() == RANDOM
+    assert ("GET", f"cdn/datasets/owner/set/{LARGE}", f"bytes={10 << 20}-") in hub.requests
+
+
+@pytest.mark.parametrize("name", [SMALL, LARGE])
+def test_a_damaged_download_is_refused_and_not_kept(hub: HubServer, name: str) -> None:
+    hub.damaged.add(f"datasets/owner/set/{name}")
+    [answer] = fetched(hub, name)
+    assert answer["error"].startswith(f"owner/set/{name} arrived damaged (its checksum is not the hub's)")
+    hub.damaged.clear()
+    [answer] = fetched(hub, name)
+    assert Path(answer["path"]).read_bytes() == bytes_at_hub(hub, name)
+
+
+def test_a_gated_repository_says_where_to_ask_and_opens_with_a_token(hub: HubServer) -> None:
+    hub.gated.add("datasets/owner/set")
+    [answer] = fetched(hub, SMALL)
+    assert answer["error"] == (
+        f"owner/set/{SMALL} is gated: accept its terms at {hub.endpoint}/datasets/owner/set and set HF_TOKEN, or point "
+        "eval.x.path at a local copy."
+    )
+    assert "path" in fetched(hub, SMALL, HF_TOKEN="hf_of_a_test")[0]
+
+
+def test_what_is_not_there_is_named(hub: HubServer) -> None:
+    hub.failing.add("datasets/owner/set/busy.tsv")
+    absent, busy = fetched(hub, "absent.tsv", "busy.tsv")
+    assert absent["error"].startswith("owner/set/absent.tsv: the repository has no such file")
+    assert busy["error"].startswith(f"owner/set/busy.tsv: {hub.endpoint} answered 503")
+    [answer] = fetched(hub, SMALL, revision="v9")
+    assert answer["error"].startswith(f"owner/set/{SMALL}: the repository lacks the revision")
+    (hub.root / "datasets/owner/set").rename(hub.root / "datasets/owner/other")
+    [answer] = fetched(hub, SMALL)
+    assert answer["error"].startswith(f"owner/set/{SMALL}: no such repository, or a private one: set HF_TOKEN")
+
+
+def test_a_dead_network_is_said_soon_with_the_ways_out(hub: HubServer) -> None:
+    hub.__exit__()
+    [answer] = fetched(hub, SMALL)
+    assert answer["error"] == (
+        f"owner/set/{SMALL} is not in the cache and {hub.endpoint} is not reachable: connect, set HF_ENDPOINT to a "
+        "mirror, or point eval.x.path at a local copy."
+    )
+    list_it = CLIENT.replace("import fetch", "import listing as fetch")
+    assert "is not reachable" in hub.client(list_it, json.dumps([["topics", None]]))
+
+
+def test_a_listing_is_the_same_from_the_hub_and_from_a_folder(hub: HubServer) -> None:
+    code = "from pipeline.data.hub import listing; print(listing('owner/set', 'topics', folder=None, key='k'))"
+    folder = str(hub.root / "datasets/owner/set")
+    assert hub.client(code).strip() == str(listing("owner/set", "topics", folder=folder, key="k")) == "['dev.tsv']"
+
+
+def test_a_folder_needs_no_hub(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert fetch("owner/set", "a.json", folder=str(tmp_path), key="k") == tmp_path / "a.json"
+    with pytest.raises(UserError, match=r"^eval\.x\.path: there is no file .*b\.json\.$"):
+        fetch("owner/set", "b.json", folder=str(tmp_path), key="eval.x.path")
+    with pytest.raises(UserError, match=r"^eval\.x\.path: there is no folder .*topics\.$"):
+        listing("owner/set", "topics", folder=str(tmp_path), key="eval.x.path")
+
+
+def test_gzip_is_streamed_and_a_truncated_file_is_named(tmp_path: Path) -> None:
+    whole, path = gzip.compress("a\nβ\u2028γ\n".encode()), tmp_path / "docs.gz"
+    path.write_bytes(whole)
+    assert list(gzip_lines(path)) == ["a", "β\u2028γ"]
+    for broken in (whole[:-1], whole[:12], b"not gzip", whole[:-8] + bytes(8)):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match=r"docs\.gz is truncated or not gzipped text"):
+            list(gzip_lines(path))
+
+
+def test_broken_json_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "en.json"
+    path.write_text('{\n "data": [1,\n  2,,\n]}')
+    with pytest.raises(UserError, match=r"en\.json is broken JSON at line 3: expecting value\.$"):
+        read_json(path)
+    with pytest.raises(UserError, match=r"en\.json is broken JSON at line 7: "):
+        parse_json("{", path, line=7)
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"en\.json is not UTF-8 text"):
+        read_json(path)
+
+
+MODEL = """
+import sys
+import torch
+from transformers import AutoModel, BertConfig, BertModel
+sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+model = BertModel(BertConfig(vocab_size=11, **sizes))
+model.save_pretrained(sys.argv[1])
+again = AutoModel.from_pretrained("owner/model").state_dict()
+print(all(torch.equal(again[name], weights) for name, weights in model.state_dict().items()))
+"""
+
+
+def test_transformers_loads_a_model_from_the_loopback_hub(hub: HubServer) -> None:
+    assert hub.client(MODEL, str(hub.root / "models/owner/model"), timeout_s=120).strip() == "True"
