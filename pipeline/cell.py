@@ -81,11 +81,11 @@ def run(name: str, fingerprint: str, config: Mapping[str, Any], choices: Mapping
 
     cost = None
     if profiling["enabled"]:
-        key = profile.key(encoders.architecture_key(encoder), profiling, threads=threads, device=device)
+        texts = sample_texts(next(iter(benchmarks.values())))
+        key = profile.key(encoders.architecture_key(encoder), texts, profiling, threads=threads, device=device)
         cost = store.profile(key)  # a strategy does not change an architecture's cost
         if cost is None:
             with stage("profile"):
-                texts = sample_texts(next(iter(benchmarks.values())))
                 where = None if checkpoint is None else str(checkpoint)
                 cost = profile.measure(model, where, texts, profiling, threads=threads, device=device, seed=seed)
                 store.save_profile(key, cost)

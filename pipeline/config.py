@@ -57,8 +57,12 @@ class ProfileConfig:
     enabled: bool = True
     min_calls: int = MISSING
     min_seconds: float = MISSING
+    token_budgets: list[int] = MISSING
+    index_rows: int = MISSING
     energy_seconds: float = MISSING
     country: str = MISSING
+    intensity_g_per_kwh: float = MISSING
+    shared: bool = True
 
 
 @dataclass
@@ -129,6 +133,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UserError for the first impossible value."""
     positive = ["trainer.batch_size", "trainer.learning_rate", "trainer.temperature", "trainer.log_every", "threads"]
     positive += ["model.max_query_tokens", "model.max_passage_tokens", "profile.min_calls", "profile.energy_seconds"]
+    positive += ["profile.index_rows"]
     rules = [(key, "must be positive", lambda value: value > 0) for key in positive]
     rules += [
         ("trainer.steps", "must not be negative", lambda value: value >= 0),
@@ -136,6 +141,8 @@ def check(cfg: DictConfig) -> None:
         ("trainer.warmup_fraction", "must lie in [0, 1]", lambda value: 0 <= value <= 1),
         ("model.layers", "must be positive", lambda value: value is None or value > 0),
         ("profile.min_seconds", "must not be negative", lambda value: value >= 0),
+        ("profile.token_budgets", "must list positive numbers", lambda value: value and all(n > 0 for n in value)),
+        ("profile.intensity_g_per_kwh", "must not be negative", lambda value: value >= 0),
         ("profile.country", "must be an ISO 3166-1 alpha-3 code", lambda value: len(value) == 3 and value.isupper()),
     ]
     for key, rule, holds in rules:

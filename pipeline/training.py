@@ -13,8 +13,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.encoder import Encoder
 from pipeline.values import Draw, ParallelText
@@ -45,21 +46,34 @@ def precision(setting: str, device: str) -> str:
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[setting]
 
 
-class Pairs(IterableDataset):
-    """Batches of draws, tokenised as they are needed, so that memory does not grow with the corpus."""
+class Draws(Sampler):
+    """The sampler of torch's DataLoader: one item is one batch of draws."""
 
-    def __init__(self, encoder: Encoder, data: ParallelText, batches: Iterator[list[Draw]], seen: Counter):
-        self.encoder, self.data, self.batches, self.seen = encoder, data, batches, seen
+    def __init__(self, batches: Iterator[list[Draw]], steps: int):
+        self.batches, self.steps = batches, steps
 
-    def __iter__(self):
-        for draws in self.batches:
-            self.seen.update(f"{draw.query_language}-{draw.passage_language}" for draw in draws)
-            questions = [self.data.text(draw.row, draw.query_language, "query") for draw in draws]
-            passages = [self.data.text(draw.row, draw.passage_language, "passage") for draw in draws]
-            query = self.encoder.pad(self.encoder.tokenize(questions, "query"))
-            passage = self.encoder.pad(self.encoder.tokenize(passages, "passage"))
-            group_N = torch.as_tensor(self.data.passage_group[[draw.row for draw in draws]])
-            yield *query, *passage, group_N
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self.batches
+
+
+class Pairs(Dataset):
+    """Draws -> tensors: texts are read and tokenised as they are needed, so memory does not grow with the corpus."""
+
+    def __init__(self, encoder: Encoder, data: ParallelText):
+        self.encoder, self.data = encoder, data
+        self.seen: Counter[str] = Counter()  # draws by language pair
+
+    def __getitem__(self, draws: list[Draw]) -> tuple[torch.Tensor, ...]:
+        self.seen.update(f"{draw.query_language}-{draw.passage_language}" for draw in draws)
+        questions = [self.data.text(draw.row, draw.query_language, "query") for draw in draws]
+        passages = [self.data.text(draw.row, draw.passage_language, "passage") for draw in draws]
+        group_N = torch.as_tensor(self.data.passage_group[[draw.row for draw in draws]])
+        query = self.encoder.pad(self.encoder.tokenize(questions, "query"))
+        passage = self.encoder.pad(self.encoder.tokenize(passages, "passage"))
+        return *query, *passage, group_N
 
 
 class Contrastive(pl.LightningModule):
@@ -119,14 +133,14 @@ def fit(
     """Train `encoder` in place on `batches`; return the curve and how often each language pair was drawn."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     pl.seed_everything(seed, verbose=False)
-    seen: Counter[str] = Counter()
+    pairs = Pairs(encoder, data)
     module = Contrastive(encoder.train(), settings)
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
         precision=precision(settings["precision"], device),
-        max_steps=settings["steps"],
-        max_epochs=-1,
+        max_epochs=1,  # the batches are one pass of `steps`; what an epoch of the data is, the sampler knows
+        callbacks=[TQDMProgressBar()],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -134,6 +148,7 @@ def fit(
     with warnings.catch_warnings():
         # Tokenising takes milliseconds a batch: no worker processes, whatever Lightning suggests.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(module, DataLoader(Pairs(encoder, data, batches, seen), batch_size=None))
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # Lightning's
+        trainer.fit(module, DataLoader(pairs, batch_size=None, sampler=Draws(batches, settings["steps"])))
     encoder.eval()
-    return module.curve, dict(seen)
+    return module.curve, dict(pairs.seen)

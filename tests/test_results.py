@@ -11,7 +11,7 @@ from pipeline.values import Profile, Record, UserError
 
 @pytest.fixture
 def profile():
-    numbers = {name: 1.5 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
+    numbers = {name: 1.5 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int, bool)}
     optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
     return Profile(**numbers, **optional, sources={"peak_rss_mib": "measured: VmHWM"}, details={"raw_ms": [1.0, 2.0]})
 

@@ -27,7 +27,7 @@ TINY = {
 SETTINGS = {
     "steps": 6,
     "batch_size": 4,
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-2,
     "weight_decay": 0.01,
     "warmup_fraction": 0.5,
     "temperature": 0.05,
