@@ -8,9 +8,10 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -18,7 +19,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.encoder import Encoder
+from pipeline.encoding import batches as by_length
 from pipeline.values import Draw, ParallelText
+
+TOKEN_BUDGET = 1024  # of one part of a batch, padding included
 
 
 def info_nce(query_ND: torch.Tensor, passage_ND: torch.Tensor, group_N: torch.Tensor, temperature: float):
@@ -46,6 +50,14 @@ def precision(setting: str, device: str) -> str:
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[setting]
 
 
+class Step(NamedTuple):
+    """The texts of a batch, queries then passages, in parts of like length: hardly any padding, the same gradient."""
+
+    parts: list[tuple[torch.Tensor, torch.Tensor]]  # ids_NT, mask_NT
+    order: torch.Tensor  # of the texts in the joined parts
+    group_N: torch.Tensor
+
+
 class Draws(Sampler):
     """The sampler of torch's DataLoader: one item is one batch of draws."""
 
@@ -66,14 +78,15 @@ class Pairs(Dataset):
         self.encoder, self.data = encoder, data
         self.seen: Counter[str] = Counter()  # draws by language pair
 
-    def __getitem__(self, draws: list[Draw]) -> tuple[torch.Tensor, ...]:
+    def __getitem__(self, draws: list[Draw]) -> Step:
         self.seen.update(f"{draw.query_language}-{draw.passage_language}" for draw in draws)
         questions = [self.data.text(draw.row, draw.query_language, "query") for draw in draws]
         passages = [self.data.text(draw.row, draw.passage_language, "passage") for draw in draws]
         group_N = torch.as_tensor(self.data.passage_group[[draw.row for draw in draws]])
-        query = self.encoder.pad(self.encoder.tokenize(questions, "query"))
-        passage = self.encoder.pad(self.encoder.tokenize(passages, "passage"))
-        return *query, *passage, group_N
+        rows = self.encoder.tokenize(questions, "query") + self.encoder.tokenize(passages, "passage")
+        parts = list(by_length([len(row) for row in rows], TOKEN_BUDGET))
+        padded = [self.encoder.pad([rows[n] for n in part]) for part in parts]
+        return Step(padded, torch.as_tensor(np.argsort(np.concatenate(parts))), group_N)
 
 
 class Contrastive(pl.LightningModule):
@@ -84,19 +97,18 @@ class Contrastive(pl.LightningModule):
         self.curve: list[dict[str, float]] = []
         self.clock_s = time.perf_counter()
 
-    def training_step(self, batch: Sequence[torch.Tensor], index: int) -> torch.Tensor:
-        query_ids_NT, query_mask_NT, passage_ids_NT, passage_mask_NT, group_N = batch
-        query_ND = self.encoder(query_ids_NT, query_mask_NT)
-        passage_ND = self.encoder(passage_ids_NT, passage_mask_NT)
-        loss = info_nce(query_ND, passage_ND, group_N, self.settings["temperature"])
+    def training_step(self, batch: Step, index: int) -> torch.Tensor:
+        emb_ND = torch.cat([self.encoder(ids_NT, mask_NT) for ids_NT, mask_NT in batch.parts])[batch.order]
+        query_ND, passage_ND = emb_ND.chunk(2)
+        loss = info_nce(query_ND, passage_ND, batch.group_N, self.settings["temperature"])
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
         return loss
 
-    def on_train_batch_end(self, outputs: Mapping[str, torch.Tensor], batch: Sequence[torch.Tensor], index: int):
+    def on_train_batch_end(self, outputs: Mapping[str, torch.Tensor], batch: Step, index: int) -> None:
         if (index + 1) % self.settings["log_every"]:
             return
-        now_s, pairs = time.perf_counter(), self.settings["log_every"] * len(batch[-1])
+        now_s, pairs = time.perf_counter(), self.settings["log_every"] * len(batch.group_N)
         point = {
             "step": self.global_step,
             "loss": outputs["loss"].item(),

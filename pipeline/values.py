@@ -121,16 +121,39 @@ class Ranking:
 @dataclass(frozen=True)
 class Profile:
     """What one encoder costs on one machine. Units are in the names; `sources` says of each field how it came to be:
-    `measured: …` or `modelled: …`. `details` keeps raw values, counts and machine facts."""
+    `measured: …` or `modelled: …`. `details` keeps raw values, intervals, counts, machine facts and the grade's checks.
+
+    A query is encoded alone, passages in batches; both include tokenisation. None: too few timings for a percentile,
+    or no GPU. Energy is above idle; gross energy holds what the idle machine draws as well.
+    """
 
     query_latency_p50_ms: float
-    query_latency_p95_ms: float
+    query_latency_p90_ms: float | None
+    query_latency_p95_ms: float | None
+    query_latency_p99_ms: float | None
+    query_latency_without_tokenisation_p50_ms: float
+    end_to_end_latency_p50_ms: float  # encode and search; the index is named in details
+    end_to_end_latency_p95_ms: float | None
     passages_per_s: float
-    peak_rss_mib: float
+    passage_tokens_per_s: float
+    passage_token_budget: int  # of the batches, the best of those tried
+    flop_per_s: float
+    flop_share_of_matrix_product: float
+    peak_rss_mib: float  # above the process that has imported its libraries
+    gpu_peak_allocated_mib: float | None
+    gpu_peak_reserved_mib: float | None
     weights_mib: float
+    weights_on_disk_mib: float
+    index_bytes_per_passage: float
     energy_j_per_1k_queries: float
     energy_j_per_1k_passages: float
+    gross_energy_j_per_1k_queries: float
+    gross_energy_j_per_1k_passages: float
+    idle_power_w: float
+    co2_g_per_1m_queries: float
+    co2_g_per_1m_passages: float
     parameters: int
+    grade_passed: bool
     sources: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from pipeline.encoder import load
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
-from pipeline.training import fit, info_nce
+from pipeline.training import Contrastive, Pairs, fit, info_nce
 from pipeline.values import ParallelText
 
 TINY = {
@@ -137,3 +137,21 @@ def test_a_loss_that_is_not_a_number_ends_the_training():
     draws = batches(Hybrid(), Corpus(data.languages, data.available_NL), 4, steps=6, seed=0)
     with pytest.raises(FloatingPointError, match="the loss is nan at step 0"):
         fit(model, data, draws, SETTINGS, device="cpu", seed=0)
+
+
+def test_parts_of_like_length_give_the_loss_and_gradient_of_one_padded_batch(monkeypatch):
+    monkeypatch.setattr("pipeline.training.TOKEN_BUDGET", 40)  # several parts, though the texts are short
+    model, data = encoder(), corpus()
+    draws = next(batches(Hybrid(), Corpus(data.languages, data.available_NL), 4, steps=1, seed=0))
+    step = Pairs(model, data)[draws]
+    assert len(step.parts) > 1
+    Contrastive(model, SETTINGS).training_step(step, 0).backward()
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    sides = [("query", [f"{q} text number {row}" for row, q, _ in draws])]
+    sides += [("passage", [f"{p} text number {row}" for row, _, p in draws])]
+    query_ND, passage_ND = (model(*model.pad(model.tokenize(texts, side))) for side, texts in sides)
+    info_nce(query_ND, passage_ND, step.group_N, SETTINGS["temperature"]).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-4)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.data.groups import connected
 from pipeline.data.hub import fetch, read_json
 from pipeline.values import Collection, ParallelText, Relevance, Texts, UserError
 
@@ -66,9 +67,8 @@ def train_articles(languages: list[str], path: str | None) -> ParallelText:
         questions={language: [question.text for _, question in pairs] for language, pairs in rows.items()},
         passages={language: [a.sentences[q.sentence] for a, q in pairs] for language, pairs in rows.items()},
         available_NL=np.ones((len(ids), len(languages)), dtype=bool),
-        passage_group=_shared_in_any_language(
-            [[a.sentence_ids[q.sentence] for a, q in pairs] for pairs in rows.values()]
-        ),
+        # Languages split a paragraph differently, and a batch may pair a row with any of them.
+        passage_group=connected([[a.sentence_ids[q.sentence] for a, q in pairs] for pairs in rows.values()]),
         titles=[article.title for article, _ in rows[languages[0]]],
         provenance={"source": "XQuAD-R, 32 of its 48 articles"},
     )
@@ -139,23 +139,6 @@ def _sentence_retrieval(name: str, articles: dict[str, list[Article]]) -> Collec
 def _relevance(pairs: Iterable[tuple[int, int]]) -> Relevance:
     query, passage = np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T
     return Relevance(query.astype(np.int32), passage, np.ones(len(query), dtype=np.int8))
-
-
-def _shared_in_any_language(sentence_ids_LN: Sequence[Sequence[str]]) -> np.ndarray:
-    """[N] groups: rows whose answers share a sentence in any language, directly or through other rows.
-
-    Languages split a paragraph differently, and a batch may pair a row with any of them.
-    """
-    group_N = np.arange(len(sentence_ids_LN[0]))
-    while True:
-        before_N = group_N
-        for ids_N in sentence_ids_LN:
-            sentence_N = np.unique(ids_N, return_inverse=True)[1]
-            smallest = np.full(sentence_N.max() + 1, len(group_N))
-            np.minimum.at(smallest, sentence_N, group_N)
-            group_N = smallest[sentence_N]
-        if np.array_equal(group_N, before_N):
-            return group_N
 
 
 def _read(name: str, languages: list[str], path: str | None, key: str) -> dict[str, list[Article]]:

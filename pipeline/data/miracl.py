@@ -11,16 +11,16 @@ A corpus is streamed once a language and pool. What the pool keeps becomes a mem
 """
 
 import heapq
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pipeline.data.arrow import identity, stored
 from pipeline.data.hub import fetch, gzip_lines, listing, parse_json
 from pipeline.values import Collection, Relevance, Texts, UserError
 
@@ -79,12 +79,12 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         if orphans := {judgement.topic for judgement in part.judgements} - part.topics.keys():
             raise UserError(f"{KEY}: the {language} qrels judge topic {min(orphans)}, which the topics lack.")
         judged = {judgement.docid for judgement in part.judgements}
-        stored = _stored(part, judged, others, seed)
-        position = _positions(stored, judged, language)
+        corpus = _stored(part, judged, others, seed)
+        position = _positions(corpus, judged, language)
         queries[language] = Texts(list(part.topics), list(part.topics.values()))
-        passages[language] = Texts(stored["docid"], stored["text"])
+        passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = _relevance(part, position)
-        titles.update(stored["title"][list(position.values())])
+        titles.update(corpus["title"][list(position.values())])
     return Collection(
         f"miracl[{pool}]",
         queries,
@@ -200,32 +200,24 @@ def _kept(corpus: Iterable[Passage], judged: set[str], others: int | None, seed:
 
 def _stored(part: Part, judged: set[str], others: int | None, seed: int) -> "Dataset":
     """The pool as a memory-mapped Arrow file, made once for the same files and pool."""
-    from datasets import Dataset, Features, Value
-    from datasets.exceptions import DatasetGenerationError
+    from datasets import Features, Value
 
     def rows() -> Iterator[dict[str, str]]:
         corpus = (passage for file in part.corpus for passage in part.read(file))
         return (passage._asdict() for passage in _kept(corpus, judged, others, seed))
 
-    files = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in part.corpus]
-    identity = sha256(json.dumps([files, sorted(judged), others, seed]).encode()).hexdigest()
     features = Features({name: Value("string") for name in Passage._fields})
-    try:
-        return Dataset.from_generator(rows, features=features, fingerprint=identity[:16])
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+    return stored(rows, features, identity(part.corpus, sorted(judged), others, seed))
 
 
-def _positions(stored: "Dataset", judged: set[str], language: str) -> dict[str, int]:
+def _positions(corpus: "Dataset", judged: set[str], language: str) -> dict[str, int]:
     """Where the judged passages stand in the pool, found without reading its text."""
     import pyarrow
     import pyarrow.compute
 
-    found = pyarrow.compute.is_in(stored.data.column("docid"), value_set=pyarrow.array(sorted(judged)))
+    found = pyarrow.compute.is_in(corpus.data.column("docid"), value_set=pyarrow.array(sorted(judged)))
     positions = np.flatnonzero(found.to_numpy()).tolist()
-    position = dict(zip(stored["docid"][positions], positions, strict=True))
+    position = dict(zip(corpus["docid"][positions], positions, strict=True))
     if missing := judged - position.keys():
         raise UserError(
             f"{KEY}: the {language} corpus lacks {len(missing)} of its {len(judged)} judged passages, such as "

@@ -1,0 +1,1 @@
+"""Tables in, tables out: fronts and statistics. No torch."""

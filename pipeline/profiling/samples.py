@@ -1,0 +1,54 @@
+"""What the meters share: the order in which real texts are used, and what may be said of a series of timings.
+
+Axes: N timings, B bootstrap resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+import numpy as np
+
+PERCENTILES = (50, 90, 95, 99)
+RESAMPLES = 1000
+
+
+def round_robin(texts: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """(language, text), one of each language in turn; languages with fewer texts drop out early."""
+    columns = [[(language, text) for text in column] for language, column in texts.items()]
+    return [pair for row in zip_longest(*columns) for pair in row if pair is not None]
+
+
+def supported(percentile: int, count: int) -> bool:
+    """Whether so many timings support a percentile p: 64 for p90, 130 for p95, 662 for p99.
+
+    The rule of MLPerf Inference (early stopping; LoadGen, early_stopping.cc, tolerance 0, confidence 0.99): with one
+    timing above the percentile, the probability of at most one, p^n + n (1 - p) p^(n-1), must be at most 1 %.
+    """
+    p = percentile / 100
+    return p**count + count * (1 - p) * p ** (count - 1) <= 0.01
+
+
+def percentiles(values_N: np.ndarray, seed: int) -> dict[str, dict[str, float] | None]:
+    """p50, p90, p95 and p99, each with a 95 % percentile-bootstrap interval; None where the count is too small.
+
+    The median is always given: it is no tail.
+    """
+    samples_BN = np.random.default_rng(seed).choice(values_N, size=(RESAMPLES, len(values_N)))
+    found: dict[str, dict[str, float] | None] = {}
+    for percentile in PERCENTILES:
+        if percentile > 50 and not supported(percentile, len(values_N)):
+            found[f"p{percentile}"] = None
+            continue
+        resampled_B = np.percentile(samples_BN, percentile, axis=1)
+        low, high = np.percentile(resampled_B, [2.5, 97.5])
+        value = float(np.percentile(values_N, percentile))
+        found[f"p{percentile}"] = {"value": value, "low": float(low), "high": float(high)}
+    return found
+
+
+def relative_standard_error(values_N: Sequence[float]) -> float | None:
+    """Standard error of the mean over the mean; None for fewer than two values, or a mean of zero."""
+    mean = float(np.mean(values_N))
+    if len(values_N) < 2 or mean == 0:
+        return None
+    return float(np.std(values_N, ddof=1)) / len(values_N) ** 0.5 / abs(mean)

@@ -1,0 +1,280 @@
+"""The encoder and its sources: padding changes nothing, folders and the hub load for real, refusals are a sentence."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hub_server import HubServer
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from transformers import PreTrainedTokenizerFast
+
+from pipeline import encoder
+from pipeline.config import ModelConfig
+from pipeline.encoder import Encoder, load
+from pipeline.values import UserError
+
+CONF = Path(__file__).parents[1] / "conf"
+SMALL = {"vocab_size": 1000, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+BERT = {"model_type": "bert", "num_hidden_layers": 2, "max_position_embeddings": 32, **SMALL}
+XLMR = BERT | {"model_type": "xlm-roberta", "max_position_embeddings": 34, "pad_token_id": 1}
+MODEL = {
+    "family": "tiny",
+    "weights": "random",
+    "revision": None,
+    "layers": None,
+    "pooling": "mean",
+    "query_prefix": "query: ",
+    "passage_prefix": "passage: ",
+    "max_query_tokens": 16,
+    "max_passage_tokens": 32,
+    "freeze_word_embeddings": False,
+    "architecture": XLMR,
+    "seed": 0,
+}
+TEXTS = ["A river.", "Wie heißt die Hauptstadt von Frankreich?", "", "水在零度结冰。 " * 20]
+
+
+def tiny(**changes) -> Encoder:
+    return load(**MODEL | changes)
+
+
+def embed(model: Encoder, texts: list[str], side="passage") -> np.ndarray:
+    with torch.inference_mode():
+        return model(*model.pad(model.tokenize(texts, side))).numpy()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model in the hub's published format."""
+    path, model = tmp_path_factory.mktemp("hub") / "models" / "owner" / "tiny", tiny(seed=5)
+    model.backbone.save_pretrained(path)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=model.tokenizer, pad_token="<pad>", unk_token="<unk>")
+    wrapped.save_pretrained(path)
+    return path
+
+
+def compose_model(name: str) -> dict:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node = compose(overrides=[f"+model={name}"]).model
+    return OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(ModelConfig), node), enum_to_str=True)
+
+
+@pytest.mark.parametrize("architecture", [BERT, XLMR], ids=["bert", "xlm-roberta"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_padding_never_changes_an_embedding(architecture, pooling):
+    model = tiny(architecture=architecture, pooling=pooling)
+    together, single = embed(model, TEXTS), np.concatenate([embed(model, [text]) for text in TEXTS])
+    np.testing.assert_allclose(together, single, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    assert together.dtype == np.float32
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+
+
+def test_mean_pooling_by_hand():
+    model = tiny()
+    ids_NT, mask_NT = model.pad([[0, 7, 8, 2], [0, 9, 2]])
+    assert ids_NT.tolist() == [[0, 7, 8, 2], [0, 9, 2, 1]]
+    assert mask_NT.tolist() == [[True] * 4, [True] * 3 + [False]]
+    with torch.inference_mode():
+        hidden_TD = model.backbone(input_ids=torch.tensor([[0, 9, 2]])).last_hidden_state[0]
+        expected_D = hidden_TD.mean(0) / hidden_TD.mean(0).norm()
+        torch.testing.assert_close(model(ids_NT, mask_NT)[1], expected_D, atol=1e-6, rtol=0)
+
+
+def test_tokenize_prefixes_strips_and_cuts_like_the_library():
+    model = tiny()
+    whole = model.tokenizer.encode("query: a b c d e f g h i j").ids
+    texts = [" ".join("abcdefghij"[:n]) for n in range(1, 11)]
+    for most in (len(whole) - 1, len(whole), len(whole) + 1):
+        model.max_tokens["query"] = most
+        rows = model.tokenize(texts, "query")
+        model.tokenizer.enable_truncation(most)
+        assert rows == [model.tokenizer.encode(f"query: {text}").ids for text in texts]
+        model.tokenizer.no_truncation()
+        assert len(rows[-1]) == min(most, len(whole))
+    assert model.tokenize(["  a b\n"], "passage") == [model.tokenizer.encode("passage: a b").ids]
+    assert model.tokenize([""], "query") == [model.tokenizer.encode("query:").ids]
+
+
+def test_random_weights_follow_the_seed_and_leave_others_randomness_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    same, other = tiny(seed=0), tiny(seed=1)
+    assert torch.rand(1) == expected
+    np.testing.assert_array_equal(embed(tiny(seed=0), TEXTS), embed(same, TEXTS))
+    assert np.abs(embed(other, TEXTS) - embed(same, TEXTS)).max() > 1e-3
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_save_and_restore(tmp_path, frozen):
+    trained, fresh = tiny(freeze_word_embeddings=frozen), tiny(freeze_word_embeddings=frozen)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            if parameter.requires_grad:
+                parameter += torch.randn_like(parameter) * 0.1
+    trained.save(tmp_path / "checkpoint")
+    assert np.abs(embed(trained, TEXTS) - embed(fresh, TEXTS)).max() > 1e-3
+    fresh.restore(tmp_path / "checkpoint")
+    np.testing.assert_array_equal(embed(trained, TEXTS), embed(fresh, TEXTS))
+    saved = encoder.load_file(tmp_path / "checkpoint" / "model.safetensors")
+    assert ("embeddings.word_embeddings.weight" in saved) is not frozen
+    with pytest.raises(UserError, match=r"model\.safetensors holds the weights of another architecture"):
+        tiny(freeze_word_embeddings=not frozen).restore(tmp_path / "checkpoint")
+
+
+def test_restore_of_nothing_or_of_half_a_file(tmp_path):
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read as weights"):
+        tiny().restore(tmp_path)
+    tiny().save(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read as weights"):
+        tiny().restore(tmp_path)
+
+
+def test_a_folder_gives_what_was_saved(folder):
+    np.testing.assert_array_equal(embed(tiny(weights=str(folder)), TEXTS), embed(tiny(seed=5), TEXTS))
+
+
+def test_layers_keeps_the_first(folder):
+    whole, first = tiny(weights=str(folder)), tiny(weights=str(folder), layers=1)
+    assert len(first.backbone.encoder.layer) == 1
+    state = whole.backbone.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in first.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layers": 13, "weights": "packaged"}, {"layers": 3}, {"layers": 3, "weights": "folder"}]
+)
+def test_more_layers_than_there_are(folder, changes):
+    weights = str(folder) if changes.get("weights") == "folder" else changes.get("weights", "random")
+    with pytest.raises(UserError, match=r"^model\.layers=\d+: the model has \d+ layers\.$"):
+        tiny(**changes | {"weights": weights})
+
+
+@pytest.mark.parametrize("tokens", [32, 33])
+def test_no_more_tokens_than_positions(tokens):
+    if tokens == 32:
+        assert embed(tiny(), TEXTS).shape == (4, 32)  # the last text fills all 32 positions
+    else:
+        with pytest.raises(UserError, match=r"^model\.max_passage_tokens=33: tiny has positions for 32 tokens\.$"):
+            tiny(max_passage_tokens=tokens)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+def test_a_folder_that_lacks_or_breaks_a_file(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "model")
+    broken = tmp_path / "model" / name
+    broken.write_bytes(broken.read_bytes()[:-9])
+    with pytest.raises(UserError, match=rf"^model\.weights: the model in {tmp_path / 'model'} cannot be loaded: "):
+        tiny(weights=str(tmp_path / "model"))
+    broken.unlink()
+    with pytest.raises(UserError, match=rf"^model\.weights: {broken} is missing\.$"):
+        tiny(weights=str(tmp_path / "model"))
+
+
+def test_weights_that_are_not_of_the_architecture(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match=r"lacks the weights encoder\.layer\.2\."):
+        tiny(weights=str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ({}, "Unrecognized model identifier"),  # no model_type
+        (XLMR | {"hidden_sise": 8}, "unknown key hidden_sise"),
+        (XLMR | {"num_attention_heads": 5}, "not a multiple"),
+        (XLMR | {"hidden_size": "wide"}, "hidden_size"),
+    ],
+)
+def test_impossible_architectures(architecture, reason):
+    with pytest.raises(UserError, match=rf"^model\.architecture: .*{reason}"):
+        tiny(architecture=architecture)
+
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    """A hub on loopback that has the model `owner/tiny`, and an empty cache."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with HubServer(folder.parents[2]) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.endpoint)
+        url = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+        yield server
+
+
+def test_the_hub_gives_what_was_saved_and_its_cache_serves_without_it(hub, monkeypatch):
+    expected = embed(tiny(seed=5), TEXTS)
+    np.testing.assert_array_equal(embed(tiny(weights="owner/tiny"), TEXTS), expected)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # where nobody answers
+    np.testing.assert_array_equal(embed(tiny(weights="owner/tiny"), TEXTS), expected)
+
+
+TWO_WAYS_OUT = r"^model\.weights={} is no folder, .* local folder .* or take model\.weights=random .* \({}.*\)\.$"
+
+
+@pytest.mark.parametrize(
+    ("weights", "revision", "reason"),
+    [("owner/huge", None, "401"), ("owner/tiny", "v9", "404"), ("../missing/model/folder", None, "Repo id")],
+)
+def test_what_the_hub_lacks(hub, weights, revision, reason):
+    with pytest.raises(UserError, match=TWO_WAYS_OUT.format(weights, reason)):
+        tiny(weights=weights, revision=revision)
+
+
+def test_an_unreachable_hub(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=TWO_WAYS_OUT.format("owner/tiny", ".*refused")):
+        tiny(weights="owner/tiny")
+
+
+def test_a_silent_hub_is_given_up(hub, monkeypatch):
+    monkeypatch.setattr(encoder, "HUB_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(UserError, match=TWO_WAYS_OUT.format("owner/tiny", ".*timed out")):
+            tiny(weights="owner/tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("e5-small", 117_505_920),
+        ("e5-base", 277_453_056),
+        ("e5-large", 558_840_832),
+        ("xlmr-base", 277_453_056),
+        ("xlmr-large", 558_840_832),
+        ("labse", 470_336_256),
+        ("mbert", 177_262_848),
+    ],
+)
+def test_every_published_model_can_be_random(name, parameters):
+    model = compose_model(name)
+    with torch.device("meta"):  # shapes only: no memory, no time
+        loaded = load(**model | {"weights": "random"}, seed=0)
+    assert sum(value.numel() for value in loaded.parameters()) == parameters
+    assert loaded.backbone.config._attn_implementation == "sdpa"
+    assert loaded.tokenizer.get_vocab_size() == min(250_002, loaded.backbone.config.vocab_size)
+    assert model["family"] == name
+
+
+def test_key_is_equal_for_all_weights_of_an_architecture():
+    packaged = load(**compose_model("e5-small-l3"), seed=0)
+    with torch.device("meta"):
+        published = load(**compose_model("e5-small") | {"weights": "random", "layers": 3}, seed=1)
+    key = encoder.architecture_key(packaged)
+    assert key == encoder.architecture_key(published)
+    assert key["tokenizer"] == "Unigram of 250002 pieces"
+    json.dumps(key)
+    different = tiny(query_prefix=""), tiny(max_query_tokens=8), tiny(layers=1), tiny()
+    assert len({json.dumps(encoder.architecture_key(model)) for model in different}) == 4

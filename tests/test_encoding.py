@@ -1,0 +1,121 @@
+"""Bulk encoding: the same embeddings as one by one and as sentence-transformers', in the order of the input."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from pipeline.encoder import Encoder, load
+from pipeline.encoding import batches, encode
+
+WORDS = ["the", "river", "Мадрид", "is", "水", "capital", "of", "a", "country", "Berlin", "Fluss", "eight", "legs"]
+
+
+def tiny(pooling="mean", weights="random") -> Encoder:
+    return load(
+        family="tiny",
+        weights=weights,
+        revision=None,
+        layers=None,
+        pooling=pooling,
+        query_prefix="query: ",
+        passage_prefix="passage: ",
+        max_query_tokens=16,
+        max_passage_tokens=48,
+        freeze_word_embeddings=False,
+        architecture={
+            "model_type": "xlm-roberta",
+            "vocab_size": 2000,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "max_position_embeddings": 66,
+            "pad_token_id": 1,
+        },
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> Encoder:
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """40 texts of 0 to 79 words, so both sides cut some; every fourth is a repetition."""
+    rng = np.random.default_rng(0)
+    made = [" ".join(rng.choice(WORDS, 2 * n)) for n in rng.permutation(40)]
+    return [made[n // 4] if n % 4 == 0 else made[n] for n in range(40)]
+
+
+@pytest.mark.parametrize("token_budget", [1, 47, 48, 49, 300, 100_000])
+def test_same_as_one_by_one_whatever_the_budget(model, texts, token_budget):
+    emb_ND = encode(model, texts, "passage", token_budget=token_budget)
+    with torch.inference_mode():
+        single = [model(*model.pad(model.tokenize([text], "passage")))[0].numpy() for text in texts]
+    np.testing.assert_allclose(emb_ND, single, atol=1e-5)
+    assert emb_ND.dtype == np.float32
+
+
+def test_chunks_keep_the_order(model, texts, monkeypatch):
+    whole = encode(model, texts, "query")
+    monkeypatch.setattr("pipeline.encoding.CHUNK", 7)
+    np.testing.assert_allclose(encode(model, texts, "query"), whole, atol=1e-5)
+
+
+def test_each_distinct_text_is_encoded_once(model, texts, monkeypatch):
+    seen = []
+    monkeypatch.setattr(model, "tokenize", lambda part, side: seen.extend(part) or Encoder.tokenize(model, part, side))
+    emb_ND = encode(model, [*texts, *texts], "passage")
+    assert sorted(seen) == sorted(set(texts))
+    np.testing.assert_array_equal(emb_ND[: len(texts)], emb_ND[len(texts) :])
+
+
+def test_no_texts(model):
+    assert encode(model, [], "query").shape == (0, 32)
+
+
+@pytest.mark.parametrize("lengths", [[], [5], [5, 5, 5], [1, 2, 3, 4, 5, 6], [9, 1, 1, 1, 1]])
+@pytest.mark.parametrize("token_budget", [1, 9, 10, 11])
+def test_batches_cover_all_and_keep_the_budget(lengths, token_budget):
+    made = list(batches(lengths, token_budget))
+    assert sorted(position for batch in made for position in batch) == list(range(len(lengths)))
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * max(lengths[position] for position in batch) <= token_budget
+    assert [lengths[position] for batch in made for position in batch] == sorted(lengths, reverse=True)
+
+
+def test_a_batch_is_filled_up_to_the_budget():
+    assert list(batches([5, 5, 5], 10)) == [[0, 1], [2]]
+    assert list(batches([5, 5, 5], 14)) == [[0, 1], [2]]
+    assert list(batches([5, 5, 5], 15)) == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_equals_sentence_transformers(tmp_path, texts, pooling):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    random = tiny(pooling)
+    random.backbone.save_pretrained(tmp_path)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=random.tokenizer, pad_token="<pad>", unk_token="<unk>")
+    tokenizer.save_pretrained(tmp_path)
+    transformer = Transformer(str(tmp_path), max_seq_length=48)
+    modules = [transformer, Pooling(32, pooling_mode=pooling), Normalize()]
+    theirs = SentenceTransformer(modules=modules, device="cpu", prompts={"passage": "passage: "})
+    ours = encode(tiny(pooling, str(tmp_path)), texts, "passage")
+    np.testing.assert_allclose(ours, theirs.encode(texts, prompt_name="passage", batch_size=8), atol=1e-5)
+
+
+def test_progress_goes_to_stderr_and_only_when_work_is_long(model, texts, capsys, monkeypatch):
+    encode(model, texts, "query", progress="queries")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("pipeline.encoding.BAR_DELAY_S", 0)
+    encode(model, texts, "query")
+    assert capsys.readouterr() == ("", "")
+    encode(model, texts, "query", progress="queries")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "queries: 100%" in err

@@ -1,0 +1,148 @@
+"""What W&B is given, read back from its own files with its own reader, against the records."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import records
+import wandb
+
+from pipeline import aggregate, tracking
+from pipeline.results import ResultStore
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store, and a W&B that finds neither key nor setting of whoever runs the tests."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # registered, so that what tracking sets is undone
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home/netrc"))
+    wandb.teardown()  # its service keeps the environment it was started with
+    yield ResultStore(tmp_path / "results")
+    wandb.teardown()
+
+
+def read_back(store: ResultStore) -> list[dict]:
+    """Config, summary, history and files of each offline run, as `wandb leet inspect` tells them."""
+    runs = []
+    for path in sorted(store.root.glob("wandb/offline-run-*/*.wandb")):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        run = {"history": [], "summary": {}, "config": {}, "folder": path.parent}
+        for entry in map(json.loads, lines):
+            kind = entry["type"]
+            if kind == "run":
+                run |= entry["run"] | {"config": dict(entry["run"]["config"]["update"])}
+            elif kind == "config":
+                run["config"] |= entry["config"]["update"]
+            elif kind == "history":
+                run["history"].append(entry["history"]["item"])
+            elif kind == "summary":
+                run["summary"] |= entry["summary"]["update"]
+        runs.append(run)
+    return runs
+
+
+def table_of(run: dict, key: str) -> pd.DataFrame:
+    """A wandb.Table from the file that waits beside the run to be sent."""
+    path = run["folder"] / "files" / run["summary"][f"{key}.path"]
+    raw = json.loads(path.read_text())
+    return pd.DataFrame(raw["data"], columns=raw["columns"])
+
+
+def test_a_run_is_kept_whole(store, capsys):
+    record = records.add_run(store, "toy", 3, "hybrid")
+    tracking.log_run(store, record)
+    (run,) = read_back(store)
+    assert (run["run_id"], run["run_group"], run["job_type"]) == (record.fingerprint, "toy", "train")
+    assert (run["display_name"], run["project"]) == (record.name, "toy")
+    summary = run["summary"]
+    for key, value in record.metrics.items():
+        assert summary[f"metrics/{key.replace('.', '/')}"] == value
+    for key in ("query_latency_p95_ms", "passages_per_s", "peak_rss_mib", "energy_j_per_1k_queries"):
+        assert summary[f"profile/{key}"] == getattr(record.profile, key)
+    assert summary["profile/query_latency_p99_ms"] is None
+    assert summary["profile/sources/energy_j_per_1k_queries"] == "modelled: TDP of 120 W"
+    assert summary["stage_s/train"] == 12.5
+    assert {key: run["config"][key] for key in record.config} == record.config
+    assert run["config"]["choices"] == record.choices
+    assert run["config"]["provenance"] == record.provenance
+    curve = store.curve(record.name)
+    assert [step["_step"] for step in run["history"]] == curve["step"].tolist()
+    for column in ("loss", "learning_rate", "pairs_per_s"):
+        assert [step[f"train/{column}"] for step in run["history"]] == curve[column].tolist()
+    said = capsys.readouterr().err
+    assert said == f"W&B, offline: {run['folder']} (send it with: wandb sync {run['folder']})\n"
+    assert not (store.root.parent / "home").exists()  # nothing is staged elsewhere
+
+
+def test_the_aggregate_run_holds_table_scatters_and_figure(store):
+    for layers in (3, 6):
+        records.add_run(store, "toy", layers, "hybrid")
+    records.add_run(store, "toy", 24, "none", cost_only=True)
+    aggregate.aggregate(store.root, "toy")
+    (run,) = read_back(store)
+    assert (run["job_type"], run["run_group"]) == ("aggregate", "toy")
+    variants = pd.read_csv(store.root / "toy/variants.csv")
+    sent = table_of(run, "variants")
+    assert sent["variant"].tolist() == variants["variant"].tolist()
+    multi = "metrics.facts.multi.map"
+    assert sent[multi].tolist()[:2] == variants[multi].tolist()[:2]
+    assert sent[multi].isna().tolist() == [False, False, True]  # of random weights
+    points = pd.read_csv(store.root / "toy/pareto.csv")
+    for (setting, cost), panel in points.groupby(["setting", "cost"]):
+        key = f"pareto/facts/{setting}/{cost}"
+        chart = run["config"][f"_wandb.visualize.{key}"]["panel_config"]
+        assert chart["panelDefId"] == "wandb/scatter/v0"
+        assert chart["fieldSettings"] == {"x": cost, "y": f"facts_{setting}_map"}
+        scatter = table_of(run, f"{key}_table")
+        assert scatter[cost].tolist() == panel["value"].tolist()
+        assert scatter[f"facts_{setting}_map"].tolist() == panel["accuracy"].tolist()
+    image = run["folder"] / "files" / run["summary"]["pareto/facts/figure.path"]
+    assert image.read_bytes() == (store.root / "toy/pareto.png").read_bytes()
+
+
+@pytest.mark.parametrize(("sampler", "cost_only", "job"), [("none", False, "evaluate"), ("none", True, "profile")])
+def test_job_types(store, sampler, cost_only, job):
+    tracking.log_run(store, records.add_run(store, "toy", 3, sampler, cost_only=cost_only))
+    (run,) = read_back(store)
+    assert run["job_type"] == job
+    assert run["history"] == []
+
+
+def test_an_unreachable_server_costs_one_warning_and_keeps_the_run(store, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setattr(tracking, "SERVER_TIMEOUT_S", 1)
+    record = records.add_run(store, "toy", 3, "hybrid")
+    tracking.log_run(store, record)
+    (warning,) = [
+        entry for entry in caplog.records if entry.levelno >= logging.WARNING and entry.name == "pipeline.tracking"
+    ]
+    assert record.name in warning.getMessage()
+    (run,) = read_back(store)
+    assert run["summary"]["metrics/facts/multi/map"] == record.metrics["facts.multi.map"]
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(store, caplog):
+    record = records.add_run(store, "toy", 3, "none")
+    (store.root / "file").write_text("")
+    record.config["tracking"]["dir"] = str(store.root / "file" / "below")
+    tracking.log_run(store, record)
+    (warning,) = caplog.records
+    assert record.name in warning.getMessage()
+
+
+def test_what_is_switched_off_leaves_nothing(store, monkeypatch):
+    record = records.add_run(store, "toy", 3, "none")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    tracking.log_run(store, record)
+    monkeypatch.delenv("WANDB_MODE")
+    record.config["tracking"]["wandb"] = False
+    tracking.log_run(store, record)
+    assert read_back(store) == []
