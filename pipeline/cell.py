@@ -83,12 +83,13 @@ def run(name: str, fingerprint: str, config: Mapping[str, Any], choices: Mapping
     if profiling["enabled"]:
         texts = sample_texts(next(iter(benchmarks.values())))
         key = profile.key(encoders.architecture_key(encoder), texts, profiling, threads=threads, device=device)
-        cost = store.profile(key)  # a strategy does not change an architecture's cost
+        cost = store.profile(key) if profiling["shared"] else None  # a strategy does not change an architecture's cost
         if cost is None:
             with stage("profile"):
                 where = None if checkpoint is None else str(checkpoint)
                 cost = profile.measure(model, where, texts, profiling, threads=threads, device=device, seed=seed)
-                store.save_profile(key, cost)
+                if profiling["shared"]:
+                    store.save_profile(key, cost)
 
     return Record(
         name=name,

@@ -4,6 +4,7 @@ Hydra calls these hooks in the parent process, whatever the launcher.
 """
 
 import sys
+import traceback
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -38,6 +39,15 @@ class SweepCallback(Callback):
         """Draw what there is; exit 1 if a cell failed."""
         from pipeline import aggregate  # matplotlib and wandb: not before they are needed
 
-        aggregate.aggregate(config.results_dir, config.sweep)
-        if any(cell.status == "failed" for cell in ResultStore(config.results_dir).cells(config.sweep)):
+        try:
+            aggregate.aggregate(config.results_dir, config.sweep)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+        except Exception:  # Hydra would turn it into a warning
+            traceback.print_exc()
+            sys.exit(1)
+        failed = [cell for cell in ResultStore(config.results_dir).cells(config.sweep) if cell.status == "failed"]
+        for cell in failed:
+            print(f"failed: {cell.name}: {cell.reason}", file=sys.stderr)
+        if failed:
             sys.exit(1)
