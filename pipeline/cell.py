@@ -43,7 +43,9 @@ class Stages(dict):
         self[name] = time.perf_counter() - start_s
 
 
-def run(name: str, fingerprint: str, config: Mapping[str, Any], choices: Mapping[str, str]) -> Record:
+def run(
+    name: str, stage_keys: Mapping[str, str], config: Mapping[str, Any], choices: Mapping[str, str]
+) -> Record:
     store, stage = ResultStore(config["results_dir"]), Stages()
     device, seed, threads = pick_device(config["device"]), config["seed"], config["threads"]
     model, trainer, profiling = config["model"], config["trainer"], config["profile"]
@@ -58,26 +60,36 @@ def run(name: str, fingerprint: str, config: Mapping[str, Any], choices: Mapping
         strategy.check(corpus, trainer["batch_size"])
         encoder = encoders.load(**model, seed=seed).to(device)
 
-    curve, pairs, checkpoint = [], {}, None
     cost_only = model["weights"] == "random"  # there is no accuracy to speak of
+    trained, checkpoint = {}, None
     if strategy.trains and not cost_only:
-        with stage("train"):
-            draws = batches(strategy, corpus, trainer["batch_size"], steps=trainer["steps"], seed=seed)
-            curve, pairs = training.fit(encoder, data, draws, trainer, device=device, seed=seed)
-            store.save_frame(name, "training", pd.DataFrame(curve))
-            checkpoint = store.run_dir(name) / "encoder"
-            encoder.save(checkpoint)
+        key = stage_keys["train"]
+        checkpoint = store.stage_dir("train", key) / "encoder"
+        if store.outcome("train", key) is None:
+            with stage("train"):
+                draws = batches(strategy, corpus, trainer["batch_size"], steps=trainer["steps"], seed=seed)
+                curve, pairs = training.fit(encoder, data, draws, trainer, device=device, seed=seed)
+                store.save_frame(checkpoint.parent, "training", pd.DataFrame(curve))
+                encoder.save(checkpoint)
+                store.finish("train", key, {"language_pairs": pairs, "final_loss": curve[-1]["loss"]})
+        encoder.restore(checkpoint)
+        trained = store.outcome("train", key)
+        store.copy_frames("train", key, name)
 
-    figures: dict[str, float] = {}
+    figures = {}
     if not cost_only:
-        with stage("evaluate"):
-            for key, collection in benchmarks.items():
-                queries = encode_all(encoder, collection, "query")
-                passages = encode_all(encoder, collection, "passage")
-                rankings = retrieval.rank(queries, passages, collection)
-                table = metrics.per_query_table(rankings, collection, scores)
-                store.save_frame(name, f"per_query-{key}", table)
-                figures |= {f"{key}.{metric}": value for metric, value in metrics.macro(table).items()}
+        key = stage_keys["evaluate"]
+        if store.outcome("evaluate", key) is None:
+            with stage("evaluate"):
+                for benchmark, collection in benchmarks.items():
+                    queries = encode_all(encoder, collection, "query")
+                    passages = encode_all(encoder, collection, "passage")
+                    table = metrics.per_query_table(retrieval.rank(queries, passages, collection), collection, scores)
+                    store.save_frame(store.stage_dir("evaluate", key), f"per_query-{benchmark}", table)
+                    figures |= {f"{benchmark}.{metric}": value for metric, value in metrics.macro(table).items()}
+                store.finish("evaluate", key, figures)
+        figures = store.outcome("evaluate", key)
+        store.copy_frames("evaluate", key, name)
 
     cost = None
     if profiling["enabled"]:
@@ -93,7 +105,7 @@ def run(name: str, fingerprint: str, config: Mapping[str, Any], choices: Mapping
 
     return Record(
         name=name,
-        fingerprint=fingerprint,
+        fingerprint=stage_keys["profile"],
         status="done",
         choices=choices,
         config=config,
@@ -101,7 +113,7 @@ def run(name: str, fingerprint: str, config: Mapping[str, Any], choices: Mapping
         provenance=provenance(encoder, data, benchmarks, device),
         metrics=figures,
         profile=cost,
-        training={"language_pairs": pairs, "final_loss": curve[-1]["loss"] if curve else None},
+        training=trained,
         stage_s=dict(stage),
         notes=notes(data, benchmarks, cost_only),
     )

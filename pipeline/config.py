@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class TrainerConfig:
     weight_decay: float = MISSING
     warmup_fraction: float = MISSING
     temperature: float = MISSING
+    dropout: float | None = MISSING
     precision: Precision = Precision.auto
     log_every: int = MISSING
 
@@ -138,6 +140,7 @@ def check(cfg: DictConfig) -> None:
     rules += [
         ("trainer.steps", "must not be negative", lambda value: value >= 0),
         ("trainer.weight_decay", "must not be negative", lambda value: value >= 0),
+        ("trainer.dropout", "must lie in [0, 1)", lambda value: value is None or 0 <= value < 1),
         ("trainer.warmup_fraction", "must lie in [0, 1]", lambda value: 0 <= value <= 1),
         ("model.layers", "must be positive", lambda value: value is None or value > 0),
         ("profile.min_seconds", "must not be negative", lambda value: value >= 0),
@@ -154,8 +157,14 @@ def check(cfg: DictConfig) -> None:
     build("sampler", cfg.sampler)
 
 
-COSMETIC = ("results_dir", "sweep", "tracking")
-READERS = ("analysis", "report", "tracking", "recommend", "aggregate", "sweep", "run")  # they make no record
+# Of each stage: the parts of the config, and of the code, that its result follows from. Modules named by a `_target_`
+# count by themselves. A stage's inputs include those of the stages it builds on.
+ENCODER = ("values", "packaged", "encoder", "encoding")
+STAGES = {
+    "train": (("model", "sampler", "data", "trainer", "seed", "device", "threads"), (*ENCODER, "sampling", "training")),
+    "evaluate": (("eval", "metrics"), ("retrieval", "metrics")),
+    "profile": (("profile",), ("profile", "profiling")),
+}
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -163,11 +172,31 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)
 
 
-def determinants(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell's result follows from: its config less paths and cosmetics, and the code that makes records."""
+def inputs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By stage, all that its result follows from; paths of results, names and plots are not among it."""
+    found: dict[str, dict[str, Any]] = {}
+    before: dict[str, Any] = {}
+    for stage, (keys, code) in STAGES.items():
+        chosen = {key: config[key] for key in keys}
+        before = before | chosen | {f"code of {part}": code_hash(part) for part in (*code, *target_modules(chosen))}
+        found[stage] = before
+    return found
+
+
+def target_modules(node: Any) -> set[str]:
+    """The modules of ours under every `_target_` of a config, as paths below the package: data/lareqa, metrics, …"""
+    if not isinstance(node, Mapping):
+        return set()
+    own = {node["_target_"].rpartition(".")[0].removeprefix("pipeline.").replace(".", "/")} if "_target_" in node else set()
+    return own.union(*(target_modules(child) for child in node.values()))
+
+
+@cache
+def code_hash(part: str) -> str:
+    """Of a module or a folder of the package; code from elsewhere counts by its name alone."""
     root = Path(__file__).parent
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.relative_to(root).parts[0].removesuffix(".py") not in READERS:
-            code.update(path.read_bytes())
-    return {key: value for key, value in config.items() if key not in COSMETIC} | {"code": code.hexdigest()}
+    digest = hashlib.sha256()
+    for path in sorted([root / f"{part}.py", *(root / part).rglob("*.py")]):
+        if path.exists():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,6 +1,7 @@
 """The border: records are written here by cells, and read here by everything that draws and decides.
 
-    <root>/runs/<run>/record.json              one Record; beside it per_query-*.parquet, training.parquet, encoder/
+    <root>/runs/<run>/record.json              one Record; beside it per_query-<benchmark>.parquet, training.parquet
+    <root>/stages/<stage>-<key>/               what a stage made, the trained encoder too; shared by runs of equal inputs
     <root>/profiles/<key>.json                 a Profile, shared by all runs of one architecture on one machine
     <root>/<sweep>/cells/<run>.json            which runs a sweep holds, and how each ended
 
@@ -10,6 +11,7 @@ A file is written under a temporary name, synced and renamed: it is there whole 
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -88,11 +90,28 @@ class ResultStore:
         profile = Profile(**raw.pop("profile")) if raw["profile"] else raw.pop("profile")
         return Record(**raw | {"profile": profile, "notes": tuple(raw["notes"])})
 
+    def stage_dir(self, stage: str, key: str) -> Path:
+        """Where a stage keeps what it made, for every run with the same inputs; believed once `finish` was called."""
+        return self.root / "stages" / f"{stage}-{key}"
+
+    def finish(self, stage: str, key: str, outcome: Mapping[str, Any]) -> None:
+        write_json(self.stage_dir(stage, key) / "done.json", outcome)
+
+    def outcome(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What `finish` was told; None if the stage has yet to run."""
+        path = self.stage_dir(stage, key) / "done.json"
+        return read_json(path) if path.exists() else None
+
     def finished(self, name: str) -> bool:
         return (self.run_dir(name) / "record.json").exists() and self.load(name).status == "done"
 
-    def save_frame(self, name: str, stem: str, frame: pd.DataFrame) -> None:
-        write_atomically(self.run_dir(name) / f"{stem}.parquet", lambda path: frame.to_parquet(path, index=False))
+    def save_frame(self, folder: Path, stem: str, frame: pd.DataFrame) -> None:
+        write_atomically(folder / f"{stem}.parquet", lambda path: frame.to_parquet(path, index=False))
+
+    def copy_frames(self, stage: str, key: str, name: str) -> None:
+        """Let a run hold the tables of a stage it shares."""
+        for path in sorted(self.stage_dir(stage, key).glob("*.parquet")):
+            write_atomically(self.run_dir(name) / path.name, lambda copy, path=path: shutil.copyfile(path, copy))
 
     def per_query(self, name: str, benchmark: str) -> pd.DataFrame:
         """One row a (setting, query language, passage language, query), one column a metric."""

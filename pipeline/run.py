@@ -53,14 +53,15 @@ def run_cell(cfg: DictConfig, choices: dict[str, str]) -> Cell:
     """Check, look in the store, else run; UserError for bad input, which leaves nothing behind."""
     config.check(cfg)
     settings = config.plain(cfg)
-    mark = fingerprint(config.determinants(settings))
+    keys = {stage: fingerprint(inputs) for stage, inputs in config.inputs(settings).items()}
+    mark = keys["profile"]  # of the last stage: it follows from everything
     name = f"{choices['model']}-{choices['sampler']}-{choices['data']}-s{cfg.seed}-{mark[:8]}"
     store = ResultStore(cfg.results_dir)
     start_s = time.monotonic()
     if store.finished(name):
         cell = Cell(name, "cached", choices, 0.0)
     else:
-        request = {"name": name, "fingerprint": mark, "config": settings, "choices": choices}
+        request = {"name": name, "stage_keys": keys, "config": settings, "choices": choices}
         outcome = child(request, cfg.threads)
         if outcome["status"] == "refused":
             raise UserError(outcome["reason"])

@@ -15,6 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -133,6 +134,14 @@ class Contrastive(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def with_dropout(encoder: Encoder, probability: float | None) -> Encoder:
+    """Set every dropout of the encoder, its attention's included; None leaves them."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout) and probability is not None:
+            module.p = probability
+    return encoder
+
+
 def fit(
     encoder: Encoder,
     data: ParallelText,
@@ -146,7 +155,7 @@ def fit(
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     pl.seed_everything(seed, verbose=False)
     pairs = Pairs(encoder, data)
-    module = Contrastive(encoder.train(), settings)
+    module = Contrastive(with_dropout(encoder.train(), settings["dropout"]), settings)
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,

@@ -66,12 +66,12 @@ def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int
     metrics = {}
     if not cost_only:
         table = per_query(layers, sampler, seed)
-        store.save_frame(name, "per_query-facts", table)
+        store.save_frame(store.run_dir(name), "per_query-facts", table)
         metrics = {f"facts.{key}": value for key, value in macro(table).items()}
     if sampler != "none":
         steps = range(5)
         curve = {"step": steps, "loss": [3 / (step + 1) for step in steps], "learning_rate": 3e-5, "pairs_per_s": 20.0}
-        store.save_frame(name, "training", pd.DataFrame(curve))
+        store.save_frame(store.run_dir(name), "training", pd.DataFrame(curve))
     record = Record(
         name=name, fingerprint=fingerprint(name), status="done", choices=choices, config=config, seed=seed,
         provenance={"layers": layers, "time": "2026-01-01T00:00:00Z"}, metrics=metrics,

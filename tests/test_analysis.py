@@ -218,7 +218,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         tables.runs(store, "s")
     run = records.add_run(store, "s", 3, "hybrid")
     records.add_run(store, "s", 3, "none")
-    store.save_frame(run.name, "per_query-facts", records.per_query(3, "hybrid", 0, questions=39))
+    store.save_frame(store.run_dir(run.name), "per_query-facts", records.per_query(3, "hybrid", 0, questions=39))
     with pytest.raises(UserError, match="different questions of facts"):
         tables.scores(store, tables.runs(store, "s"))
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from pipeline import config
 from pipeline.values import UserError
@@ -32,7 +31,7 @@ def test_every_sweep_composes_and_says_what_it_is_for(sweep):
     config.check(cfg)
     assert cfg.sweep == sweep
     header = (ROOT / "sweeps" / f"{sweep}.yaml").read_text()
-    assert all(f"# {word}:" in header for word in ("Question", "Command", "Expected"))
+    assert all(f"# {word}:" in header for word in ("Question", "Command", "Hours", "Expected"))
 
 
 @pytest.mark.parametrize(
@@ -64,9 +63,26 @@ def test_an_explicit_benchmark_wins_over_the_one_that_goes_with_the_data():
 
 
 def test_paths_and_cosmetics_do_not_determine_a_result():
-    one = config.determinants(config.plain(composed()))
-    same = config.determinants(config.plain(composed("results_dir=elsewhere", "sweep=x", "tracking.wandb=false")))
-    other = config.determinants(config.plain(composed("trainer.temperature=0.03")))
-    assert one == same
-    assert one != other
-    assert OmegaConf.create(one).trainer.steps == composed().trainer.steps
+    one = config.inputs(config.plain(composed()))
+    assert config.inputs(config.plain(composed("results_dir=elsewhere", "sweep=x", "tracking.wandb=false"))) == one
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("trainer.temperature=0.03", {"train", "evaluate", "profile"}),
+        ("sampler.alpha=0.4", {"train", "evaluate", "profile"}),
+        ("eval=xquad_r", {"evaluate", "profile"}),
+        ("metrics.r_10.k=11", {"evaluate", "profile"}),
+        ("profile.min_calls=200", {"profile"}),
+    ],
+)
+def test_a_stage_runs_again_only_if_what_it_builds_on_changed(override, changes):
+    one, other = config.inputs(config.plain(composed())), config.inputs(config.plain(composed(override)))
+    assert {stage for stage in one if one[stage] != other[stage]} == changes
+
+
+def test_the_code_of_a_stage_counts():
+    train = config.inputs(config.plain(composed()))["train"]
+    assert {"code of training", "code of sampling", "code of data/worldfacts"} <= set(train)
+    assert not any("metrics" in key or "report" in key for key in train)

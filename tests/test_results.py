@@ -61,7 +61,7 @@ def test_a_sweep_lists_its_cells_and_flattens_the_finished_ones(tmp_path, record
 def test_frames_and_profiles(tmp_path, profile):
     store = ResultStore(tmp_path)
     frame = pd.DataFrame({"query_id": ["a"], "map": [0.25]})
-    store.save_frame("run", "per_query-b", frame)
+    store.save_frame(store.run_dir("run"), "per_query-b", frame)
     pd.testing.assert_frame_equal(store.per_query("run", "b"), frame)
     assert store.curve("run").empty
     assert store.profile("key") is None

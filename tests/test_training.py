@@ -31,6 +31,7 @@ SETTINGS = {
     "weight_decay": 0.01,
     "warmup_fraction": 0.5,
     "temperature": 0.05,
+    "dropout": 0.0,
     "precision": "float32",
     "log_every": 1,
 }
