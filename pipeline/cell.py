@@ -23,6 +23,7 @@ import torch
 from pipeline import encoder as encoders
 from pipeline import metrics, profile, retrieval, tracking, training
 from pipeline.config import build
+from pipeline.data import leakage
 from pipeline.encoding import encode
 from pipeline.results import ResultStore
 from pipeline.sampling.strategy import Corpus, batches
@@ -30,6 +31,7 @@ from pipeline.values import Collection, ParallelText, Record, Side, UserError
 
 LIBRARIES = ("torch", "transformers", "pytorch-lightning", "numpy", "faiss-cpu", "faiss-gpu", "codecarbon", "babel")
 PROFILED_TEXTS = 64  # of each language and side
+ATTRACTION_K = 10  # best passages of a query in which languages are counted
 
 
 class Stages(dict):
@@ -61,8 +63,10 @@ def run(
         encoder = encoders.load(**model, seed=seed).to(device)
 
     cost_only = model["weights"] == "random"  # there is no accuracy to speak of
-    trained, checkpoint = {}, None
+    trained, checkpoint, leaks = {}, None, {}
     if strategy.trains and not cost_only:
+        with stage("leakage"):
+            leaks = {benchmark: leakage.check(data, collection) for benchmark, collection in benchmarks.items()}
         key = stage_keys["train"]
         checkpoint = store.stage_dir("train", key) / "encoder"
         if store.outcome("train", key) is None:
@@ -81,12 +85,17 @@ def run(
         key = stage_keys["evaluate"]
         if store.outcome("evaluate", key) is None:
             with stage("evaluate"):
-                for benchmark, collection in benchmarks.items():
+                folder = store.stage_dir("evaluate", key)
+                for collection in benchmarks.values():
                     queries = encode_all(encoder, collection, "query")
                     passages = encode_all(encoder, collection, "passage")
-                    table = metrics.per_query_table(retrieval.rank(queries, passages, collection), collection, scores)
-                    store.save_frame(store.stage_dir("evaluate", key), f"per_query-{benchmark}", table)
-                    figures |= {f"{benchmark}.{metric}": value for metric, value in metrics.macro(table).items()}
+                    rankings = retrieval.rank(queries, passages, collection)
+                    table = metrics.per_query_table(rankings, collection, scores)
+                    store.save_frame(folder, f"per_query-{collection.name}", table)
+                    figures |= {f"{collection.name}.{score}": value for score, value in metrics.macro(table).items()}
+                    attraction = metrics.language_attraction(rankings, ATTRACTION_K)
+                    if len(attraction):  # there is a multilingual pool
+                        store.save_frame(folder, f"attraction-{collection.name}", attraction.reset_index())
                 store.finish("evaluate", key, figures)
         figures = store.outcome("evaluate", key)
         store.copy_frames("evaluate", key, name)
@@ -110,12 +119,12 @@ def run(
         choices=choices,
         config=config,
         seed=seed,
-        provenance=provenance(encoder, data, benchmarks, device),
+        provenance=provenance(encoder, data, benchmarks, device) | {"leakage": leaks},
         metrics=figures,
         profile=cost,
         training=trained,
         stage_s=dict(stage),
-        notes=notes(data, benchmarks, cost_only),
+        notes=notes(data, benchmarks, leaks, cost_only),
     )
 
 
@@ -126,12 +135,12 @@ def pick_device(setting: str) -> str:
 
 
 def encode_all(encoder: encoders.Encoder, collection: Collection, side: Side) -> dict[str, np.ndarray]:
-    """One call for all languages, so that batches of equal length form across them."""
+    """Language by language: a pool may be too large to be held."""
     by_language = collection.queries if side == "query" else collection.passages
-    texts = [text for texts in by_language.values() for text in texts.texts]
-    emb_ND = encode(encoder, texts, side, progress=f"{collection.name}: {len(texts)} texts ({side})")
-    ends = np.cumsum([len(texts) for texts in by_language.values()])[:-1]
-    return dict(zip(by_language, np.split(emb_ND, ends), strict=True))
+    return {
+        language: encode(encoder, texts.texts, side, progress=f"{collection.name}, {language}, {side}")
+        for language, texts in by_language.items()
+    }
 
 
 def sample_texts(collection: Collection) -> dict[str, dict[Side, list[str]]]:
@@ -175,10 +184,13 @@ def provenance(
     }
 
 
-def notes(data: ParallelText, benchmarks: Mapping[str, Collection], cost_only: bool) -> tuple[str, ...]:
+def notes(
+    data: ParallelText, benchmarks: Mapping[str, Collection], leaks: Mapping[str, dict[str, Any]], cost_only: bool
+) -> tuple[str, ...]:
     """Sentences that must stand wherever the run's figures do."""
     sources = [data.provenance, *(collection.provenance for collection in benchmarks.values())]
     said = [str(source["note"]) for source in sources if source.get("note")]
+    said += [text for benchmark, found in leaks.items() if (text := leakage.sentence(data.name, benchmark, found))]
     if cost_only:
         said.append("Random weights: cost only, no accuracy.")
     return tuple(dict.fromkeys(said))

@@ -1,11 +1,13 @@
 """Bulk encoding, the hot path: all texts of one side to embeddings, in as little time as the machine allows.
 
-`cell` encodes each benchmark's texts with it, `profiling` measures its throughput. Each distinct text is encoded once;
-sorting by length and cutting batches by a budget of tokens leaves hardly any padding and keeps memory flat.
+`cell` encodes each benchmark's texts with it, `profiling` measures its throughput. Texts are read in chunks,
+so memory does not grow with their number; in a chunk each distinct text is encoded once, and sorting by length and
+cutting batches by a budget of tokens leaves hardly any padding.
 
-Axes: N texts, D embedding width, U distinct texts, T tokens.
+Axes: N texts, D embedding width, U distinct texts of a chunk, T tokens.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +20,8 @@ from pipeline.values import Side
 # Tokens of a batch, padding included. CPU: the fastest of 256 to 4,096 for e5-small-l12 on 2 cores, by a narrow margin.
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 32_768}
 BAR_DELAY_S = 1  # a bar for less work would only flicker
-CHUNK = 8192  # texts tokenised and sorted together: bounds the memory of ids, yet is long enough to sort well
+CHUNK = 16_384  # texts read, tokenised and sorted together: bounds the memory, yet is long enough to sort well
+IN_MEMORY = 1 << 30  # bytes of embeddings
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -43,16 +46,25 @@ def encode(
     The encoder must be in evaluation mode; the work is done where its weights are (CPU or CUDA).
     """
     token_budget = token_budget or TOKEN_BUDGET[encoder.device.type]
-    positions: dict[str, int] = {}
-    inverse_N = [positions.setdefault(text, len(positions)) for text in texts]
-    distinct = list(positions)
-    emb_UD = np.empty((len(distinct), encoder.width), np.float32)
-    with tqdm(total=len(distinct), desc=progress, unit=" texts", disable=progress is None, delay=BAR_DELAY_S) as bar:
-        for start in range(0, len(distinct), CHUNK):
-            rows = encoder.tokenize(distinct[start : start + CHUNK], side)
+    emb_ND = room((len(texts), encoder.width))
+    with tqdm(total=len(texts), desc=progress, unit=" texts", disable=progress is None, delay=BAR_DELAY_S) as bar:
+        for start in range(0, len(texts), CHUNK):
+            positions: dict[str, int] = {}
+            inverse = [positions.setdefault(text, len(positions)) for text in texts[start : start + CHUNK]]
+            rows = encoder.tokenize(list(positions), side)
+            emb_UD = np.empty((len(rows), encoder.width), np.float32)
             for batch in batches([len(row) for row in rows], token_budget):
                 ids_NT, mask_NT = encoder.pad([rows[n] for n in batch])
-                emb_ND = encoder(ids_NT.to(encoder.device), mask_NT.to(encoder.device))
-                emb_UD[np.add(batch, start)] = emb_ND.cpu().numpy()
+                emb_UD[batch] = encoder(ids_NT.to(encoder.device), mask_NT.to(encoder.device)).cpu().numpy()
                 bar.update(len(batch))
-    return emb_UD[inverse_N]
+            emb_ND[start : start + CHUNK] = emb_UD[inverse]
+            bar.update(len(inverse) - len(rows))
+    return emb_ND
+
+
+def room(shape: tuple[int, int]) -> np.ndarray:
+    """float32 in memory or, past IN_MEMORY bytes, in an unnamed file of the temporary folder (TMPDIR)."""
+    if 4 * shape[0] * shape[1] <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps the space; it is given back with the array
+        return np.memmap(file, np.float32, "w+", shape=shape)

@@ -73,6 +73,14 @@ def test_each_distinct_text_is_encoded_once(model, texts, monkeypatch):
     np.testing.assert_array_equal(emb_ND[: len(texts)], emb_ND[len(texts) :])
 
 
+def test_embeddings_too_large_for_memory_are_the_same_on_disk(model, texts, monkeypatch):
+    whole = encode(model, texts, "passage")
+    monkeypatch.setattr("pipeline.encoding.IN_MEMORY", 0)
+    mapped = encode(model, texts, "passage")
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, whole)
+
+
 def test_no_texts(model):
     assert encode(model, [], "query").shape == (0, 32)
 
