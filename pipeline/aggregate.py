@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import report, tracking
-from pipeline.analysis import bootstrap, exchange, fronts, paired, scaling, tables
+from pipeline.analysis import bootstrap, exchange, fronts, paired, pool, scaling, tables
 from pipeline.results import ResultStore, write_atomically
 from pipeline.values import UserError
 
@@ -27,13 +27,18 @@ def aggregate(results_dir: str | Path, sweep: str) -> None:
         stem = f"pareto-{benchmark}" if figures else "pareto"  # the first benchmark is the main one
         figures[benchmark] = report.save(report.draw(points, report.title(sweep, points)), folder / stem)
 
+    grown: list[Path] = []
+    for benchmark, curves in found["pool_curve"].groupby("benchmark", sort=False) if "pool_curve" in found else ():
+        stem = f"pool_curve-{benchmark}" if grown else "pool_curve"
+        grown.append(report.save(report.draw_pool_curve(curves, f"{sweep}: {benchmark}"), folder / stem))
+
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in tables.scales(found["runs"])) or [None]:
         print(f"\n{sweep}, {benchmark or 'cost only'}\n{report.terminal(found['variants'], benchmark)}")
     cells = store.cells(sweep)
     for cell in cells:
         if cell.status == "failed":
             print(f"failed: {cell.name}: {cell.reason}")
-    for path in [folder / f"{stem}.csv" for stem in found] + list(figures.values()):
+    for path in [folder / f"{stem}.csv" for stem in found] + list(figures.values()) + grown:
         print(path)
     sys.stdout.flush()
     wishes = next(cell.record for cell in cells if cell.record).config["tracking"]
@@ -53,6 +58,9 @@ def analyse(store: ResultStore, sweep: str) -> dict[str, pd.DataFrame]:
     models = variants.set_index("variant")["model"]
     tests = {scale: paired.compare(scores[scale], draws[scale], models) for scale in scores}
     found["tests"] = pd.concat(tests, names=["benchmark", "setting"]).reset_index(level=[0, 1])
+    curves = pool.curves(store, runs)
+    if not curves.empty:
+        found["pool_curve"] = curves
     if not points.empty:
         found["pareto"] = points = fronts.mark(points, draws)
         found["hypervolume"] = fronts.volumes(points, draws)

@@ -42,11 +42,16 @@ def reciprocal_rank(ranking: Ranking, k: PositiveInt | None = None) -> np.ndarra
 
 def ndcg(ranking: Ranking, k: PositiveInt) -> np.ndarray:
     """trec_eval's ndcg_cut_k: gain = grade, discount = log2(1 + rank); ideal = all relevant by falling grade."""
+    dcg_Q = _sum(ranking, _within(ranking, k) * ranking.grade / np.log2(1 + ranking.rank))
+    ideal_Q = ideal_dcg(ranking, k)
+    return np.divide(dcg_Q, ideal_Q, out=np.zeros_like(dcg_Q), where=ideal_Q > 0)
+
+
+def ideal_dcg(ranking: Ranking, k: PositiveInt) -> np.ndarray:
+    """What ndcg divides by, of each query; 0 without a relevant passage."""
     place_R = _place(ranking)
     ideal_grade_R = ranking.grade[np.lexsort((-ranking.grade, ranking.query))]
-    dcg_Q = _sum(ranking, _within(ranking, k) * ranking.grade / np.log2(1 + ranking.rank))
-    ideal_Q = _sum(ranking, (place_R <= k) * ideal_grade_R / np.log2(1 + place_R))
-    return np.divide(dcg_Q, ideal_Q, out=np.zeros_like(dcg_Q), where=ideal_Q > 0)
+    return _sum(ranking, (place_R <= k) * ideal_grade_R / np.log2(1 + place_R))
 
 
 def rank_distance(ranking: Ranking) -> np.ndarray:

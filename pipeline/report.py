@@ -1,5 +1,6 @@
 """What people look at: the figure of the fronts (png, svg, pdf) and the table for the terminal. Reads tables only."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -52,8 +53,7 @@ def draw(points: pd.DataFrame, title: str) -> plt.Figure:
     """One benchmark's fronts: a row of panels a setting, a panel a cost; left is cheaper and up is better in all."""
     settings = [setting for setting in SETTINGS if setting in set(points["setting"])]
     costs = [cost for cost in COSTS if cost.field in set(points["cost"])]
-    strategies = enumerate(points["strategy"].unique())
-    looks = {name: (COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i, name in strategies}  # 49 before one recurs
+    looks = looks_of(points["strategy"].unique())
     size_in = (1.2 + 2.9 * len(costs), 1.5 + 2.5 * len(settings))
     figure, axes = plt.subplots(
         len(settings), len(costs), figsize=size_in, sharex="col", sharey="row", squeeze=False, layout="constrained"
@@ -74,6 +74,11 @@ def draw(points: pd.DataFrame, title: str) -> plt.Figure:
         for panel, cost in zip(row, costs, strict=True):
             label(panel, points[(points["setting"] == setting) & (points["cost"] == cost.field)])
     return figure
+
+
+def looks_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A colour and a marker each; 49 before one recurs."""
+    return {name: (COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i, name in enumerate(names)}
 
 
 def draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
@@ -141,6 +146,38 @@ def legend(points: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> list[Line
     if not points["grade_passed"].all():
         handles.append(Line2D([], [], linestyle="", marker="o", color="0.3", mfc="white", label="profile in doubt"))
     return handles
+
+
+def draw_pool_curve(curves: pd.DataFrame, title: str) -> plt.Figure:
+    """One benchmark whose pools are samples: a panel a language, a curve a variant, the full pool's estimate hollow."""
+    languages, looks = curves["language"].unique(), looks_of(curves["variant"].unique())
+    columns = min(len(languages), 4)
+    rows = -(-len(languages) // columns)
+    size_in = (max(5.5, 1.2 + 2.5 * columns), 1.8 + 2.3 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size_in, sharey=True, squeeze=False, layout="constrained")
+    handles = {}
+    for panel, language in zip(axes.flat, languages, strict=False):
+        for variant, curve in curves[curves["language"] == language].groupby("variant", sort=False):
+            colour, marker = looks[variant]
+            measured, further = curve[curve["kind"] == "measured"], curve[curve["kind"] == "extrapolated"]
+            panel.fill_between(curve["pool_size"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+            (line,) = panel.plot(measured["pool_size"], measured["ndcg_10"], marker=marker, ms=4, color=colour)
+            dashed, full = pd.concat([measured.tail(1), further]), further.tail(1)  # no row where the sample is all
+            panel.plot(dashed["pool_size"], dashed["ndcg_10"], "--", color=colour, linewidth=1)
+            panel.vlines(full["pool_size"], full["low"], full["high"], color=colour, linewidth=1)
+            panel.plot(full["pool_size"], full["ndcg_10"], marker, ms=6, mfc="white", color=colour)
+            handles[", ".join(curve[["model", "strategy"]].iloc[0])] = line
+        panel.set(xscale="log", title=language)
+    for panel in axes.flat[len(languages) :]:
+        panel.set_axis_off()
+    for number, panel in enumerate(axes.flat[: len(languages)]):
+        lowest, leftmost = number + columns >= len(languages), number % columns == 0
+        panel.set(xlabel="passages in the pool" if lowest else "", ylabel="nDCG@10" if leftmost else "")
+    how = "solid: measured; dashed and hollow: extrapolated\nbands: 95 % intervals over topics"
+    figure.suptitle(f"{title}\n{how}", fontsize=10)
+    handles["full pool, extrapolated"] = Line2D([], [], linestyle="--", marker="o", mfc="white", color="0.3")
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(columns, 3), frameon=False)
+    return figure
 
 
 def save(figure: plt.Figure, stem: Path) -> Path:

@@ -80,6 +80,16 @@ class Relevance:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What a language's pool is of a larger one: first all `judged` passages, then a uniform random sample of the
+    others in random order. So every beginning of the pool that holds the judged is such a pool itself.
+    """
+
+    judged: int
+    full: int  # passages of the larger pool
+
+
+@dataclass(frozen=True)
 class Collection:
     """A retrieval benchmark: queries and passages by language, and relevance by (query language, passage language).
 
@@ -93,6 +103,7 @@ class Collection:
     relevance: Mapping[tuple[str, str], Relevance]
     settings: tuple[Setting, ...] = ("mono", "cross", "multi")
     every_query_counts: bool = False
+    samples: Mapping[str, Sample] = field(default_factory=dict)  # by language; empty where the pools are no samples
     titles: frozenset[str] = frozenset()  # of the articles, for the leakage check
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "encoder": LEAF | {"packaged"},
     "retrieval": LEAF,
     "metrics": LEAF,
+    "pools": LEAF | {"retrieval", "metrics"},
     "profiling": LEAF | {"profiling"},
     "results": LEAF,
     "encoding": LEAF | {"encoder"},

@@ -13,7 +13,7 @@ import pytest
 from hub_server import HubServer
 
 from pipeline.data import miracl
-from pipeline.values import Collection, UserError
+from pipeline.values import Collection, Sample, UserError
 
 OTHERS = 40  # passages of the small corpus that are not judged
 QRELS = [("7", "1#0", 1), ("7", "2#0", 0), ("9", "1#0", 0), ("9", "3#4", 1)]
@@ -87,6 +87,7 @@ def test_every_judgement_is_kept_in_every_pool(folder: Path, pool: str) -> None:
     assert collection.titles == {"T1#0", "T2#0", "T3#4"}
     passages = collection.passages["sw"]
     assert len(passages) == 3 + {"judged": 0, "sample:1": 1, "full": OTHERS}[pool]
+    assert collection.samples == ({"sw": Sample(judged=3, full=131_924)} if pool == "sample:1" else {})
     assert list(passages.texts) == [f"T{id} text of {id}" for id in passages.ids]
 
 
@@ -95,6 +96,7 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one(folder: Path) -> None
     assert [len(its) - 3 for its in ids.values()] == [1, 10, OTHERS - 1, OTHERS, OTHERS]
     for n, its in ids.items():
         assert its == ids[OTHERS][: 3 + n]
+        assert set(its[:3]) == {"1#0", "2#0", "3#4"}
     assert set(ids[OTHERS]) == set(load(folder, "full").passages["sw"].ids)
     assert ids[OTHERS + 1] == ids[OTHERS]
     assert ids[10] != list(load(folder, "sample:10", seed=1).passages["sw"].ids)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.arrow import identity, stored
+from pipeline.data.arrow import in_batches, key, stored
 from pipeline.data.hub import fetch, gzip_lines, listing, parse_json
-from pipeline.values import Collection, Relevance, Texts, UserError
+from pipeline.values import Collection, Relevance, Sample, Texts, UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,18 +73,21 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
     queries: dict[str, Texts] = {}
     passages: dict[str, Texts] = {}
     relevance: dict[tuple[str, str], Relevance] = {}
+    samples: dict[str, Sample] = {}
     titles: set[str] = set()
     for language in languages:
         part = _hard(path, language) if pool == "hard" else _published(path, language)
         if orphans := {judgement.topic for judgement in part.judgements} - part.topics.keys():
             raise UserError(f"{KEY}: the {language} qrels judge topic {min(orphans)}, which the topics lack.")
         judged = {judgement.docid for judgement in part.judgements}
-        corpus = _stored(part, judged, others, seed)
+        corpus = _stored(part, judged, others, seed, f"MIRACL, {language}")
         position = _positions(corpus, judged, language)
         queries[language] = Texts(list(part.topics), list(part.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = _relevance(part, position)
         titles.update(corpus["title"][list(position.values())])
+        if others:
+            samples[language] = Sample(judged=len(judged), full=PASSAGES[language])
     return Collection(
         f"miracl[{pool}]",
         queries,
@@ -92,12 +95,9 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         relevance,
         settings=("mono",),
         every_query_counts=True,
+        samples=samples,
         titles=frozenset(titles),  # of the judged passages
-        provenance={
-            "source": "MIRACL v1.0 dev",
-            "pool": pool,
-            "full_passages": {language: PASSAGES[language] for language in languages},
-        },
+        provenance={"source": "MIRACL v1.0 dev", "pool": pool},
     )
 
 
@@ -198,16 +198,14 @@ def _kept(corpus: Iterable[Passage], judged: set[str], others: int | None, seed:
     yield from (passage for _, passage in sorted(sample, reverse=True))
 
 
-def _stored(part: Part, judged: set[str], others: int | None, seed: int) -> "Dataset":
+def _stored(part: Part, judged: set[str], others: int | None, seed: int, progress: str) -> "Dataset":
     """The pool as a memory-mapped Arrow file, made once for the same files and pool."""
-    from datasets import Features, Value
+    import pyarrow
 
-    def rows() -> Iterator[dict[str, str]]:
-        corpus = (passage for file in part.corpus for passage in part.read(file))
-        return (passage._asdict() for passage in _kept(corpus, judged, others, seed))
-
-    features = Features({name: Value("string") for name in Passage._fields})
-    return stored(rows, features, identity(part.corpus, sorted(judged), others, seed))
+    corpus = (passage for file in part.corpus for passage in part.read(file))
+    rows = (passage._asdict() for passage in _kept(corpus, judged, others, seed))
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in Passage._fields])
+    return stored(key(part.corpus, sorted(judged), others, seed), schema, in_batches(rows, schema), progress)
 
 
 def _positions(corpus: "Dataset", judged: set[str], language: str) -> dict[str, int]:
