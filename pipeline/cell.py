@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from pipeline import encoder as encoders
-from pipeline import metrics, profile, retrieval, tracking, training
+from pipeline import metrics, pools, profile, retrieval, tracking, training
 from pipeline.config import build
 from pipeline.data import leakage
 from pipeline.encoding import encode
@@ -45,9 +45,7 @@ class Stages(dict):
         self[name] = time.perf_counter() - start_s
 
 
-def run(
-    name: str, stage_keys: Mapping[str, str], config: Mapping[str, Any], choices: Mapping[str, str]
-) -> Record:
+def run(name: str, stage_keys: Mapping[str, str], config: Mapping[str, Any], choices: Mapping[str, str]) -> Record:
     store, stage = ResultStore(config["results_dir"]), Stages()
     device, seed, threads = pick_device(config["device"]), config["seed"], config["threads"]
     model, trainer, profiling = config["model"], config["trainer"], config["profile"]
@@ -66,7 +64,7 @@ def run(
     trained, checkpoint, leaks = {}, None, {}
     if strategy.trains and not cost_only:
         with stage("leakage"):
-            leaks = {benchmark: leakage.check(data, collection) for benchmark, collection in benchmarks.items()}
+            leaks = {collection.name: leakage.check(data, collection) for collection in benchmarks.values()}
         key = stage_keys["train"]
         checkpoint = store.stage_dir("train", key) / "encoder"
         if store.outcome("train", key) is None:
@@ -96,6 +94,9 @@ def run(
                     attraction = metrics.language_attraction(rankings, ATTRACTION_K)
                     if len(attraction):  # there is a multilingual pool
                         store.save_frame(folder, f"attraction-{collection.name}", attraction.reset_index())
+                    if collection.samples:
+                        grown = pools.ranks(queries, passages, collection)
+                        store.save_frame(folder, f"pool_ranks-{collection.name}", grown)
                 store.finish("evaluate", key, figures)
         figures = store.outcome("evaluate", key)
         store.copy_frames("evaluate", key, name)
@@ -168,14 +169,13 @@ def provenance(
         except PackageNotFoundError:
             return None
 
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
+    command = ["git", "describe", "--always", "--dirty"]
+    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return {
         "layers": encoder.backbone.config.num_hidden_layers,
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "data": dict(data.provenance) | {"name": data.name, "rows": len(data), "languages": list(data.languages)},
-        "eval": {key: dict(collection.provenance) | {"name": collection.name} for key, collection in benchmarks.items()},
+        "eval": {collection.name: dict(collection.provenance) for collection in benchmarks.values()},
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "libraries": {library: installed(library) for library in LIBRARIES if installed(library)},

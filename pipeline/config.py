@@ -162,7 +162,7 @@ def check(cfg: DictConfig) -> None:
 ENCODER = ("values", "packaged", "encoder", "encoding")
 STAGES = {
     "train": (("model", "sampler", "data", "trainer", "seed", "device", "threads"), (*ENCODER, "sampling", "training")),
-    "evaluate": (("eval", "metrics"), ("retrieval", "metrics")),
+    "evaluate": (("eval", "metrics"), ("retrieval", "metrics", "pools")),
     "profile": (("profile",), ("profile", "profiling")),
 }
 
@@ -187,8 +187,10 @@ def target_modules(node: Any) -> set[str]:
     """The modules of ours under every `_target_` of a config, as paths below the package: data/lareqa, metrics, …"""
     if not isinstance(node, Mapping):
         return set()
-    own = {node["_target_"].rpartition(".")[0].removeprefix("pipeline.").replace(".", "/")} if "_target_" in node else set()
-    return own.union(*(target_modules(child) for child in node.values()))
+    modules = set().union(*(target_modules(child) for child in node.values()))
+    if "_target_" in node:
+        modules.add(node["_target_"].rpartition(".")[0].removeprefix("pipeline.").replace(".", "/"))
+    return modules
 
 
 @cache

@@ -1,7 +1,7 @@
 """The border: records are written here by cells, and read here by everything that draws and decides.
 
-    <root>/runs/<run>/record.json              one Record; beside it per_query-<benchmark>.parquet, training.parquet
-    <root>/stages/<stage>-<key>/               what a stage made, the trained encoder too; shared by runs of equal inputs
+    <root>/runs/<run>/record.json              one Record; beside it per_query-<benchmark>.parquet, training.parquet, …
+    <root>/stages/<stage>-<key>/               what a stage made, the encoder too; shared by runs of equal inputs
     <root>/profiles/<key>.json                 a Profile, shared by all runs of one architecture on one machine
     <root>/<sweep>/cells/<run>.json            which runs a sweep holds, and how each ended
 
@@ -116,6 +116,10 @@ class ResultStore:
     def per_query(self, name: str, benchmark: str) -> pd.DataFrame:
         """One row a (setting, query language, passage language, query), one column a metric."""
         return pd.read_parquet(self.run_dir(name) / f"per_query-{benchmark}.parquet")
+
+    def pool_ranks(self, name: str) -> list[pd.DataFrame]:
+        """What pools.ranks made of each benchmark whose pools are samples."""
+        return [pd.read_parquet(path) for path in sorted(self.run_dir(name).glob("pool_ranks-*.parquet"))]
 
     def curve(self, name: str) -> pd.DataFrame:
         """step, loss, learning_rate, pairs_per_s; empty for a run that did not train."""

@@ -54,7 +54,7 @@ def test_a_sweep_lists_its_cells_and_flattens_the_finished_ones(tmp_path, record
     assert row["metrics.b.mono.map"] == 0.5
     assert row["profile.peak_rss_mib"] == 1.5
     assert row["profile.sources.peak_rss_mib"] == "measured: VmHWM"
-    with pytest.raises(UserError, match="no sweep two in .*; there are: one"):
+    with pytest.raises(UserError, match=r"no sweep two in .*; there are: one"):
         store.cells("two")
 
 

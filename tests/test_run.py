@@ -69,7 +69,7 @@ def test_a_multirun_leaves_a_record_a_cell_and_the_fronts(finished):
 def test_a_finished_cell_is_not_run_again(finished):
     folder, *_ = finished
     before = {path: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("*") if path.is_file()}
-    code, out, err = run(*SMALL, "sampler=none", "sweep=three", cwd=folder)
+    code, _, err = run(*SMALL, "sampler=none", "sweep=three", cwd=folder)
     assert code == 0, err
     assert "cached" in err
     assert {path: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("*") if path.is_file()} == before
@@ -91,7 +91,7 @@ def test_a_finished_cell_is_not_run_again(finished):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, says):
-    code, out, err = run("model=e5-small-l3", "model.layers=1", *arguments, cwd=tmp_path)
+    code, _, err = run(*arguments, "model=e5-small-l3", "model.layers=1", cwd=tmp_path)
     assert code == 2, err
     assert "Traceback" not in err
     (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -133,7 +133,7 @@ def child_of(process):
 def test_a_killed_cell_is_recorded_and_the_sweep_goes_on(tmp_path):
     process = start("-m", *SMALL, "sampler=none,monolingual", "sweep=killed", cwd=tmp_path)
     child_of(process).send_signal(signal.SIGKILL)
-    out, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
     cells = [json.loads(path.read_text()) for path in (tmp_path / "results/killed/cells").glob("*.json")]
     ends = {cell["choices"]["sampler"]: (cell["status"], cell["reason"]) for cell in cells}

@@ -1,79 +1,31 @@
 """Any local parallel set, by one schema: files of question-passage pairs, joined across languages by their ids.
 
-    data.path is a folder   {language}.parquet or {language}.jsonl, a row a question
-    data.path is a file     one .parquet or .jsonl for all languages, with a language column
-    columns                 id, question, passage; optional: language, title, passage_id (text), negatives (list of text)
+    data.path is a folder    {language}.parquet or {language}.jsonl, a row a question
+    data.path is a file      one .parquet or .jsonl of all languages, with a column that says which
+    columns, by any name     id, question, passage; optional: language, title, passage_id, negatives (a list of texts)
 
-The yaml names the columns. An id is unique in its language and the same in all; a row with an empty question or passage
-does not exist in that language. Texts are copied once into memory-mapped Arrow files; what a run holds is, for each
-row, 4 bytes a language (where the row stands) and 1 (whether it does), and 8 for its group; while loading, 20 more.
-Rows are matched by 64-bit hashes of their ids, passages by those of their texts.
+An id is unique in its language and the same in all; without a question or a passage, or with an empty one, a row does
+not exist in that language. Texts are copied once into memory-mapped Arrow files. A run holds, for each row, 5 bytes a
+language (where it stands, whether it exists) and 8 for its group; while loading, about 40 more a language. Rows are
+matched by 64-bit hashes of their ids, passages by those of their texts.
 
 Axes: N rows, L languages.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.arrow import batches, identity, stored
+from pipeline.data.arrow import Lazy, again, key, stored
 from pipeline.data.groups import connected
-from pipeline.data.hub import parse_json
+from pipeline.data.tables import read
 from pipeline.values import ParallelText, UserError
 
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
-
-PARQUET_ROWS = 1024  # decoded at a time
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_texts(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(isinstance(text, str) for text in value))
-
-
-TEXT = ("text or null", _is_text)
-NAME = ("text, not empty", _is_name)
-KINDS = {"id": NAME, "language": NAME, "passage_id": NAME, "negatives": ("a list of texts or null", _is_texts)}
-
-
-@dataclass(frozen=True)
-class Cells(Sequence[Any]):
-    """One column of one language in the order of the joined rows: read when asked for; None where the row lacks it."""
-
-    column: "pyarrow.ChunkedArray"
-    position_N: np.ndarray  # int32, -1 for none
-
-    def __len__(self) -> int:
-        return len(self.position_N)
-
-    def __getitem__(self, row: Any) -> Any:
-        position = int(self.position_N[row])
-        return None if position < 0 else self.column[position].as_py()
-
-
-@dataclass(frozen=True)
-class FirstOf(Sequence[str]):
-    """What is the same in all languages of a row, from the first that has it."""
-
-    cells: Sequence[Cells]
-
-    def __len__(self) -> int:
-        return len(self.cells[0])
-
-    def __getitem__(self, row: Any) -> Any:
-        return next((value for cells in self.cells if (value := cells[row]) is not None), None)
 
 
 def train(
@@ -98,8 +50,8 @@ def train(
         raise ValueError(f"languages must be distinct and at least one, got {', '.join(languages) or 'none'}")
     if path is None:
         raise UserError(
-            "data.path is null: it must name the folder or the file of the parallel texts; the header of the data set's "
-            "yaml in conf/data says how to get them."
+            "data.path is null: it must name the folder or the file of the parallel texts; the header of the yaml in "
+            "conf/data says how to get them."
         )
     columns = {"id": id_column, "language": language_column, "question": question_column, "passage": passage_column}
     columns |= {"title": title_column, "passage_id": passage_id_column, "negatives": negatives_column}
@@ -107,18 +59,18 @@ def train(
     tables = {language: _stored(_file(path, language, language_column), language, named) for language in languages}
     position = _joined(tables, path, id_column)
 
-    def cells(column: str) -> dict[str, Cells]:
-        return {language: Cells(table.data.column(column), position[language]) for language, table in tables.items()}
+    def cells(column: str) -> dict[str, Lazy]:
+        return {language: _cells(table, column, position[language]) for language, table in tables.items()}
 
     return ParallelText(
         name=name,
         languages=tuple(languages),
-        ids=FirstOf(list(cells("id").values())),
+        ids=_first(cells("id")),
         questions=cells("question"),
         passages=cells("passage"),
         available_NL=np.stack([position_N >= 0 for position_N in position.values()], axis=1),
         passage_group=_groups(tables, position),
-        titles=FirstOf(list(cells("title").values())) if title_column else None,
+        titles=_first(cells("title")) if title_column else None,
         negatives=cells("negatives") if negatives_column else None,
         provenance={
             "source": "local parallel files",
@@ -132,7 +84,7 @@ def train(
 def _file(path: str, language: str, language_column: str | None) -> Path:
     if Path(path).is_file():
         if language_column is None:
-            raise UserError(f"data.path names one file, {path}: data.language_column must name its column of languages.")
+            raise UserError(f"data.path: {path} is one file: data.language_column must name its languages' column.")
         return Path(path)
     if not Path(path).is_dir():
         raise UserError(f"data.path: there is no file or folder {path}.")
@@ -147,65 +99,42 @@ def _file(path: str, language: str, language_column: str | None) -> Path:
 
 def _stored(file: Path, language: str, columns: Mapping[str, str]) -> "Dataset":
     """One language of one file as Arrow: the columns by our names, and only the rows that exist."""
-    from datasets import Features, List, Value
-
-    kinds = {name: Value("string") for name in columns if name != "language"}
-    features = Features({**kinds, **({"negatives": List(Value("string"))} if "negatives" in columns else {})})
-
-    def rows() -> Iterator[dict[str, Any]]:
-        seen: set[str] = set()
-        kept = 0
-        for row in _checked(file, columns):
-            its_language = row.pop("language", language)
-            seen.add(its_language)
-            if its_language == language and row["question"] and row["passage"]:
-                kept += 1
-                yield row
-        if not kept:
-            there = ", ".join(sorted(seen)) or "none"
-            raise UserError(f"{file} has no question with a passage in {language} (languages there: {there}).")
-
-    return stored(rows, features, identity([file], language, columns))
-
-
-def _checked(file: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Rows by our names, each value of its column's kind."""
-    read = _parquet_rows if file.suffix == ".parquet" else _jsonl_rows
-    for number, row in enumerate(read(file, list(columns.values())), 1):
-        for ours, theirs in columns.items():
-            kind, holds = KINDS.get(ours, TEXT)
-            if not holds(row[theirs]):
-                raise UserError(f"{file}, row {number}: column {theirs} must hold {kind}, got {row[theirs]!r:.80}.")
-        yield {ours: row[theirs] for ours, theirs in columns.items()}
-
-
-def _parquet_rows(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     import pyarrow
-    import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            if missing := [column for column in columns if column not in parquet.schema_arrow.names]:
-                has = ", ".join(parquet.schema_arrow.names)
-                raise UserError(f"{file} lacks the column {missing[0]}; it has {has}.")
-            for batch in parquet.iter_batches(PARQUET_ROWS, columns=columns):
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file} is not a parquet file, or a damaged one: {str(error).splitlines()[0]}.") from error
+    text = pyarrow.string()
+    schema = pyarrow.schema([(name, pyarrow.list_(text) if name == "negatives" else text) for name in columns])
+    rows = _existing(file, language, columns, schema)
+    return stored(key([file], language, columns), schema, rows, progress=f"{file.name}, {language}")
 
 
-def _jsonl_rows(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    try:
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                row = parse_json(line, file, number)
-                if not isinstance(row, dict):
-                    raise UserError(f"{file}, line {number} is no JSON object: {line.strip():.80}.")
-                if missing := [column for column in columns if column not in row]:
-                    raise UserError(f"{file}, line {number} lacks the column {missing[0]}; it has {', '.join(row)}.")
-                yield row
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text: {error}.") from error
+def _existing(
+    file: Path, language: str, columns: Mapping[str, str], schema: "pyarrow.Schema"
+) -> Iterator["pyarrow.RecordBatch"]:
+    """The rows of one language that have a question and a passage."""
+    from pyarrow import compute
+
+    names = [name for name in ("id", "language", "passage_id") if name in columns]
+    languages: set[str] = set()
+    number = kept = 0
+    for batch in read(file, columns, schema):
+        filled = {
+            name: compute.fill_null(compute.not_equal(batch[name], ""), False)
+            for name in [*names, "question", "passage"]
+        }
+        for name in names:
+            if (empty := filled[name].index(False).as_py()) >= 0:
+                raise UserError(f"{file}, row {number + empty + 1}: column {columns[name]} must not be empty.")
+        number += len(batch)
+        exists = compute.and_(filled["question"], filled["passage"])
+        if "language" in columns:
+            languages |= set(batch["language"].unique().to_pylist())
+            exists = compute.and_(exists, compute.equal(batch["language"], language))
+        batch = batch.filter(exists)
+        kept += len(batch)
+        yield batch
+    if not kept:
+        there = f" (languages there: {', '.join(sorted(languages))})" if languages else ""
+        raise UserError(f"{file} has no row with question and passage in {language}{there}.")
 
 
 def _joined(tables: Mapping[str, "Dataset"], path: str, id_column: str) -> dict[str, np.ndarray]:
@@ -214,18 +143,39 @@ def _joined(tables: Mapping[str, "Dataset"], path: str, id_column: str) -> dict[
     for language, ids in hashes.items():
         _, first = np.unique(ids, return_index=True)
         if len(first) < len(ids):
-            again = int(np.setdiff1d(np.arange(len(ids)), first)[0])
-            value = tables[language]["id"][again]
+            value = tables[language]["id"][int(np.setdiff1d(np.arange(len(ids)), first)[0])]
             raise UserError(f"data.path: {path} holds {value!r} twice in column {id_column} of {language}.")
     together = np.concatenate(list(hashes.values()))
     row_ids = together[np.sort(np.unique(together, return_index=True)[1])]  # by first appearance
     order = np.argsort(row_ids)
     position = {}
     for language, ids in hashes.items():
-        rows = order[np.searchsorted(row_ids, ids, sorter=order)]
+        row_of = order[np.searchsorted(row_ids, ids, sorter=order)]
         position[language] = np.full(len(row_ids), -1, dtype=np.int32)
-        position[language][rows] = np.arange(len(ids))
+        position[language][row_of] = np.arange(len(ids))
     return position
+
+
+def _cells(table: "Dataset", column: str, position_N: np.ndarray) -> Lazy:
+    """A column in the order of the joined rows, None for those that the table lacks."""
+    stored_cells = table.data.column(column)
+
+    def cell(row: int) -> Any:
+        position = int(position_N[row])
+        return None if position < 0 else stored_cells[position].as_py()
+
+    return Lazy(cell, len(position_N))
+
+
+def _first(cells: Mapping[str, Lazy]) -> Lazy:
+    """What a row has in its first language."""
+    columns = list(cells.values())
+
+    def cell(row: int) -> Any:
+        values = (column[row] for column in columns)
+        return next((value for value in values if value is not None), None)
+
+    return Lazy(cell, len(columns[0]))
 
 
 def _groups(tables: Mapping[str, "Dataset"], position: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -253,5 +203,5 @@ def _hashes(table: "Dataset", column: str) -> np.ndarray:
     """uint64, one a row of the table."""
     from pandas.util import hash_array
 
-    texts = (batch.column(column).to_numpy(zero_copy_only=False) for batch in batches(table))
+    texts = (batch.column(column).to_numpy(zero_copy_only=False) for batch in again(table))
     return np.concatenate([hash_array(its, categorize=False) for its in texts])

@@ -81,7 +81,7 @@ def require(rows: int, size: int, what: str) -> None:
 
 
 def weights(sizes: np.ndarray, size_exponent: float) -> np.ndarray:
-    """Probabilities in proportion to size ** exponent: 0 uniform, 1 by size, 1/T for a temperature T (mT5, Xue 2021)."""
+    """Probabilities in proportion to size ** exponent: 0 uniform, 1 by size, 1/T a temperature (mT5, Xue 2021)."""
     raw = np.where(sizes > 0, np.asarray(sizes, dtype=float) ** size_exponent, 0.0)
     return raw / raw.sum()
 

@@ -1,0 +1,185 @@
+"""mMARCO (Bonifacio et al. 2021, arXiv:2108.13897): MS MARCO's training triples, machine-translated into 14 languages.
+
+Reads the published files, from one folder or from the hub's unicamp-dl/mmarco:
+
+    data/triples.train.ids.small.tsv                              ids of a query, a positive and a negative passage
+    data/google/queries/train/{language}_queries.train.tsv        id, text
+    data/google/collections/{language}_collection.tsv             id, text
+
+A row is a query with one of its positives; the negatives of its triples stay beside it. Texts stay in the published
+files, each read from disk when it is asked for. What says where they are lies in memory-mapped files in the cache of
+`datasets` (HF_DATASETS_CACHE), made once: 12 bytes a passage and a query of each language, 4 a triple.
+
+Axes: N rows, T triples.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.data.arrow import Lazy, key, made_once
+from pipeline.data.groups import connected
+from pipeline.data.hub import fetch
+from pipeline.values import ParallelText, UserError
+
+NAMES = {
+    **{"ar": "arabic", "de": "german", "en": "english", "es": "spanish", "fr": "french", "hi": "hindi"},
+    **{"id": "indonesian", "it": "italian", "ja": "japanese", "nl": "dutch", "pt": "portuguese", "ru": "russian"},
+    **{"vi": "vietnamese", "zh": "chinese"},
+}
+CHUNK_BYTES = 1 << 22  # of the triples read at a time: some 180,000
+CHUNK_IDS = 1 << 20
+
+
+class Triples(NamedTuple):
+    """The triples by row: a query, a positive, and the negatives `negative_T[end_N[n] - count_N[n] : end_N[n]]`."""
+
+    query_N: np.ndarray  # ascending
+    positive_N: np.ndarray
+    count_N: np.ndarray
+    end_N: np.ndarray
+    negative_T: np.ndarray  # memory-mapped
+
+    def negatives(self, row: int) -> np.ndarray:
+        return self.negative_T[self.end_N[row] - self.count_N[row] : self.end_N[row]]
+
+
+class Lines(NamedTuple):
+    """The texts of one file by id: read, not mapped, since mapped pages would count as the process's memory."""
+
+    descriptor: int  # open until the process ends
+    start_of_id: np.ndarray  # memory-mapped; -1 for what no triple names
+    bytes_of_id: np.ndarray  # memory-mapped
+
+    def text(self, id: int) -> str:
+        return os.pread(self.descriptor, self.bytes_of_id[id], self.start_of_id[id]).decode()
+
+
+def train(languages: list[str], path: str | None) -> ParallelText:
+    """Every row in every language, by growing id of the query; rows of one query or one passage share a group."""
+    unknown = [language for language in languages if language not in NAMES]
+    if unknown or not languages or len(set(languages)) < len(languages):
+        got = ", ".join(unknown or languages) or "none"
+        raise ValueError(f"languages must be distinct and among {', '.join(NAMES)}, got {got}")
+    file = _fetch("triples.train.ids.small.tsv", path)
+    triples = _triples(file)
+    questions: dict[str, Lines] = {}
+    passages: dict[str, Lines] = {}
+    for language in languages:
+        queries = _fetch(f"google/queries/train/{NAMES[language]}_queries.train.tsv", path)
+        questions[language] = _lines(queries, file, triples.query_N)
+        collection = _fetch(f"google/collections/{NAMES[language]}_collection.tsv", path)
+        passages[language] = _lines(collection, file, triples.positive_N, triples.negative_T)
+    rows = len(triples.query_N)
+
+    def texts(lines: Lines, id_N: np.ndarray) -> Lazy:
+        return Lazy(lambda row: lines.text(id_N[row]), rows)
+
+    def negatives(lines: Lines) -> Lazy:
+        return Lazy(lambda row: [lines.text(id) for id in triples.negatives(row)], rows)
+
+    return ParallelText(
+        name="mmarco",
+        languages=tuple(languages),
+        ids=Lazy(lambda row: f"{triples.query_N[row]}-{triples.positive_N[row]}", rows),
+        questions={language: texts(lines, triples.query_N) for language, lines in questions.items()},
+        passages={language: texts(lines, triples.positive_N) for language, lines in passages.items()},
+        available_NL=np.ones((rows, len(languages)), dtype=bool),
+        passage_group=connected([triples.query_N, triples.positive_N]),
+        negatives={language: negatives(lines) for language, lines in passages.items()},
+        provenance={"source": "mMARCO, translated by Google", "triples": len(triples.negative_T)},
+    )
+
+
+def _fetch(name: str, path: str | None) -> Path:
+    return fetch("unicamp-dl/mmarco", f"data/{name}", folder=path, key="data.path")
+
+
+def _triples(file: Path) -> Triples:
+    folder = made_once(key([file]), lambda folder: _sort(file, folder))
+    pair_N, count_N = np.load(folder / "pair_N.npy"), np.load(folder / "count_N.npy")
+    query_N, positive_N = (pair_N >> 32).astype(np.int32), (pair_N & 0xFFFFFFFF).astype(np.int32)
+    return Triples(query_N, positive_N, count_N, count_N.cumsum(), np.load(folder / "negative_T.npy", mmap_mode="r"))
+
+
+def _sort(file: Path, folder: Path) -> None:
+    """The triples by pair of query and positive, without ever holding them: count, then place."""
+    pair_N, count_N = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+    for pair, _ in _read_triples(file):
+        before = count_N
+        pair_N, row = np.unique(np.concatenate([pair_N, pair]), return_inverse=True)
+        count_N = np.bincount(row[len(before) :], minlength=len(pair_N))
+        count_N[row[: len(before)]] += before
+    if not len(pair_N):
+        raise UserError(f"{file} holds no triples.")
+    np.save(folder / "pair_N.npy", pair_N)
+    np.save(folder / "count_N.npy", count_N)
+    next_N = count_N.cumsum() - count_N
+    negative_T = np.lib.format.open_memmap(folder / "negative_T.npy", "w+", np.int32, (int(count_N.sum()),))
+    for pair, negative in _read_triples(file):
+        row = np.searchsorted(pair_N, pair)
+        order = np.argsort(row, kind="stable")
+        row = row[order]
+        negative_T[next_N[row] + np.arange(len(row)) - np.searchsorted(row, row)] = negative[order]
+        next_N += np.bincount(row, minlength=len(next_N))
+
+
+def _read_triples(file: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Chunks of pairs (uint64: the query's id, then the positive's, of 32 bits each) and of their negatives."""
+    from pyarrow import ArrowInvalid, BufferReader, csv, uint32
+
+    columns = ["query", "positive", "negative"]
+    reading = csv.ReadOptions(column_names=columns, use_threads=False)
+    parsing = csv.ParseOptions(delimiter="\t", quote_char=False)
+    conversion = csv.ConvertOptions(column_types=dict.fromkeys(columns, uint32()))
+    with file.open("rb") as lines:
+        # Not `open_csv`: it reads ahead, and the further the larger the file.
+        while chunk := lines.read(CHUNK_BYTES) + lines.readline():
+            try:
+                table = csv.read_csv(BufferReader(chunk), reading, parsing, conversion)
+            except ArrowInvalid as error:
+                raise UserError(f"{file} must hold three ids a line, between tabs: {error}.") from error
+            query, positive, negative = (column.to_numpy() for column in table.columns)
+            yield (query.astype(np.uint64) << 32) | positive, negative
+
+
+def _lines(file: Path, triples: Path, *ids: np.ndarray) -> Lines:
+    """The lines of a file that hold the ids which the triples name."""
+    folder = made_once(key([file, triples]), lambda folder: _index(file, ids, folder))
+    start_of_id, bytes_of_id = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("start", "bytes"))
+    return Lines(os.open(file, os.O_RDONLY), start_of_id, bytes_of_id)
+
+
+def _index(file: Path, ids: Sequence[np.ndarray], folder: Path) -> None:
+    wanted = np.zeros(max(int(its.max()) for its in ids) + 1, dtype=bool)
+    for its in ids:
+        for first in range(0, len(its), CHUNK_IDS):
+            wanted[its[first : first + CHUNK_IDS]] = True
+    start_of_id = np.lib.format.open_memmap(folder / "start.npy", "w+", np.int64, wanted.shape)
+    bytes_of_id = np.lib.format.open_memmap(folder / "bytes.npy", "w+", np.int32, wanted.shape)
+    start_of_id[:] = -1
+    start = 0
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            id, text = _split(line, file, number)
+            if id < len(wanted) and wanted[id]:
+                start_of_id[id] = start + len(line) - len(text)
+                bytes_of_id[id] = len(text.rstrip(b"\r\n"))
+            start += len(line)
+    missing = np.flatnonzero(wanted & (start_of_id < 0))
+    if len(missing):
+        raise UserError(f"{file} lacks {len(missing)} ids that the triples name, such as {missing[0]}: is it complete?")
+
+
+def _split(line: bytes, file: Path, number: int) -> tuple[int, bytes]:
+    id, tab, text = line.partition(b"\t")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}, line {number} is not UTF-8 text: {error}.") from error
+    if not tab or not id.isdigit():
+        raise UserError(f"{file}, line {number} must hold an id, a tab and a text, got {line!r:.80}.")
+    return int(id), text
