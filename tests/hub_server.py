@@ -44,7 +44,7 @@ class HubServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def client(self, code: str, *arguments: str, timeout_s: float = 20, **environment: str) -> str:
+    def client(self, code: str, *arguments: str, timeout_s: float = 120, **environment: str) -> str:
         """What a fresh process prints that knows no other hub; its cache lies beside the served folders."""
         settings = {
             "HF_ENDPOINT": self.endpoint,

@@ -1,7 +1,4 @@
-"""pipeline.data.hub: the real huggingface_hub client, in a process of its own, against a small hub on loopback.
-
-A client may take 20 s (`HubServer.client`): that is the promise for a dead network.
-"""
+"""pipeline.data.hub: the real huggingface_hub client, in a process of its own, against a small hub on loopback."""
 
 import gzip
 import json
