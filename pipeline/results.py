@@ -3,67 +3,38 @@
     <root>/runs/<run>/record.json              one Record; beside it per_query-<benchmark>.parquet, training.parquet, …
     <root>/stages/<stage>-<key>/               what a stage made, the encoder too; shared by runs of equal inputs
     <root>/profiles/<key>.json                 a Profile, shared by all runs of one architecture on one machine
-    <root>/<sweep>/cells/<run>.json            which runs a sweep holds, and how each ended
+    <root>/<sweep>/plan.json                   which runs a sweep is to make
+    <root>/<sweep>/cells/<run>.json            how each of them ended
+    <root>/locks/                              what is being worked on (locks)
 
-A file is written under a temporary name, synced and renamed: it is there whole or not at all.
+Every file is there whole or not at all (files). record.json and a stage's done.json vouch for the rest of their folder.
 """
 
-import hashlib
-import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from pipeline import locks
+from pipeline.files import digest, others, read_again, read_json, write_atomically, write_json
 from pipeline.values import Profile, Record, UserError
 
 
 def fingerprint(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value, keys sorted."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then sync and rename it. OSError leaves nothing behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(Path(name))
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): delete it and run the cell again.") from None
+    """16 hexadecimal digits: enough to name a thing by."""
+    return digest(value)[:16]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How one cell of a sweep ended; `record` is there unless it failed."""
+    """How one cell of a sweep stands; `record` is there once it is done."""
 
     name: str
-    status: Literal["done", "cached", "failed"]
+    status: Literal["done", "cached", "failed", "running", "waiting"]
     choices: Mapping[str, str]
     seconds: float
     reason: str | None = None
@@ -80,30 +51,47 @@ class ResultStore:
     def sweep_dir(self, sweep: str) -> Path:
         return self.root / sweep
 
+    def check_writable(self) -> None:
+        try:
+            with self.lock("any"):
+                pass
+        except OSError as error:
+            raise UserError(f"results_dir={self.root} cannot be written: {error}.") from error
+
+    def lock(self, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
+        """Nobody else makes this run, or works in this stage's folder, while it is held."""
+        return locks.hold(self.root / "locks" / name, shared=shared)
+
+    def locked(self, name: str) -> bool:
+        return locks.held(self.root / "locks" / name)
+
+    def machine(self, *, alone: bool) -> AbstractContextManager[None]:
+        return locks.machine(self.root / "locks", alone=alone)
+
     def save(self, record: Record) -> Path:
         path = self.run_dir(record.name) / "record.json"
-        write_json(path, asdict(record))
+        write_json(path, asdict(record), others(path))
         return path
 
     def load(self, name: str) -> Record:
-        raw = read_json(self.run_dir(name) / "record.json")
-        profile = Profile(**raw.pop("profile")) if raw["profile"] else raw.pop("profile")
-        return Record(**raw | {"profile": profile, "notes": tuple(raw["notes"])})
+        return as_record(read_json(self.run_dir(name) / "record.json"))
+
+    def finished(self, name: str) -> Record | None:
+        """The record of a run that need not run again."""
+        raw = read_again(self.run_dir(name) / "record.json")
+        return as_record(raw) if raw and raw["status"] == "done" else None
 
     def stage_dir(self, stage: str, key: str) -> Path:
         """Where a stage keeps what it made, for every run with the same inputs; believed once `finish` was called."""
         return self.root / "stages" / f"{stage}-{key}"
 
     def finish(self, stage: str, key: str, outcome: Mapping[str, Any]) -> None:
-        write_json(self.stage_dir(stage, key) / "done.json", outcome)
+        path = self.stage_dir(stage, key) / "done.json"
+        write_json(path, outcome, others(path))
 
     def outcome(self, stage: str, key: str) -> dict[str, Any] | None:
-        """What `finish` was told; None if the stage has yet to run."""
-        path = self.stage_dir(stage, key) / "done.json"
-        return read_json(path) if path.exists() else None
-
-    def finished(self, name: str) -> bool:
-        return (self.run_dir(name) / "record.json").exists() and self.load(name).status == "done"
+        """What `finish` was told; None if the stage has yet to run, or to run again because a file of it is damaged."""
+        return read_again(self.stage_dir(stage, key) / "done.json")
 
     def save_frame(self, folder: Path, stem: str, frame: pd.DataFrame) -> None:
         write_atomically(folder / f"{stem}.parquet", lambda path: frame.to_parquet(path, index=False))
@@ -127,39 +115,64 @@ class ResultStore:
         return pd.read_parquet(path) if path.exists() else pd.DataFrame()
 
     def profile(self, key: str) -> Profile | None:
-        path = self.root / "profiles" / f"{key}.json"
-        return Profile(**read_json(path)) if path.exists() else None
+        raw = read_again(self.root / "profiles" / f"{key}.json")
+        return Profile(**raw) if raw else None
 
     def save_profile(self, key: str, profile: Profile) -> None:
         write_json(self.root / "profiles" / f"{key}.json", asdict(profile))
+
+    def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]], further: Iterable[str]) -> None:
+        """Begin a sweep's list: `runs` to make, by name with their choices, and `further` names that belong to them.
+
+        What an earlier definition of the sweep made, and what failed, leaves the list; what was done stays on it.
+        """
+        folder = self.sweep_dir(sweep) / "cells"
+        for path in folder.glob("*.json"):
+            entry = read_again(path) if path.stem in {*runs, *further} else None
+            if entry is None or entry["status"] == "failed":
+                path.unlink(missing_ok=True)
+        write_json(self.sweep_dir(sweep) / "plan.json", {"runs": runs})
+
+    def planned(self, sweep: str) -> dict[str, dict[str, str]]:
+        """The runs that a multirun is to make, by name; those noted, where there was none."""
+        raw = read_again(self.sweep_dir(sweep) / "plan.json")
+        return raw["runs"] if raw else {name: entry["choices"] for name, entry in self.notes(sweep).items()}
 
     def note(self, sweep: str, cell: Cell) -> None:
         """Put a cell on a sweep's list."""
         entry = {key: value for key, value in asdict(cell).items() if key not in ("name", "record")}
         write_json(self.sweep_dir(sweep) / "cells" / f"{cell.name}.json", entry)
 
-    def cells(self, sweep: str) -> list[Cell]:
-        folder = self.sweep_dir(sweep) / "cells"
+    def notes(self, sweep: str) -> dict[str, dict[str, Any]]:
+        """How the cells on a sweep's list ended, by name."""
+        folder = self.sweep_dir(sweep)
         if not folder.is_dir():
             known = sorted(path.parent.name for path in self.root.glob("*/cells")) or ["none yet"]
             raise UserError(f"no sweep {sweep} in {self.root}; there are: {', '.join(known)}.")
-        cells = []
-        for path in sorted(folder.glob("[!.]*.json")):
-            entry = read_json(path)
-            record = None if entry["status"] == "failed" else self.load(path.stem)
-            cells.append(Cell(name=path.stem, record=record, **entry))
-        return cells
+        paths = sorted((folder / "cells").glob("[!.]*.json"), key=lambda path: path.stem)
+        return {path.stem: entry for path in paths if (entry := read_again(path))}
+
+    def cells(self, sweep: str) -> list[Cell]:
+        return [
+            Cell(name=name, record=None if entry["status"] == "failed" else self.load(name), **entry)
+            for name, entry in self.notes(sweep).items()
+        ]
 
     def table(self, sweep: str) -> pd.DataFrame:
         """One row a finished cell; columns `metrics.…`, `profile.…` and `profile.sources.…` flatten its record."""
         return pd.DataFrame([row(cell.record) for cell in self.cells(sweep) if cell.record])
 
 
+def as_record(raw: dict[str, Any]) -> Record:
+    profile = Profile(**raw["profile"]) if raw["profile"] else None
+    return Record(**raw | {"profile": profile, "notes": tuple(raw["notes"])})
+
+
 def row(record: Record) -> dict[str, Any]:
     """A record flattened: what a table, a plot and W&B show of it."""
     model = record.config["model"]
     flat = {"name": record.name, **record.choices, "seed": record.seed, "family": model["family"]}
-    flat |= {"layers": record.provenance["layers"], "notes": " ".join(record.notes)}
+    flat |= {"layers": record.provenance["layers"], "served": record.served, "notes": " ".join(record.notes)}
     flat |= {f"metrics.{key}": value for key, value in record.metrics.items()}
     if record.profile:
         profile = asdict(record.profile)

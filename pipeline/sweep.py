@@ -1,53 +1,77 @@
-"""What a multirun does before its first cell and after its last: check every cell, then draw the fronts.
+"""What a multirun does before its first cell and after its last: check and list every cell, then draw the fronts.
 
 Hydra calls these hooks in the parent process, whatever the launcher.
 """
 
 import sys
 import traceback
+from contextlib import ExitStack
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import config as configs
+from pipeline import run, status
 from pipeline.results import ResultStore
 from pipeline.values import UserError
+
+ALIVE = ExitStack()  # holds a lock as long as this process lives, at which `status` looks; the callback gets pickled
 
 
 class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep if any cell is impossible: not after hours of other cells."""
-        if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
-            return  # a search draws its cells as it goes
-        loader = GlobalHydra.instance().config_loader()
-        parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-        overrides = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
-        (cells,) = BasicSweeper.split_arguments(overrides, None)
+        store = ResultStore(config.results_dir)
         try:
-            for cell in cells:
-                configs.check(loader.load_sweep_config(config, list(cell)))
-        except UserError as error:  # Hydra swallows what a callback raises, but not an exit
-            print(f"error: in cell {' '.join(cell)}: {error}", file=sys.stderr)
-            sys.exit(2)
-        print(f"{config.sweep}: {len(cells)} cells", file=sys.stderr, flush=True)
+            store.check_writable()
+            if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its cells as it goes
+                asked = requests(config)
+                further = [name for request in asked for name in run.names(request)]
+                store.plan(config.sweep, {request["name"]: request["choices"] for request in asked}, further)
+                print(f"{config.sweep}: {len(asked)} cells", file=sys.stderr, flush=True)
+            ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            print(f"error: {run.sentence(error)}", file=sys.stderr)
+            sys.exit(2)  # of what a callback raises Hydra would make a warning
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Draw what there is; exit 1 if a cell failed."""
+        """Draw what there is, and say how each cell ended; exit 1 if one failed."""
         from pipeline import aggregate  # matplotlib and wandb: not before they are needed
 
+        store, drawn = ResultStore(config.results_dir), False
         try:
             aggregate.aggregate(config.results_dir, config.sweep)
-        except UserError as error:
+            drawn = True
+        except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
         except Exception:  # Hydra would turn it into a warning
             traceback.print_exc()
+        cells = status.cells(store, config.sweep)
+        print(f"\n{status.table(cells)}", file=sys.stderr)
+        if not drawn or any(cell.status not in ("done", "cached") for cell in cells):
             sys.exit(1)
-        failed = [cell for cell in ResultStore(config.results_dir).cells(config.sweep) if cell.status == "failed"]
-        for cell in failed:
-            print(f"failed: {cell.name}: {cell.reason}", file=sys.stderr)
-        if failed:
-            sys.exit(1)
+
+
+def requests(config: DictConfig) -> list[dict[str, Any]]:
+    """What each cell of a multirun asks for; UserError for the first impossible one."""
+    loader = GlobalHydra.instance().config_loader()
+    parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
+    (cells,) = BasicSweeper.split_arguments(overrides, None)
+    asked = []
+    for cell in cells:
+        whole = loader.load_sweep_config(config, list(cell))
+        choices = {group: str(whole.hydra.runtime.choices[group]) for group in run.GROUPS}
+        cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+        try:
+            configs.check(cfg)
+        except UserError as error:
+            raise UserError(f"in cell {' '.join(cell)}: {error}") from error
+        asked.append(run.request(cfg, choices))
+    return asked

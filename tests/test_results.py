@@ -1,11 +1,14 @@
-"""Records survive the way to disk and back; a write that fails leaves the old file as it was."""
+"""Records survive the way to disk and back; what is not as it was written is not believed."""
 
 import os
+from contextlib import suppress
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from pipeline.results import Cell, ResultStore, fingerprint, write_atomically
+from pipeline.files import Damaged, read_json, write_atomically, write_json
+from pipeline.results import Cell, ResultStore, fingerprint
 from pipeline.values import Profile, Record, UserError
 
 
@@ -83,13 +86,85 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["file.json"]
 
 
-def test_a_broken_record_names_its_file(tmp_path):
+def test_no_file_is_believed_that_lacks_its_end_or_has_a_flipped_bit(tmp_path):
+    path = tmp_path / "value.json"
+    value = {"text": "größer", "numbers": [1, 2.5, None], "by": {"b": 1, "a": True}}
+    write_json(path, value)
+    assert read_json(path) == value
+    whole = path.read_bytes()
+    same = 0
+    for position in range(len(whole)):
+        for broken in (whole[:position], whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]):
+            path.write_bytes(broken)
+            with suppress(Damaged):
+                assert read_json(path) == value  # white space: what it says is what was written
+                same += 1
+    assert same < len(whole) / 5
+    with pytest.raises(UserError, match=r"nothing\.json does not exist"):
+        read_json(tmp_path / "nothing.json")
+
+
+def test_keys_that_are_numbers_come_back_as_json_has_them(tmp_path):
+    write_json(tmp_path / "value.json", {"by": {2: 1.0, 10: 2.0}})
+    assert read_json(tmp_path / "value.json") == {"by": {"2": 1.0, "10": 2.0}}
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
+def test_a_stage_is_made_again_when_a_file_of_it_is_damaged(tmp_path, capsys, harm):
     store = ResultStore(tmp_path)
-    path = store.run_dir("run") / "record.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"name": ')
-    with pytest.raises(UserError, match=r"record\.json is not valid JSON"):
-        store.finished("run")
+    folder = store.stage_dir("train", "key")
+    assert store.outcome("train", "key") is None
+    store.save_frame(folder, "training", pd.DataFrame({"step": [1, 2]}))
+    weights = folder / "encoder" / "model.safetensors"
+    write_atomically(weights, lambda path: path.write_bytes(bytes(1000)))
+    (folder / "encoder" / ".model-left-by-a-killed-writer").write_text("half")
+    store.finish("train", "key", {"loss": 0.5})
+    assert store.outcome("train", "key") == {"loss": 0.5}
+    assert capsys.readouterr().err == ""
+    assert not list(folder.rglob(".model*"))
+    if harm == "remove":
+        weights.unlink()
+    else:
+        weights.write_bytes(bytes(999) + b"\1" if harm == "flip" else bytes(999))
+    assert store.outcome("train", "key") is None
+    assert f"{weights} is damaged or missing: it has to be made again." in capsys.readouterr().err
+    weights.write_bytes(bytes(1000))
+    assert store.outcome("train", "key") == {"loss": 0.5}
+
+
+def test_a_run_whose_table_is_damaged_is_not_finished(tmp_path, record, capsys):
+    store = ResultStore(tmp_path)
+    store.save_frame(store.run_dir(record.name), "per_query-b", pd.DataFrame({"map": [0.25]}))
+    store.save(record)
+    assert store.finished(record.name) == record
+    table = store.run_dir(record.name) / "per_query-b.parquet"
+    table.write_bytes(table.read_bytes()[:-1])
+    assert store.finished(record.name) is None
+    assert str(table) in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"per_query-b\.parquet is damaged"):
+        store.load(record.name)
+
+
+def test_a_damaged_profile_is_measured_again(tmp_path, profile, capsys):
+    store = ResultStore(tmp_path)
+    store.save_profile("key", profile)
+    path = tmp_path / "profiles" / "key.json"
+    path.write_text(path.read_text().replace("1.5", "0.5", 1))
+    assert store.profile("key") is None
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_new_plan_keeps_what_was_done_and_forgets_what_failed_or_is_no_longer_wanted(tmp_path, record):
+    store = ResultStore(tmp_path)
+    for name in ("stays", "stays+SQ8", "earlier"):
+        store.save(replace(record, name=name))
+        store.note("sweep", Cell(name, "done", record.choices, 3.0))
+    store.note("sweep", Cell("again", "failed", record.choices, 1.0, "killed by SIGKILL"))
+    choices = {"model": "m"}
+    store.plan("sweep", dict.fromkeys(("stays", "again", "new"), choices), ["stays", "stays+SQ8", "again", "new"])
+    assert list(store.planned("sweep")) == ["stays", "again", "new"]
+    assert [cell.name for cell in store.cells("sweep")] == ["stays", "stays+SQ8"]
+    assert store.finished("earlier")
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():

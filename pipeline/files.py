@@ -1,0 +1,102 @@
+"""Files that are there whole or not at all, and that are not believed when they are not what was written.
+
+A file is written under a temporary name, synced and renamed. A JSON file of ours holds its own SHA-256, and that of
+every file it vouches for. `results` writes and reads by these functions.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.values import UserError
+
+
+class Damaged(UserError):
+    """A file that is not what was written."""
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of a JSON value, keys sorted."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then sync and rename it. OSError leaves nothing behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        write(Path(name))
+        sync(Path(name))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+        sync(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = ()) -> None:
+    """`vouched`: files below the folder of `path`, which are whole if this file can be read."""
+    digests = {}
+    for file in vouched:
+        sync(file)
+        digests[str(file.relative_to(path.parent))] = file_digest(file)
+    content = json.loads(json.dumps({**value, "files": digests}, allow_nan=False))
+    text = json.dumps({"sha256": digest(content), **content}, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """UserError if the file is missing; Damaged if it, or a file that it vouches for, is not what was written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("sha256") != digest(content):
+            raise ValueError("checksum")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (ValueError, KeyError, AttributeError):  # no JSON, or none of ours
+        raise Damaged(f"{path} is damaged: it has to be made again.") from None
+    for name, wanted in content.pop("files").items():
+        file = path.parent / name
+        if not file.exists() or file_digest(file) != wanted:
+            raise Damaged(f"{file} is damaged or missing: it has to be made again.")
+    return content
+
+
+def read_again(path: Path) -> Any:
+    """What was written; None if it is not there, or, with a sentence, if it is damaged: then it is made again."""
+    if not path.exists():
+        return None
+    try:
+        return read_json(path)
+    except Damaged as error:
+        print(f"  {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def others(path: Path) -> list[Path]:
+    """All files beside and below one that vouches for them, but what a killed writer left: that is removed."""
+    for leftover in path.parent.rglob(".?*"):
+        if leftover.is_file():
+            leftover.unlink()
+    return sorted(file for file in path.parent.rglob("*") if file.is_file() and file != path)
