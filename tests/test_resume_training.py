@@ -1,0 +1,113 @@
+"""A training that is killed ends as one that is not; a checkpoint that is broken is not believed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import LONG, encoder, train
+
+from pipeline import checkpoints
+from pipeline.checkpoints import FILES, Checkpoint, latest, write
+
+TIMES = {"pairs_per_s"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("undisturbed"), **LONG)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What a training leaves in its folder that got SIGKILL on its way."""
+    folder = tmp_path_factory.mktemp("killed") / "checkpoints"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, Path(__file__).with_name("tiny.py"), folder], env=environment)
+    while process.poll() is None and not (folder / "step-00000060").exists():
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    return folder
+
+
+def copied(folder, to):
+    shutil.copytree(folder, to)
+    return to
+
+
+def steps(folder):
+    return [int(path.name.removeprefix("step-")) for path in sorted(folder.glob("step-*"))]
+
+
+def assert_same(one, other):
+    """Weights and curve bit by bit, but for the times."""
+    for name, value in one[0].state_dict().items():
+        assert torch.equal(value, other[0].state_dict()[name]), name
+    untimed = [[{k: v for k, v in point.items() if k not in TIMES} for point in run[1]] for run in (one, other)]
+    assert untimed[0] == untimed[1]
+    assert one[2] == other[2]
+
+
+def test_a_killed_training_goes_on_and_ends_bit_identical(undisturbed, killed, tmp_path):
+    folder = copied(killed, tmp_path / "copy")
+    kept = steps(folder)
+    assert len(kept) == 2
+    assert 60 <= kept[-1] < LONG["steps"]
+    (folder / ".unfinished").mkdir()  # as a kill during the writing leaves it
+    resumed = train(folder, **LONG)
+    assert_same(resumed, undisturbed)
+    assert steps(folder) == [280, 300]
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("break_it", [lambda path: os.truncate(path, path.stat().st_size - 1), Path.unlink, "flip"])
+@pytest.mark.parametrize("name", [*FILES, "sha256.json"])
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(killed, tmp_path, capsys, name, break_it):
+    folder = copied(killed, tmp_path / "copy")
+    before, newest = steps(folder)
+    path = folder / f"step-{newest:08d}" / name
+    if break_it == "flip":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        break_it(path)
+    found = latest(folder)
+    assert found.state["progress"]["step"] == before
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"step-{newest:08d} is broken" in said
+    assert steps(folder) == [before]
+
+
+def test_without_a_sound_checkpoint_the_training_starts_anew(undisturbed, killed, tmp_path, capsys):
+    folder = copied(killed, tmp_path / "copy")
+    for path in folder.glob("*/weights.safetensors"):
+        os.truncate(path, 100)
+    assert_same(train(folder, **LONG), undisturbed)
+    assert capsys.readouterr().err.count("is broken") == 2
+
+
+def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
+    first = train(tmp_path)
+    monkeypatch.setattr("pipeline.training.run", None)
+    assert_same(train(tmp_path), first)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    weights = dict(encoder().trained())
+    write(tmp_path, 1, Checkpoint(weights, {}, {"step": 1}))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path, 2, Checkpoint(weights, {}, {"step": 2}))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert latest(tmp_path).state == {"step": 1}
