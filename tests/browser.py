@@ -1,0 +1,118 @@
+"""A real browser for the tests: chromium, headless, driven over the two pipes of its DevTools protocol.
+
+Messages are JSON that ends in a NUL byte, so neither a port nor a further package is needed.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
+PATIENCE_S = 60
+
+
+class Browser:
+    """One browser with one tab. `errors` and `requests` list what the page complained of and asked the network for."""
+
+    def __init__(self, profile: Path):
+        ours_out, ours_in = self._start(profile)
+        self._out, self._in = ours_out, ours_in
+        self._waiting, self._number, self._session = b"", 0, None
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self._loaded = False
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def _start(self, profile: Path) -> tuple[int, int]:
+        """Chromium reads descriptor 3 and writes descriptor 4."""
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]  # clear of 3 and 4
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars"]
+        command = ["bash", "-c", f'exec "$@" 3<&{high[0]} 4>&{high[1]}', "bash", str(PROGRAM), *flags]
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            [*command, f"--user-data-dir={profile}"], pass_fds=high, stdout=quiet, stderr=quiet
+        )
+        for end in (theirs_in, theirs_out, *high):
+            os.close(end)
+        return ours_out, ours_in
+
+    def close(self) -> None:
+        self._session = None
+        self.call("Browser.close")
+        self._process.wait(PATIENCE_S)
+        os.close(self._out)
+        os.close(self._in)
+
+    def _receive(self) -> dict[str, Any]:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while b"\0" not in self._waiting:
+            ready, _, _ = select.select([self._in], [], [], max(deadline_s - time.monotonic(), 0))
+            heard = os.read(self._in, 1 << 16) if ready else b""
+            assert heard, "the browser has died, or says nothing"
+            self._waiting += heard
+        raw, _, self._waiting = self._waiting.partition(b"\0")
+        message = json.loads(raw)
+        event, found = message.get("method"), message.get("params", {})
+        if event == "Page.loadEventFired":
+            self._loaded = True
+        elif event == "Runtime.exceptionThrown":
+            self.errors.append(str(found["exceptionDetails"]))
+        elif event == "Log.entryAdded" and found["entry"]["level"] == "error":
+            self.errors.append(found["entry"]["text"])
+        elif event == "Runtime.consoleAPICalled" and found["type"] in ("error", "warning"):
+            self.errors.append(str(found["args"]))
+        elif event == "Network.requestWillBeSent":
+            self.requests.append(found["request"]["url"])
+        return message
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while (answer := self._receive()).get("id") != self._number:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, path: Path, width_px: int, height_px: int = 900, *, scheme: str = "light", media: str = "") -> None:
+        size = {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": width_px < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=features)
+        self._loaded, self.errors[:], self.requests[:] = False, [], []
+        self.call("Page.navigate", url=path.as_uri())
+        while not self._loaded:
+            self._receive()
+        self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression; a promise is waited for."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def mouse(self, kind: str, x_px: float, y_px: float) -> None:
+        pressed = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x_px, y=y_px, **pressed)
+
+    def screenshot(self, path: Path) -> Path:
+        """The whole page, not the window alone."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(picture["data"]))
+        return path
