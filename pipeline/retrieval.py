@@ -1,4 +1,4 @@
-"""From embeddings to ranks: exact and uncut, by streaming the pools in blocks; and FAISS indexes for serving.
+"""From embeddings to ranks: exact and uncut, by streaming the pools in blocks. `indexes` ranks as an index does.
 
 A passage's rank is one more than the number of passages that beat it, so a ranking is neither sorted nor held: score
 the relevant passages, then count block by block what beats them. One pass over the scores serves mono, cross and
@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import faiss
 import numpy as np
 
 from pipeline.values import Collection, Ranking, Setting
@@ -39,6 +38,19 @@ def rank(
     They may be memory-mapped: passages are read a block at a time. `top` is the K of `top_language_QK`. A setting
     without a query that counts is left out. ValueError for embeddings that are not what is said here.
     """
+    check(queries, passages, collection)
+    rankings: list[Ranking] = []
+    for language in collection.queries:
+        for pools in _pools_to_stream(collection, language):
+            relevant = relevant_passages(collection, language, pools)
+            emb_QD = unit(queries[language][relevant.rows], f"queries[{language!r}]")
+            beaten_RL, top_language_QK = _stream(emb_QD, {pool: passages[pool] for pool in pools}, relevant, block, top)
+            rankings += _rankings(collection, language, pools, relevant, beaten_RL, top_language_QK)
+    return rankings
+
+
+def check(queries: Mapping[str, np.ndarray], passages: Mapping[str, np.ndarray], collection: Collection) -> None:
+    """ValueError where the embeddings are not the collection's: another count, or another type."""
     for name, side, embeddings in [
         ("queries", collection.queries, queries),
         ("passages", collection.passages, passages),
@@ -47,18 +59,10 @@ def rank(
             if len(embeddings[language]) != len(texts) or embeddings[language].dtype != np.float32:
                 found = f"{embeddings[language].dtype} {embeddings[language].shape}"
                 raise ValueError(f"{name} must hold {len(texts)} float32 vectors for {language!r}, got {found}")
-    rankings: list[Ranking] = []
-    for language in collection.queries:
-        for pools in _pools_to_stream(collection, language):
-            relevant = _relevant(collection, language, pools)
-            emb_QD = _unit(queries[language][relevant.rows], f"queries[{language!r}]")
-            beaten_RL, top_language_QK = _stream(emb_QD, {pool: passages[pool] for pool in pools}, relevant, block, top)
-            rankings += _rankings(collection, language, pools, relevant, beaten_RL, top_language_QK)
-    return rankings
 
 
 @dataclass(frozen=True)
-class _Relevant:
+class Relevant:
     """One query language's relevant passages in some pools, laid out for counting.
 
     `rows` are the positions of the queries that count, those with the most relevant passages first. The other arrays
@@ -82,7 +86,8 @@ def _setting(query_language: str, pools: Sequence[str]) -> Setting:
     return "mono" if pools[0] == query_language else "cross"
 
 
-def _wanted(collection: Collection, language: str, pools: Sequence[str]) -> bool:
+def wanted(collection: Collection, language: str, pools: Sequence[str]) -> bool:
+    """Whether the collection asks for the ranking of these pools, taken together, for the language's queries."""
     judged = any((language, pool) in collection.relevance for pool in pools)
     return judged and _setting(language, pools) in collection.settings
 
@@ -90,11 +95,11 @@ def _wanted(collection: Collection, language: str, pools: Sequence[str]) -> bool
 def _pools_to_stream(collection: Collection, language: str) -> list[tuple[str, ...]]:
     """All pools together where multi is asked for (mono and cross come with it), else each one that is."""
     union = tuple(collection.passages)
-    candidates = [union] if _wanted(collection, language, union) else [(pool,) for pool in union]
-    return [pools for pools in candidates if _wanted(collection, language, pools)]
+    candidates = [union] if wanted(collection, language, union) else [(pool,) for pool in union]
+    return [pools for pools in candidates if wanted(collection, language, pools)]
 
 
-def _relevant(collection: Collection, language: str, pools: Sequence[str]) -> _Relevant:
+def relevant_passages(collection: Collection, language: str, pools: Sequence[str]) -> Relevant:
     judged = [
         (i, collection.relevance[language, pool])
         for i, pool in enumerate(pools)
@@ -114,10 +119,10 @@ def _relevant(collection: Collection, language: str, pools: Sequence[str]) -> _R
     by_row = np.argsort(row, kind="stable")
     layer[by_row] = np.arange(len(row)) - np.searchsorted(row[by_row], row[by_row])
     order = np.lexsort((row, layer))
-    return _Relevant(rows, row[order], pool[order], passage[order], grade[relevant][order])
+    return Relevant(rows, row[order], pool[order], passage[order], grade[relevant][order])
 
 
-def _unit(emb_ND: np.ndarray, name: str) -> np.ndarray:
+def unit(emb_ND: np.ndarray, name: str) -> np.ndarray:
     """A plain array of the embeddings. A NaN would beat nothing and be beaten by nothing, so it must not pass."""
     emb_ND = np.asarray(emb_ND)
     if not np.all(np.abs(np.einsum("nd,nd->n", emb_ND, emb_ND) - 1) < 2 * LENGTH_TOLERANCE):
@@ -126,7 +131,7 @@ def _unit(emb_ND: np.ndarray, name: str) -> np.ndarray:
 
 
 def _stream(
-    emb_QD: np.ndarray, passages: Mapping[str, np.ndarray], relevant: _Relevant, block: int, top: int
+    emb_QD: np.ndarray, passages: Mapping[str, np.ndarray], relevant: Relevant, block: int, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """How many passages of each pool beat each relevant one [R, L]; the pools of each query's best passages [Q, K]."""
     offset_L = np.cumsum([0] + [len(emb_PD) for emb_PD in passages.values()])  # of each pool in their union
@@ -141,7 +146,7 @@ def _stream(
     best = _Best(len(emb_QD), top)
     for pool, (language, emb_PD) in enumerate(passages.items()):
         for start in range(0, len(emb_PD), block):
-            emb_BD = _unit(emb_PD[start : start + block], f"passages[{language!r}]")
+            emb_BD = unit(emb_PD[start : start + block], f"passages[{language!r}]")
             scores_QB = emb_QD @ emb_BD.T
             first, end = offset_L[pool] + start, offset_L[pool] + start + len(emb_BD)
 
@@ -188,50 +193,57 @@ def _rankings(
     collection: Collection,
     language: str,
     streamed: tuple[str, ...],
-    relevant: _Relevant,
+    relevant: Relevant,
     beaten_RL: np.ndarray,
     best_pool_QK: np.ndarray,
 ) -> Iterator[Ranking]:
     """Cut the counts of the streamed pools into settings: each pool alone and, of several, their union."""
     top = best_pool_QK.shape[1]
     for pools in dict.fromkeys([*((pool,) for pool in streamed), streamed]):
-        columns = [streamed.index(pool) for pool in pools]
-        inside = np.isin(relevant.pool, columns)
-        query = relevant.rows[relevant.row[inside]]
-        queries = np.unique(relevant.rows if collection.every_query_counts else query)
-        if not _wanted(collection, language, pools) or len(queries) == 0:
+        if not wanted(collection, language, pools):
             continue
-        ranks = 1 + beaten_RL[inside][:, columns].sum(axis=1)
-        order = np.lexsort((ranks, query))
-        sizes = tuple(len(collection.passages[pool]) for pool in pools)
-        if len(pools) > 1:
-            top_language_QK = best_pool_QK[np.argsort(relevant.rows)]
-        else:
-            top_language_QK = np.tile(np.where(np.arange(top) < sizes[0], 0, -1).astype(np.int16), (len(queries), 1))
-        yield Ranking(
-            setting=_setting(language, pools),
-            query_language=language,
-            pool_languages=pools,
-            pool_sizes=sizes,
-            queries=queries.astype(np.int32),
-            query=query[order].astype(np.int32),
-            rank=ranks[order],
-            grade=relevant.grade[inside][order],
-            language=(relevant.pool[inside] - columns[0])[order].astype(np.int16),
-            top_language_QK=top_language_QK,
+        columns = [streamed.index(pool) for pool in pools]
+        inside_R = np.isin(relevant.pool, columns)
+        part = Relevant(
+            rows=relevant.rows,
+            row=relevant.row[inside_R],
+            pool=relevant.pool[inside_R] - columns[0],
+            passage=relevant.passage[inside_R],
+            grade=relevant.grade[inside_R],
         )
+        rank_R = 1 + beaten_RL[inside_R][:, columns].sum(axis=1)
+        if len(pools) > 1:
+            top_language_QK = best_pool_QK
+        else:
+            size = len(collection.passages[pools[0]])
+            top_language_QK = np.tile(np.where(np.arange(top) < size, 0, -1), (len(relevant.rows), 1))
+        yield from as_rankings(collection, language, pools, part, rank_R, top_language_QK)
 
 
-def build_index(emb_ND: np.ndarray, factory: str = "Flat") -> faiss.Index:
-    """A FAISS inner-product index by its factory string ("Flat", "IVF1024,Flat", "HNSW32", …); on the GPUs if any."""
-    index = faiss.index_factory(emb_ND.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    if faiss.get_num_gpus() > 0:  # with none, index_cpu_to_all_gpus returns an index that fails at its first search
-        index = faiss.index_cpu_to_all_gpus(index)
-    index.train(emb_ND)
-    index.add(emb_ND)
-    return index
-
-
-def search(index: faiss.Index, emb_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The scores and positions, both [Q, k], of each query's k best passages; position -1 past the index's end."""
-    return index.search(emb_QD, k)
+def as_rankings(
+    collection: Collection,
+    language: str,
+    pools: tuple[str, ...],
+    relevant: Relevant,
+    rank_R: np.ndarray,
+    top_language_QK: np.ndarray,
+) -> list[Ranking]:
+    """One, or none where no query counts. `rank_R` goes with the arrays of `relevant`, `top_language_QK` with its rows;
+    their order, also that of the layers, is no matter."""
+    row_Q = np.arange(len(relevant.rows)) if collection.every_query_counts else np.unique(relevant.row)
+    row_Q = row_Q[np.argsort(relevant.rows[row_Q])]
+    query_R = relevant.rows[relevant.row]
+    order = np.lexsort((rank_R, query_R))
+    ranking = Ranking(
+        setting=_setting(language, pools),
+        query_language=language,
+        pool_languages=pools,
+        pool_sizes=tuple(len(collection.passages[pool]) for pool in pools),
+        queries=relevant.rows[row_Q].astype(np.int32),
+        query=query_R[order].astype(np.int32),
+        rank=rank_R[order],
+        grade=relevant.grade[order],
+        language=relevant.pool[order].astype(np.int16),
+        top_language_QK=top_language_QK[row_Q].astype(np.int16),
+    )
+    return [ranking] if len(row_Q) else []

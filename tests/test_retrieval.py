@@ -8,7 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from pipeline.retrieval import SCORE_TOLERANCE, build_index, rank, search
+from pipeline.indexes import build_index, search
+from pipeline.retrieval import SCORE_TOLERANCE, rank
 from pipeline.values import Collection, Relevance, Texts
 
 BLOCK = 32

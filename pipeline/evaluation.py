@@ -1,0 +1,73 @@
+"""A served encoder and a benchmark -> metrics: every text is encoded once, then ranked as each way of serving ranks.
+
+`cell` calls it for each encoder it serves; widths and indexes of one encoder share its embeddings.
+Axes: Q queries, P passages of a language, K the top of a ranking, D embedding width.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline import indexes, metrics, pools, retrieval
+from pipeline.encoder import Encoder
+from pipeline.encoding import TOKEN_BUDGET, encode
+from pipeline.values import Collection, Serving, Side, UserError
+
+ATTRACTION_K = 10  # best passages of a query in which languages are counted
+
+Embeddings = dict[str, np.ndarray]  # language -> float32 unit vectors
+
+
+class Result(NamedTuple):
+    """Of one way of serving on one benchmark: tables to keep by name, and means by '<benchmark>.<setting>.<metric>'."""
+
+    serving: Serving
+    frames: dict[str, pd.DataFrame]
+    figures: dict[str, float]
+
+
+def encode_all(encoder: Encoder, collection: Collection, side: Side, halvings: int) -> Embeddings:
+    """Language by language: a pool may be too large to be held. `halvings` of the token budget, for want of memory."""
+    by_language = collection.queries if side == "query" else collection.passages
+    budget = TOKEN_BUDGET[encoder.device.type] >> halvings
+    return {
+        language: encode(
+            encoder, texts.texts, side, token_budget=budget, progress=f"{collection.name}, {language}, {side}"
+        )
+        for language, texts in by_language.items()
+    }
+
+
+def evaluate(
+    queries: Embeddings,
+    passages: Embeddings,
+    collection: Collection,
+    servings: list[Serving],
+    scores: Mapping[str, Callable],
+) -> Iterator[Result]:
+    """What each of `servings`, all of the encoder that made the embeddings, scores. UserError for an impossible one."""
+    for serving in servings:
+        narrow = [{key: cut(emb_ND, serving) for key, emb_ND in side.items()} for side in (queries, passages)]
+        exact = serving.index == "exact"
+        rankings = (
+            retrieval.rank(*narrow, collection) if exact else indexes.rank_by_index(*narrow, collection, serving.index)
+        )
+        table = metrics.per_query_table(rankings, collection, scores)
+        frames = {f"per_query-{collection.name}": table}
+        figures = {f"{collection.name}.{score}": value for score, value in metrics.macro(table).items()}
+        attraction = metrics.language_attraction(rankings, ATTRACTION_K)
+        if len(attraction):  # there is a multilingual pool
+            frames[f"attraction-{collection.name}"] = attraction.reset_index()
+        if collection.samples and exact:
+            frames[f"pool_ranks-{collection.name}"] = pools.ranks(*narrow, collection)
+        yield Result(serving, frames, figures)
+
+
+def cut(emb_ND: np.ndarray, serving: Serving) -> np.ndarray:
+    if serving.width is None:
+        return emb_ND
+    if serving.width > emb_ND.shape[1]:
+        raise UserError(f"variants: width={serving.width} is more than the embedding's {emb_ND.shape[1]}.")
+    return indexes.truncate(emb_ND, serving.width)
