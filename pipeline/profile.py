@@ -1,7 +1,11 @@
-"""Profiles an encoder: each meter in a fresh child process, one after another, while the parent sleeps.
+"""Profiles an encoder: each meter in a fresh child process (`meter`), one after another, while this one sleeps.
 
-`cell` calls `measure`; the children run this file as `python -m pipeline.profile <meter>`: they read a job (JSON) on
-stdin and answer what the meter found (JSON) on stdout; everything else that prints goes to stderr.
+`cell` calls `measure` with a benchmark's texts and a trained encoder. The command
+
+    python -m pipeline.profile model=xlmr-base,xlmr-large weights=random device=cuda precision=bfloat16
+
+profiles architectures alone, on made-up texts of real lengths: no data, no weights, no hub. It needs torch,
+transformers, pandas and hydra-core, no more; what only another library could measure is left out, with the reason.
 """
 
 import json
@@ -9,37 +13,39 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import faiss
-import numpy as np
-import safetensors.torch
-import torch
+import hydra
+import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import encoder as encoders
-from pipeline import retrieval
-from pipeline.encoding import encode
-from pipeline.profiling import energy, latency, machine, memory, nvidia, throughput
-from pipeline.profiling.samples import round_robin
-from pipeline.profiling.summary import summarise
-from pipeline.values import Profile, Side
+from pipeline.files import read_again, write_json
+from pipeline.profiling import machine, words
+from pipeline.profiling.summary import summarise, with_index
+from pipeline.results import fingerprint
+from pipeline.values import Profile, Serving, Side, UserError
 
 Texts = Mapping[str, Mapping[Side, Sequence[str]]]  # language -> side -> texts
-Job = dict[str, Any]  # model, checkpoint, texts, settings, threads, device, seed; token_budget, once throughput has run
 
-INDEXED_PASSAGES = 32  # real vectors of the index that is searched; their repetitions fill it
-TOP_K = 10
+METERS = ("throughput", "latency", "memory", "energy")  # in this order: throughput finds the others' token budget
+REFUSED = 2  # the exit code of a child that met bad input
+MADE_UP_TEXTS = 64  # of each language and side
+NOTE = (
+    "Texts are made-up words of one token each, in the lengths of real texts: their tokenisation is not a real one's."
+)
 
 
 def key(
     architecture: Mapping[str, Any], texts: Texts, settings: Mapping[str, Any], *, threads: int, device: str
 ) -> str:
     """Under which a profile may be shared: by every encoder of this architecture, on this machine and these texts."""
-    from pipeline.results import fingerprint  # not above: it brings pandas, which would slow every child's start
-
     return fingerprint([dict(architecture), texts, dict(settings), threads, machine.facts(device)])
 
 
@@ -52,11 +58,17 @@ def measure(
     threads: int,
     device: str,
     seed: int,
+    backend: str = "eager",
+    precision: str = "float32",
+    made_up_words: bool = False,
 ) -> Profile:
     """`model` and `settings` are the config's nodes, `checkpoint` the folder that Encoder.save wrote, `device` cpu or
-    cuda. RuntimeError with the reason when a child dies."""
-    job: Job = {"model": dict(model), "checkpoint": checkpoint, "texts": texts, "settings": dict(settings)}
-    job |= {"threads": threads, "device": device, "seed": seed}
+    cuda; `backend` and `precision` are those of `serving`. UserError for bad input; RuntimeError with the reason when a
+    child dies.
+    """
+    job: dict[str, Any] = {"model": dict(model), "checkpoint": checkpoint, "texts": texts, "settings": dict(settings)}
+    job |= {"threads": threads, "device": device, "seed": seed, "backend": backend, "precision": precision}
+    job["made_up_words"] = made_up_words
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         # Importing takes longer than some meters, so all import at once; none measures before all are done.
@@ -67,144 +79,151 @@ def measure(
         for name, child in children.items():
             found[name] = _answer(name, child, job)
             job["token_budget"] = found["throughput"]["best"]["token_budget"]
-    return summarise(found, machine.facts(device), threads=threads)
+    return summarise(found, machine.facts(device), threads=threads, made_up_words=made_up_words)
+
+
+def measure_indexes(
+    base: Profile,
+    servings: Sequence[Serving],
+    model: Mapping[str, Any],
+    checkpoint: str | None,
+    texts: Texts,
+    settings: Mapping[str, Any],
+    *,
+    threads: int,
+    device: str,
+    seed: int,
+    backend: str,
+    precision: str,
+) -> dict[Serving, Profile]:
+    """What each width and index costs, read off the same embeddings: `base`, this encoder's profile, with another
+    index. One child measures them one after another."""
+    wanted = [{"width": serving.width, "factory": serving.index.replace("exact", "Flat")} for serving in servings]
+    job = {"model": dict(model), "checkpoint": checkpoint, "texts": texts, "settings": dict(settings), "seed": seed}
+    job |= {"threads": threads, "device": device, "backend": backend, "precision": precision, "made_up_words": False}
+    job |= {"token_budget": base.passage_token_budget, "indexes": wanted}
+    with _start("index", threads) as child:
+        assert child.stdout
+        child.stdout.readline()
+        found = _answer("index", child, job)["indexes"]
+    return {serving: with_index(base, index, seed) for serving, index in zip(servings, found, strict=True)}
 
 
 def _start(meter: str, threads: int) -> subprocess.Popen[str]:
     count = str(threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
     environment |= {"OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", "pipeline.profile", meter]
+    command = [sys.executable, "-m", "pipeline.meter", meter]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
 
 
-def _answer(meter: str, child: subprocess.Popen[str], job: Job) -> Any:
+def _answer(meter: str, child: subprocess.Popen[str], job: Mapping[str, Any]) -> Any:
     """Give the child its job and sleep until it ends."""
     answer, complaints = child.communicate(json.dumps(job))
+    if child.returncode == 0:
+        return json.loads(answer)
     if child.returncode < 0:
         raise RuntimeError(f"the {meter} meter was killed by {signal.Signals(-child.returncode).name}")
-    if child.returncode > 0:
-        raise RuntimeError(f"the {meter} meter failed: {complaints.strip().splitlines()[-1]}")
-    return json.loads(answer)
+    reason = complaints.strip().splitlines()[-1]
+    raise UserError(reason) if child.returncode == REFUSED else RuntimeError(f"the {meter} meter failed: {reason}")
 
 
-def _encoder(job: Job) -> encoders.Encoder:
-    encoder = encoders.load(**job["model"], seed=job["seed"])
-    if job["checkpoint"]:
-        encoder.restore(Path(job["checkpoint"]))
-    return encoder.to(job["device"])
+def check(cfg: DictConfig) -> None:
+    """UserError for the first impossible value of the command's config: pipeline.config needs more libraries."""
+    if cfg.weights != "random":
+        raise UserError(
+            f"weights={cfg.weights}: architectures are profiled with random weights (pipeline.run has others)."
+        )
+    for name, values in {"device": ("cpu", "cuda"), "precision": ("float32", "bfloat16")}.items():
+        if cfg[name] not in values:
+            raise UserError(f"{name}={cfg[name]}: it must be {' or '.join(values)}.")
+    keys = ["threads", "model.max_query_tokens", "model.max_passage_tokens"]
+    keys += [f"profile.{name}" for name in ("min_calls", "min_seconds", "index_rows", "energy_seconds")]
+    found = {name: OmegaConf.select(cfg, name) for name in keys}
+    found |= {f"profile.token_budgets[{n}]": budget for n, budget in enumerate(cfg.profile.token_budgets)}
+    for name, value in found.items():
+        if not isinstance(value, int | float) or value <= 0:
+            raise UserError(f"{name}={value}: it must be a positive number.")
+    if cfg.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("device=cuda: torch sees no CUDA device here.")
 
 
-def _texts(job: Job, side: Side) -> dict[str, list[str]]:
-    return {language: sides[side] for language, sides in job["texts"].items()}
+def profile_architecture(config: Mapping[str, Any]) -> Profile:
+    """`config` is the command's, resolved."""
+    texts = words.texts(config["texts"], MADE_UP_TEXTS, config["model"]["architecture"]["vocab_size"], config["seed"])
+    options = {name: config[name] for name in ("threads", "device", "seed", "precision")}
+    return measure(config["model"], None, texts, config["profile"], **options, made_up_words=True)
 
 
-def _counter(encoder: encoders.Encoder, side: Side) -> Callable[[str], int]:
-    return lambda text: len(encoder.tokenize([text], side)[0])
+def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -> None:
+    """As json; and all profiles of the folder as profiles.csv, one a row."""
+    write_json(folder / f"{name}.json", {"name": name, "note": NOTE, "config": config, "profile": asdict(profile)})
+    rows = []
+    for saved in filter(None, map(read_again, sorted(folder.glob("[!.]*.json")))):
+        figures, device = saved["profile"], saved["profile"]["details"]["machine"]
+        row = {"name": saved["name"], "note": saved["note"], "machine": device.get("gpu", device["cpu"])}
+        row |= {key: saved["config"][key] for key in ("device", "precision", "threads")}
+        row |= {key: value for key, value in figures.items() if key not in ("sources", "details")}
+        rows.append(row | {f"sources.{key}": source for key, source in figures["sources"].items()})
+    pd.DataFrame(rows).to_csv(folder / "profiles.csv", index=False)
 
 
-def _batch(encoder: encoders.Encoder, job: Job, tokens: int) -> list[str]:
-    """Passages over the languages in turn, that fill one batch of so many tokens."""
-    return throughput.sample(_texts(job, "passage"), _counter(encoder, "passage"), tokens)
+def table(profiles: Mapping[str, Profile]) -> str:
+    """One column a profile; below, what failed the grade and what was not measured, and why."""
+    fields = [name for name in Profile.__dataclass_fields__ if name not in ("sources", "details")]
+    cells = {name: [_shown(getattr(profile, field)) for field in fields] for name, profile in profiles.items()}
+    sentences = [NOTE]
+    reasons: dict[str, list[str]] = {}
+    for name, profile in profiles.items():
+        failed = [check["name"] for check in profile.details["grade"]["checks"] if not check["passed"]]
+        sentences += [f"{name} failed its grade: {', '.join(failed)}."] if failed else []
+        for field, source in profile.sources.items():
+            if getattr(profile, field) is None and field not in reasons.setdefault(source, []):
+                reasons[source].append(field)
+    sentences += [f"{', '.join(names)}: {source}." for source, names in reasons.items() if names]
+    return "\n".join([pd.DataFrame(cells, index=fields).to_string(), *sentences])
 
 
-def _synchronise(job: Job) -> Callable[[], None]:
-    return torch.cuda.synchronize if job["device"] == "cuda" else lambda: None
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"
 
 
-def run_throughput(job: Job) -> dict[str, Any]:
-    encoder, settings = _encoder(job), job["settings"]
-    config, dtype = encoder.backbone.config, encoder.backbone.dtype
-    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
-    found = throughput.measure(
-        lambda texts, budget: encode(encoder, texts, "passage", token_budget=budget),
-        _counter(encoder, "passage"),
-        _texts(job, "passage"),
-        token_budgets=settings["token_budgets"],
-        min_seconds=settings["min_seconds"],
-        flop=lambda lengths: throughput.transformer_flop(lengths, **sizes),
-        ceiling_flop_per_s=lambda: throughput.matrix_product_flop_per_s(dtype, job["device"]),
-    )
-    return found | {"matrix_product_dtype": str(dtype)}
+def main() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit 1; here bad input is a sentence and exit code 2
+    profiles: dict[str, Profile] = {}
+    failed: dict[str, str] = {}
 
+    @hydra.main(version_base="1.3", config_path="../conf", config_name="profile_cli")
+    def job(cfg: DictConfig) -> None:
+        check(cfg)
+        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        folder = Path(config.pop("results_dir"), "profiles-cli")
+        mark = fingerprint([config, machine.facts(cfg.device)])
+        name = f"{HydraConfig.get().runtime.choices['model']}-{cfg.precision}-{mark[:8]}"
+        print(f"[{name}] …", file=sys.stderr, flush=True)
+        try:
+            profiles[name] = profile_architecture(config)
+            save(folder, name, config, profiles[name])
+        except RuntimeError as error:
+            failed[name] = str(error)
 
-def run_latency(job: Job) -> dict[str, Any]:
-    encoder, settings = _encoder(job), job["settings"]
-
-    def encode_ids(ids: Sequence[int]) -> np.ndarray:
-        ids_1T, mask_1T = encoder.pad([list(ids)])
-        with torch.inference_mode():
-            return encoder(ids_1T.to(encoder.device), mask_1T.to(encoder.device)).cpu().numpy()
-
-    passages = [text for _, text in round_robin(_texts(job, "passage"))][:INDEXED_PASSAGES]
-    emb_ND = encode(encoder, passages, "passage", token_budget=job["token_budget"])
-    index = retrieval.build_index(np.resize(emb_ND, (settings["index_rows"], encoder.width)))
-    found = latency.measure(
-        lambda text: encoder.tokenize([text], "query")[0],
-        encode_ids,
-        lambda emb_1D: retrieval.search(index, emb_1D, TOP_K),
-        _texts(job, "query"),
-        min_calls=settings["min_calls"],
-        min_seconds=settings["min_seconds"],
-        synchronise=_synchronise(job),
-        seed=job["seed"],
-    )
-    return found | {"index": f"Flat, {index.ntotal} x {index.d} float32, top {TOP_K}"}
-
-
-def run_memory(job: Job) -> dict[str, Any]:
-    built: dict[str, Any] = {}
-
-    def build() -> encoders.Encoder:
-        built["encoder"] = _encoder(job)
-        return built["encoder"]
-
-    def use(encoder: encoders.Encoder) -> None:
-        texts = _batch(encoder, job, max(job["settings"]["token_budgets"]))
-        built["emb_ND"] = encode(encoder, texts, "passage", token_budget=job["token_budget"])
-
-    found = memory.measure(build, use, device=job["device"])
-    backbone, index = built["encoder"].backbone, retrieval.build_index(built["emb_ND"])
-    tensors = [*backbone.parameters(), *backbone.buffers()]
-    state = {name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}
-    return found | {
-        "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
-        "weights_mib": sum(tensor.nbytes for tensor in tensors) / memory.MIB,
-        "weights_on_disk_mib": len(safetensors.torch.save(state)) / memory.MIB,
-        "index_bytes_per_passage": faiss.serialize_index(index).nbytes / index.ntotal,
-    }
-
-
-def run_energy(job: Job) -> dict[str, Any]:
-    encoder, settings = _encoder(job), job["settings"]
-    tracker = energy.Tracker(settings["country"], nvidia.energy_j if job["device"] == "cuda" else None)
-    found = energy.measure(
-        tracker,
-        lambda texts: encode(encoder, texts, "query", token_budget=job["token_budget"]),
-        {language: [[text] for text in texts] for language, texts in _texts(job, "query").items()},
-        lambda texts: encode(encoder, texts, "passage", token_budget=job["token_budget"]),
-        {"all": [_batch(encoder, job, job["token_budget"])]},
-        seconds=settings["energy_seconds"],
-        intensity_g_per_kwh=settings["intensity_g_per_kwh"],
-    )
-    return found | {"country": settings["country"]}
-
-
-METERS = {"throughput": run_throughput, "latency": run_latency, "memory": run_memory, "energy": run_energy}
-
-
-def main(meter: str) -> None:
-    with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)
-        print("ready", file=answer, flush=True)
-        job = json.load(sys.stdin)
-        torch.set_num_threads(job["threads"])
-        with machine.watch(job["device"]) as seen:
-            found = METERS[meter](job)
-        threads = {"torch": torch.get_num_threads(), "faiss": faiss.omp_get_max_threads()}
-        json.dump(found | {"watch": seen, "threads": threads}, answer)
+    try:
+        job()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(REFUSED)
+    if profiles:
+        print(table(profiles))
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -9,7 +9,8 @@ codecarbon's RAM power is always modelled; what idles draws it too, so it cancel
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import cycle
 from typing import Any
 
@@ -54,13 +55,45 @@ class Tracker:
 
     def track(self, work: Callable[[], int]) -> Spent:
         """What `work`, which returns its number of texts, took."""
+        with self.tracking() as spent:
+            texts = work()
+        return {"texts": texts} | spent
+
+    @contextmanager
+    def tracking(self) -> Iterator[Spent]:
+        """Yields a dict that holds, after the block, what the block took."""
+        spent: Spent = {}
         gpu_before_j = self._gpu_energy_j()
         self._tracker.start_task()
-        texts = work()
-        task = self._tracker.stop_task()
-        gpu_j = self._gpu_energy_j() - gpu_before_j
-        cpu_j, ram_j = task.cpu_energy * J_PER_KWH, task.ram_energy * J_PER_KWH
-        return {"texts": texts, "seconds": task.duration, "cpu_j": cpu_j, "ram_j": ram_j, "gpu_j": gpu_j}
+        try:
+            yield spent
+        finally:  # else codecarbon takes no further task
+            task = self._tracker.stop_task()
+        spent |= {"seconds": task.duration, "cpu_j": task.cpu_energy * J_PER_KWH}
+        spent |= {"ram_j": task.ram_energy * J_PER_KWH, "gpu_j": self._gpu_energy_j() - gpu_before_j}
+
+
+class StageMeter:
+    """Wall time and gross energy of a whole stage - training, encoding a corpus - of the process that calls it.
+
+    Without a country, wall time alone. Gross: what the machine's idle power was at that time is not known.
+    """
+
+    def __init__(self, country: str | None, gpu_energy_j: Callable[[], float] | None):
+        self._tracker = cache(partial(Tracker, country, gpu_energy_j)) if country else None  # it takes seconds to start
+
+    @contextmanager
+    def __call__(self) -> Iterator[dict[str, Any]]:
+        spent: dict[str, Any] = {}
+        start_s = time.perf_counter()
+        if self._tracker is None:
+            yield spent
+            spent["seconds"] = time.perf_counter() - start_s
+            return
+        tracker = self._tracker()
+        with tracker.tracking() as found:
+            yield spent
+        spent |= {"seconds": found["seconds"], "gross_energy_j": joules(found), "energy_source": tracker.source}
 
 
 def joules(spent: Spent, idle_w: float = 0.0) -> float:

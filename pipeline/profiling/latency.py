@@ -1,9 +1,10 @@
 """Latency meter: how long one query waits, alone in its batch, on real queries with their real lengths.
 
-Every call runs three stages, with the clock read after each once the device has finished: tokenise, encode, search.
-So the figures come with tokenisation in (tokenise + encode) and out (encode), and end to end (all three).
+First tokenise and encode alone, then with a search behind them (end to end), each by itself: a search sweeps the
+encoder's weights out of the caches, and would charge the next query for it. The clock is read after each stage, once
+the device has finished, so encoding is known with tokenisation in and out.
 
-Axes: C calls, S stages (tokenise, encode, search).
+Axes: C calls, S stages (tokenise, encode and, end to end, search; last the device's own time).
 """
 
 import time
@@ -15,58 +16,78 @@ import numpy as np
 
 from pipeline.profiling.samples import percentiles, round_robin
 
-SPANS = {"query": slice(0, 2), "encode": slice(1, 2), "end_to_end": slice(0, 3)}  # of the stages
+Stage = Callable[[Any], Any]
 
 
 def measure(
     tokenise: Callable[[str], Sequence[int]],
     encode: Callable[[Sequence[int]], Any],
-    search: Callable[[Any], Any],
+    search: Callable[[Any], Any] | None,
     texts: Mapping[str, Sequence[str]],
     *,
     min_calls: int,
     min_seconds: float,
     synchronise: Callable[[], None],
+    device_ms: Callable[[], float] | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Time calls over the languages in turn until there are `min_calls` and `min_seconds` have passed.
+    """`texts` holds queries by language; the first `min_calls`, over the languages in turn, are used.
 
-    `texts` holds queries by language. Warm-up runs one text of every length: batch 1 has one shape a length.
-    Times are in ms, raw ones under `calls_ms`.
+    `device_ms`, where there is a device, gives its own time for the last encoding. Times are in ms, raw ones under
+    `calls_ms`; a span that was not timed is None. `by_language` is of the queries, without a search.
     """
-    order = round_robin(texts)
-    tokens = {text: len(tokenise(text)) for _, text in order}
-    for text in {tokens[text]: text for _, text in order}.values():
-        search(encode(tokenise(text)))
-    synchronise()
+    order = round_robin(texts)[:min_calls]
+    tokens = [len(tokenise(text)) for _, text in order]
+    shapes = {count: text for count, (_, text) in zip(tokens, order, strict=True)}
 
-    called, stages_ms = [], []
-    start_s = time.perf_counter()
-    for language, text in cycle(order):
-        clock_s = [time.perf_counter()]
-        value: Any = text
-        for stage in (tokenise, encode, search):
-            value = stage(value)
-            synchronise()
-            clock_s.append(time.perf_counter())
-        called.append((language, tokens[text]))
-        stages_ms.append(np.diff(clock_s) * 1000)
-        if len(stages_ms) >= min_calls and clock_s[-1] - start_s >= min_seconds:
-            break
-    ms_CS = np.array(stages_ms)
+    def timed(*stages: Stage) -> np.ndarray:
+        """`ms_CS` of whole passes over the texts, so that a repeated profile times the same work."""
 
-    language_C, tokens_C = (np.array(column) for column in zip(*called, strict=True))
+        def call(text: str) -> list[float]:
+            clock_s, value = [time.perf_counter()], text
+            for stage in stages:
+                value = stage(value)
+                synchronise()
+                clock_s.append(time.perf_counter())
+            return [*np.diff(clock_s) * 1000, device_ms() if device_ms else np.nan]
+
+        _warm_up(call, list(shapes.values()), min_seconds)
+        calls: list[list[float]] = []
+        start_s = time.perf_counter()
+        while len(calls) < min_calls or time.perf_counter() - start_s < min_seconds:
+            calls += [call(text) for _, text in order]
+        return np.array(calls)
+
+    alone_CS = timed(tokenise, encode)
+    calls_ms = {"query": alone_CS[:, :2].sum(axis=1), "encode": alone_CS[:, 1]}
+    if device_ms:
+        calls_ms["device"] = alone_CS[:, 2]
+    if search:
+        calls_ms["end_to_end"] = timed(tokenise, encode, search)[:, :3].sum(axis=1)
+
+    passes = len(alone_CS) // len(order)
+    language_C, tokens_C = np.array([language for language, _ in order] * passes), np.array(tokens * passes)
     by_language = {
         name: {
             "calls": int((language_C == name).sum()),
             "tokens_mean": float(tokens_C[language_C == name].mean()),
-            "query_p50_ms": float(np.median(ms_CS[language_C == name, SPANS["query"]].sum(axis=1))),
+            "query_p50_ms": float(np.median(calls_ms["query"][language_C == name])),
         }
-        for name in dict.fromkeys(language for language, _ in called)
+        for name in dict.fromkeys(language for language, _ in order)
     }
+    spans = {span: percentiles(ms_C, seed) for span, ms_C in calls_ms.items()}
     return {
-        **{name: percentiles(ms_CS[:, span].sum(axis=1), seed) for name, span in SPANS.items()},
-        "calls": len(ms_CS),
+        **{"device": None, "end_to_end": None} | spans,
+        "calls": len(alone_CS),
         "by_language": by_language,
-        "calls_ms": {name: ms_CS[:, span].sum(axis=1).round(4).tolist() for name, span in SPANS.items()},
+        "calls_ms": {span: ms_C.round(4).tolist() for span, ms_C in calls_ms.items()},
     }
+
+
+def _warm_up(call: Callable[[str], Any], shapes: Sequence[str], seconds: float) -> None:
+    """One text of every length (batch 1 has one shape a length), then on for `seconds`, until the clocks are up."""
+    start_s = time.perf_counter()
+    for number, text in enumerate(cycle(shapes)):
+        if number >= len(shapes) and time.perf_counter() - start_s >= seconds:
+            return
+        call(text)

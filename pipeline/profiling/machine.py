@@ -3,6 +3,7 @@
 A meter runs inside `watch()`; what it finds feeds the grade of the profile.
 """
 
+import importlib.util
 import os
 import platform
 import time
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
+
+
+def missing(module: str) -> str | None:
+    """Why a library cannot be used; None where it can."""
+    return None if importlib.util.find_spec(module) else f"{module} is not installed"
 
 
 def facts(device: str) -> dict[str, Any]:

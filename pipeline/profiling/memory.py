@@ -20,19 +20,22 @@ def _reset_peak() -> None:
 def measure(build: Callable[[], Any], use: Callable[[Any], Any], *, device: str) -> dict[str, Any]:
     """Build the encoder and let it work. The peak while loading depends on the file format, so it is kept apart.
 
-    The GPU's peaks are torch's own: what it handed out (allocated) and what it took from the driver (reserved).
+    The GPU's peaks, at work too, are torch's own: what it handed out (allocated) and took from the driver (reserved).
     """
     idle_mib = _status_mib("VmRSS")
     _reset_peak()
     built = build()
     load_peak_mib = _status_mib("VmHWM")
     _reset_peak()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     use(built)
     peak_mib = _status_mib("VmHWM")
     gpu: dict[str, float | None] = {"gpu_peak_allocated_mib": None, "gpu_peak_reserved_mib": None}
     if device == "cuda":
-        import torch
-
         gpu = {
             "gpu_peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB,
             "gpu_peak_reserved_mib": torch.cuda.max_memory_reserved() / MIB,

@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.profiling.samples import round_robin
+import numpy as np
+
+from pipeline.profiling.samples import percentiles, round_robin
 
 MATRIX_WIDTH = {"cpu": 2048, "cuda": 8192}  # rows and columns: large enough to reach the device's peak
+MIN_PRODUCTS = 7  # the fastest of fewer jumps from one measurement to the next
+MIN_PASSES = 5  # of each point of the curve
 
 
 def transformer_flop(lengths: Sequence[int], *, layers: int, width: int, feed_forward: int) -> int:
@@ -23,19 +27,32 @@ def transformer_flop(lengths: Sequence[int], *, layers: int, width: int, feed_fo
     return layers * sum(length * projections + 4 * length**2 * width for length in lengths)
 
 
-def matrix_product_flop_per_s(dtype: Any, device: str, seconds: float = 0.5) -> float:
-    """The fastest of repeated square matrix products over `seconds`, in FLOP/s."""
+def matrix_product_flop_per_s(dtype: Any, device: str, seconds: float = 1.0) -> float:
+    """The fastest of repeated square matrix products over `seconds`, after one to warm up, in FLOP/s.
+
+    The fastest, since whatever else the machine does can only slow a product down: it follows the clock alone.
+    """
     import torch
 
-    width = MATRIX_WIDTH[device]
-    left, right = torch.rand(2, width, width, device=device, dtype=dtype)
     synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
-    times_s: list[float] = []
-    while sum(times_s) < seconds or len(times_s) < 3:  # the first warms up; the fastest is kept
+
+    def product_s(left: Any, right: Any) -> float:
         start_s = time.perf_counter()
         left @ right
         synchronise()
-        times_s.append(time.perf_counter() - start_s)
+        return time.perf_counter() - start_s
+
+    # Up to the width that reaches the device's peak; a processor that emulates the dtype would take minutes for it.
+    width = MATRIX_WIDTH[device] // 8
+    while True:
+        pair = torch.rand(2, width, width, device=device, dtype=dtype)
+        taken_s = product_s(*pair)
+        if width == MATRIX_WIDTH[device] or taken_s > seconds / MIN_PRODUCTS:
+            break
+        width *= 2
+    times_s: list[float] = []
+    while sum(times_s) < seconds or len(times_s) < MIN_PRODUCTS:
+        times_s.append(product_s(*pair))
     return 2 * width**3 / min(times_s)
 
 
@@ -62,32 +79,37 @@ def measure(
     min_seconds: float,
     flop: Callable[[Sequence[int]], int],
     ceiling_flop_per_s: Callable[[], float],
+    seed: int,
 ) -> dict[str, Any]:
     """One point a token budget; all encode the same passages: enough to fill one batch of the largest
     budget, or all there are.
 
-    `encode(texts, token_budget)` returns when the embeddings are in host memory. Warm-up is one whole pass, so every
-    batch shape; then passes are timed until `min_seconds` have passed. The ceiling is taken before and after.
+    `encode(texts, token_budget)` returns when the embeddings are in host memory. Warm-up is one whole pass of each
+    budget, so every batch shape. Then passes are timed round the budgets, so that a drift of the machine meets all
+    alike, until each has MIN_PASSES and `min_seconds`. A rate is that of the median pass (a disturbed one moves a mean,
+    and hardly a median), with a 95 % bootstrap interval over passes. The ceiling is taken before and after.
     """
     chosen = sample(texts, count_tokens, max(token_budgets))
     lengths = [count_tokens(text) for text in chosen]
-    ceiling_before = ceiling_flop_per_s()
-    curve: list[dict[str, Any]] = []
-    for budget in token_budgets:
+
+    def pass_s(budget: int) -> float:
+        start_s = time.perf_counter()
         encode(chosen, budget)
-        passes_s: list[float] = []
-        while sum(passes_s) < min_seconds or not passes_s:
-            start_s = time.perf_counter()
-            encode(chosen, budget)
-            passes_s.append(time.perf_counter() - start_s)
-        per_s = len(passes_s) / sum(passes_s)
-        point: dict[str, Any] = {
-            "token_budget": budget,
-            "passages_per_s": len(chosen) * per_s,
-            "tokens_per_s": sum(lengths) * per_s,
-        }
-        curve.append(point | {"flop_per_s": flop(lengths) * per_s, "passes_s": passes_s})
+        return time.perf_counter() - start_s
+
+    for budget in token_budgets:
+        pass_s(budget)
+    ceiling_before = ceiling_flop_per_s()
+    passes_s: dict[int, list[float]] = {budget: [] for budget in token_budgets}
+    while any(len(times_s) < MIN_PASSES or sum(times_s) < min_seconds for times_s in passes_s.values()):
+        for budget, times_s in passes_s.items():
+            times_s.append(pass_s(budget))
     ceiling_after = ceiling_flop_per_s()
+
+    curve = [
+        {"token_budget": budget, **_rates(times_s, len(chosen), sum(lengths), flop(lengths), seed), "passes_s": times_s}
+        for budget, times_s in passes_s.items()
+    ]
     best = max(curve, key=lambda point: point["passages_per_s"])
     return {
         "best": best,
@@ -96,4 +118,15 @@ def measure(
         "tokens": sum(lengths),
         "matrix_product_flop_per_s": {"before": ceiling_before, "after": ceiling_after},
         "flop_share_of_matrix_product": best["flop_per_s"] / max(ceiling_before, ceiling_after),
+    }
+
+
+def _rates(passes_s: Sequence[float], passages: int, tokens: int, flop: int, seed: int) -> dict[str, Any]:
+    median_s = percentiles(np.array(passes_s), seed)["p50"]
+    assert median_s  # a median is always given
+    return {
+        "passages_per_s": passages / median_s["value"],
+        "passages_per_s_interval": {"low": passages / median_s["high"], "high": passages / median_s["low"]},
+        "tokens_per_s": tokens / median_s["value"],
+        "flop_per_s": flop / median_s["value"],
     }
