@@ -19,7 +19,10 @@ test: .venv/ready-test ## run all tests, from set-up on
 	$(BIN)/python -m pytest $(ARGS)
 
 report: .venv/ready ## draw the fronts of results/$(SWEEP) again
-	$(BIN)/python -m pipeline.aggregate $(SWEEP)
+	$(BIN)/python -m pipeline.aggregate sweep=$(SWEEP) $(ARGS)
+
+bench: .venv/ready-test ## compare speed and trust of figures (ARGS="repeated same_work" takes some); needs XQUAD_R_DIR
+	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)
 
 check: .venv/ready-test ## lint and type-check
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy pipeline

@@ -1,23 +1,63 @@
-"""`python -m pipeline.aggregate SWEEP [results_dir=results]`: from a sweep's records to its fronts, tables and figures.
+"""`python -m pipeline.aggregate sweep=… prices=…`: from a sweep's records to its fronts, tables and figures.
 
-Also the last act of a sweep. Reads records only; writes <results_dir>/<sweep>/, then W&B.
+Also the last act of a sweep. Reads records only; writes <results_dir>/<sweep>/, then W&B. conf/report.yaml is its root.
 """
 
+import os
 import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import hydra
 import pandas as pd
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import report, tracking
-from pipeline.analysis import bootstrap, exchange, fronts, paired, pool, scaling, tables
+from pipeline.analysis import bootstrap, exchange, fronts, money, paired, pool, scaling, tables
+from pipeline.page import page
 from pipeline.results import ResultStore, write_atomically
+from pipeline.run import sentence
 from pipeline.values import UserError
 
 
+@dataclass
+class Report:
+    """The typed root of conf/report.yaml: unknown keys, wrong types and impossible values fail before any work."""
+
+    sweep: str
+    results_dir: str
+    prices: money.Prices
+    scenario: money.Scenario
+
+
+ConfigStore.instance().store(name="report_schema", node=Report)
+
+
+def wishes(results_dir: str | Path, sweep: str, *overrides: str) -> Report:
+    """conf/report.yaml for a sweep, with what a command line would override: prices=…, scenario=…"""
+    conf = Path(__file__).parent.parent / "conf"
+    running = GlobalHydra.instance().is_initialized()  # by pipeline.run, which reads the same folder
+    with nullcontext() if running else hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = hydra.compose("report", list(overrides))
+    cfg.sweep, cfg.results_dir = sweep, str(results_dir)
+    return cast(Report, OmegaConf.to_object(cfg))
+
+
 def aggregate(results_dir: str | Path, sweep: str) -> None:
-    """Write the sweep's tables and figures, print its table and where things lie, and send the same to W&B."""
-    store = ResultStore(results_dir)
-    found = analyse(store, sweep)
+    """Report on a sweep at its end, with the default prices and scenario."""
+    publish(wishes(results_dir, sweep))
+
+
+def publish(wanted: Report) -> None:
+    """Write the sweep's tables, figures and page, print its table and where things lie; send the same to W&B."""
+    store, sweep = ResultStore(wanted.results_dir), wanted.sweep
+    found = analyse(store, sweep, wanted.prices, wanted.scenario)
     folder = store.sweep_dir(sweep)
     for stem, table in found.items():
         write_atomically(folder / f"{stem}.csv", lambda path, table=table: table.to_csv(path, index=False))
@@ -38,16 +78,17 @@ def aggregate(results_dir: str | Path, sweep: str) -> None:
     for cell in cells:
         if cell.status == "failed":
             print(f"failed: {cell.name}: {cell.reason}")
-    for path in [folder / f"{stem}.csv" for stem in found] + list(figures.values()) + grown:
+    page.write(store, sweep, found, folder / "report.html")
+    for path in [*(folder / f"{stem}.csv" for stem in found), *figures.values(), *grown, folder / "report.html"]:
         print(path)
     sys.stdout.flush()
-    wishes = next(cell.record for cell in cells if cell.record).config["tracking"]
-    tracking.log_aggregate(wishes, sweep, found["variants"], found["pareto"], figures)
+    settings = next(cell.record for cell in cells if cell.record).config["tracking"]
+    tracking.log_aggregate(settings, sweep, found["variants"], found["pareto"], figures)
 
 
-def analyse(store: ResultStore, sweep: str) -> dict[str, pd.DataFrame]:
+def analyse(store: ResultStore, sweep: str, prices: money.Prices, scenario: money.Scenario) -> dict[str, pd.DataFrame]:
     """The sweep's tables by name: each becomes a csv. Those on accuracy are missing where there is none."""
-    runs = tables.runs(store, sweep)
+    runs = money.priced(tables.runs(store, sweep), prices, scenario)
     variants = tables.variants(runs)
     points = tables.points(variants)
     found = {"runs": runs, "variants": variants, "pareto": points}
@@ -55,7 +96,8 @@ def analyse(store: ResultStore, sweep: str) -> dict[str, pd.DataFrame]:
         return found
     scores = tables.scores(store, runs)
     draws = {scale: bootstrap.draws(table) for scale, table in scores.items()}
-    models = variants.set_index("variant")["model"]
+    served = variants["served"].where(variants["served"] != tables.AS_TRAINED, "")
+    models = (variants["model"] + " " + served).str.strip().set_axis(variants["variant"])
     tests = {scale: paired.compare(scores[scale], draws[scale], models) for scale in scores}
     found["tests"] = pd.concat(tests, names=["benchmark", "setting"]).reset_index(level=[0, 1])
     curves = pool.curves(store, runs)
@@ -65,24 +107,21 @@ def analyse(store: ResultStore, sweep: str) -> dict[str, pd.DataFrame]:
         found["pareto"] = points = fronts.mark(points, draws)
         found["hypervolume"] = fronts.volumes(points, draws)
         found["exchange"] = exchange.rates(points, draws)
-        found["slopes"] = scaling.slopes(points, draws)
+        found["slopes"] = scaling.slopes(points[points["served"] == tables.AS_TRAINED], draws)
     return found
 
 
-def parse(arguments: list[str]) -> tuple[str, str]:
-    match arguments:
-        case [sweep]:
-            return "results", sweep
-        case [sweep, option] if option.startswith("results_dir="):
-            return option.removeprefix("results_dir="), sweep
-    raise UserError("usage: python -m pipeline.aggregate SWEEP [results_dir=results].")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+def job(cfg: DictConfig) -> None:
+    publish(cast(Report, OmegaConf.to_object(cfg)))
 
 
 def main() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit 1; here bad input is a sentence and exit code 2
     try:
-        aggregate(*parse(sys.argv[1:]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        job()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
 
 

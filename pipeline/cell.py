@@ -1,19 +1,23 @@
 """One cell, from config to record: the method section. The only module that knows every part; runs in a child process.
 
-Reads a request (JSON) on stdin and answers its outcome (JSON) on stdout; whatever else prints goes to stderr.
+Reads a request (a line of JSON) on stdin and answers its outcome (JSON) on stdout; whatever else prints goes to stderr.
+It ends, and all processes that it started, when stdin is closed: then its parent is dead.
 """
 
 import json
 import os
-import platform
-import subprocess
+import shutil
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,34 +25,53 @@ import pandas as pd
 import torch
 
 from pipeline import encoder as encoders
-from pipeline import metrics, pools, profile, retrieval, tracking, training
-from pipeline.config import build
+from pipeline import profile, tracking, training
+from pipeline.config import build, code_hash, servings
 from pipeline.data import leakage
-from pipeline.encoding import encode
-from pipeline.results import ResultStore
+from pipeline.evaluation import encode_all, evaluate
+from pipeline.profiling import energy, nvidia
+from pipeline.provenance import notes, provenance
+from pipeline.results import ResultStore, fingerprint
 from pipeline.sampling.strategy import Corpus, batches
-from pipeline.values import Collection, ParallelText, Record, Side, UserError
+from pipeline.serving import Unavailable, serve
+from pipeline.values import Collection, ParallelText, Profile, Record, Serving, Side, UserError
 
-LIBRARIES = ("torch", "transformers", "pytorch-lightning", "numpy", "faiss-cpu", "faiss-gpu", "codecarbon", "babel")
 PROFILED_TEXTS = 64  # of each language and side
-ATTRACTION_K = 10  # best passages of a query in which languages are counted
 
 
 class Stages(dict):
-    """Seconds by stage; says on stderr what begins."""
+    """Seconds by stage; says on stderr what begins. One that is `alone` has the machine for itself among all cells."""
+
+    def __init__(self, store: ResultStore):
+        super().__init__()
+        self.store = store
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        print(f"  {name} …", file=sys.stderr, flush=True)
-        start_s = time.perf_counter()
-        yield
-        self[name] = time.perf_counter() - start_s
+    def __call__(self, name: str, *, alone: bool = False) -> Iterator[None]:
+        with self.store.machine(alone=alone):
+            print(f"  {name} …", file=sys.stderr, flush=True)
+            start_s = time.perf_counter()
+            yield
+            self[name] = time.perf_counter() - start_s
 
 
-def run(name: str, stage_keys: Mapping[str, str], config: Mapping[str, Any], choices: Mapping[str, str]) -> Record:
-    store, stage = ResultStore(config["results_dir"]), Stages()
+def run(
+    name: str,
+    stage_keys: Mapping[str, str],
+    inputs: Mapping[str, Any],
+    halvings: int,
+    config: Mapping[str, Any],
+    choices: Mapping[str, str],
+) -> Iterator[Record]:
+    """One record of the encoder as it was trained, then one of each further way of serving it, as they are made.
+
+    `halvings`: how often the tokens that go through the encoder at once were halved, for want of memory.
+    """
+    store = ResultStore(config["results_dir"])
+    stage = Stages(store)
     device, seed, threads = pick_device(config["device"]), config["seed"], config["threads"]
-    model, trainer, profiling = config["model"], config["trainer"], config["profile"]
+    model, profiling = config["model"], config["profile"]
+    trainer = config["trainer"] | {"forward_tokens": config["trainer"]["forward_tokens"] >> halvings}
     torch.set_num_threads(threads)
 
     with stage("load"):  # build everything, then run
@@ -56,9 +79,11 @@ def run(name: str, stage_keys: Mapping[str, str], config: Mapping[str, Any], cho
         scores = {key: build(f"metrics.{key}", node) for key, node in config["metrics"].items()}
         benchmarks: dict[str, Collection] = {key: build(f"eval.{key}", node) for key, node in config["eval"].items()}
         data: ParallelText = build("data", config["data"])
-        corpus = Corpus(data.languages, data.available_NL)
-        strategy.check(corpus, trainer["batch_size"])
+        corpus, held_out = (Corpus(data.languages, rows_NL) for rows_NL in training.hold_out(data, trainer, seed))
+        strategy.check(corpus, size := trainer["batch_size"])
         encoder = encoders.load(**model, seed=seed).to(device)
+        country = profiling["country"] if profiling["enabled"] else None
+        meter = energy.StageMeter(country, nvidia.energy_j if device == "cuda" else None)
 
     cost_only = model["weights"] == "random"  # there is no accuracy to speak of
     trained, checkpoint, leaks = {}, None, {}
@@ -67,81 +92,135 @@ def run(name: str, stage_keys: Mapping[str, str], config: Mapping[str, Any], cho
             leaks = {collection.name: leakage.check(data, collection) for collection in benchmarks.values()}
         key = stage_keys["train"]
         checkpoint = store.stage_dir("train", key) / "encoder"
-        if store.outcome("train", key) is None:
-            with stage("train"):
-                draws = batches(strategy, corpus, trainer["batch_size"], steps=trainer["steps"], seed=seed)
-                curve, pairs = training.fit(encoder, data, draws, trainer, device=device, seed=seed)
-                store.save_frame(checkpoint.parent, "training", pd.DataFrame(curve))
-                encoder.save(checkpoint)
-                store.finish("train", key, {"language_pairs": pairs, "final_loss": curve[-1]["loss"]})
+        unfinished = store.stage_dir("unfinished", key)
+        with store.lock(f"train-{key}"):
+            if store.outcome("train", key) is None:
+                with stage("train"), meter() as spent:
+                    rows = (corpus, held_out)
+                    draw, draw_held_out = (partial(batches, strategy, some, size, seed=seed) for some in rows)
+                    curve, pairs = training.fit(
+                        encoder, data, draw, draw_held_out, trainer, folder=unfinished, device=device, seed=seed
+                    )
+                    store.save_frame(checkpoint.parent, "training", pd.DataFrame(curve))
+                    encoder.save(checkpoint)
+                store.finish("train", key, {"language_pairs": pairs, "final_loss": curve[-1]["loss"], **spent})
+        shutil.rmtree(unfinished, ignore_errors=True)
         encoder.restore(checkpoint)
         trained = store.outcome("train", key)
-        store.copy_frames("train", key, name)
 
-    figures = {}
-    if not cost_only:
-        key = stage_keys["evaluate"]
-        if store.outcome("evaluate", key) is None:
-            with stage("evaluate"):
-                folder = store.stage_dir("evaluate", key)
-                for collection in benchmarks.values():
-                    queries = encode_all(encoder, collection, "query")
-                    passages = encode_all(encoder, collection, "passage")
-                    rankings = retrieval.rank(queries, passages, collection)
-                    table = metrics.per_query_table(rankings, collection, scores)
-                    store.save_frame(folder, f"per_query-{collection.name}", table)
-                    figures |= {f"{collection.name}.{score}": value for score, value in metrics.macro(table).items()}
-                    attraction = metrics.language_attraction(rankings, ATTRACTION_K)
-                    if len(attraction):  # there is a multilingual pool
-                        store.save_frame(folder, f"attraction-{collection.name}", attraction.reset_index())
-                    if collection.samples:
-                        grown = pools.ranks(queries, passages, collection)
-                        store.save_frame(folder, f"pool_ranks-{collection.name}", grown)
-                store.finish("evaluate", key, figures)
-        figures = store.outcome("evaluate", key)
-        store.copy_frames("evaluate", key, name)
+    texts = sample_texts(next(iter(benchmarks.values())))
+    about = provenance(encoder, data, benchmarks, device)
+    about |= {"leakage": leaks, "stages": dict(stage_keys), "inputs": inputs}
+    architecture = encoders.architecture_key(encoder)
+    for engine, ways in groupby(servings(config), key=attrgetter("engine")):
+        keys = {serving: evaluation_key(stage_keys["evaluate"], serving) for serving in ways}
+        backend, precision, tokens = engine
+        read = model | {"max_passage_tokens": tokens or model["max_passage_tokens"]}
+        try:
+            served = serve(encoder, backend, precision, read["max_passage_tokens"])
+        except Unavailable as error:
+            print(f"  skipped: {error}", file=sys.stderr)
+            continue
 
-    cost = None
-    if profiling["enabled"]:
-        texts = sample_texts(next(iter(benchmarks.values())))
-        key = profile.key(encoders.architecture_key(encoder), texts, profiling, threads=threads, device=device)
-        cost = store.profile(key) if profiling["shared"] else None  # a strategy does not change an architecture's cost
-        if cost is None:
-            with stage("profile"):
-                where = None if checkpoint is None else str(checkpoint)
-                cost = profile.measure(model, where, texts, profiling, threads=threads, device=device, seed=seed)
-                if profiling["shared"]:
-                    store.save_profile(key, cost)
+        with store.lock(f"evaluate-{min(keys.values())}"):
+            fresh = {serving: key for serving, key in keys.items() if store.outcome("evaluate", key) is None}
+            if fresh and not cost_only:
+                with stage("evaluate"):
+                    score(served, benchmarks, fresh, scores, store, meter, halvings)
 
-    return Record(
-        name=name,
-        fingerprint=stage_keys["profile"],
-        status="done",
-        choices=choices,
-        config=config,
-        seed=seed,
-        provenance=provenance(encoder, data, benchmarks, device) | {"leakage": leaks},
-        metrics=figures,
-        profile=cost,
-        training=trained,
-        stage_s=dict(stage),
-        notes=notes(data, benchmarks, leaks, cost_only),
-    )
+        costs: dict[Serving, Profile] = {}
+        if profiling["enabled"]:
+            job = {"model": read, "checkpoint": checkpoint and str(checkpoint), "texts": texts, "settings": profiling}
+            job |= {"threads": threads, "device": device, "seed": seed, "backend": backend, "precision": precision}
+            key = profile.key(architecture | {"engine": engine}, texts, profiling, threads=threads, device=device)
+            with store.lock(f"profile-{key}"):
+                costs = profiles(job, key, list(keys), store if profiling["shared"] else None, stage)
+
+        for serving, key in keys.items():
+            outcome = {"metrics": {}, "corpus": {}} if cost_only else store.outcome("evaluate", key)
+            for of_stage, stage_key in (("train", stage_keys["train"]), ("evaluate", key)):
+                store.copy_frames(of_stage, stage_key, serving.run(name))
+            yield Record(
+                name=serving.run(name),
+                fingerprint=fingerprint([stage_keys["profile"], serving.label]),
+                status="done",
+                choices=choices,
+                config=config,
+                seed=seed,
+                provenance=about,
+                metrics=outcome["metrics"],
+                profile=costs.get(serving),
+                training=trained,
+                corpus=outcome["corpus"],
+                stage_s=dict(stage),
+                served=serving.label,
+                notes=notes(data, benchmarks, leaks, cost_only, halvings),
+            )
+
+
+def evaluation_key(key: str, serving: Serving) -> str:
+    """The stage's own key for the encoder as trained; else one that knows how it is served."""
+    return key if serving == Serving() else fingerprint([key, asdict(serving), code_hash("serving")])
+
+
+def score(
+    encoder: encoders.Encoder,
+    benchmarks: Mapping[str, Collection],
+    keys: Mapping[Serving, str],
+    scores: Mapping[str, Any],
+    store: ResultStore,
+    meter: energy.StageMeter,
+    halvings: int,
+) -> None:
+    """Encode each benchmark once; leave in the store what every way of serving these embeddings scores."""
+    outcomes: dict[Serving, dict[str, Any]] = {serving: {"metrics": {}, "corpus": {}} for serving in keys}
+    for benchmark in benchmarks.values():
+        queries = encode_all(encoder, benchmark, "query", halvings)
+        with meter() as spent:
+            passages = encode_all(encoder, benchmark, "passage", halvings)
+        spent["passages"] = sum(len(emb_PD) for emb_PD in passages.values())
+        for serving, frames, figures in evaluate(queries, passages, benchmark, list(keys), scores):
+            for stem, frame in frames.items():
+                store.save_frame(store.stage_dir("evaluate", keys[serving]), stem, frame)
+            outcomes[serving]["metrics"] |= figures
+            outcomes[serving]["corpus"][benchmark.name] = spent
+    for serving, outcome in outcomes.items():
+        store.finish("evaluate", keys[serving], outcome)
+
+
+def profiles(
+    job: dict[str, Any], key: str, servings: list[Serving], shared: ResultStore | None, stage: Stages
+) -> dict[Serving, Profile]:
+    """Of the encoder that `job` describes, by way of serving it; only what `shared` does not hold is measured."""
+
+    def known(key: str) -> Profile | None:
+        return shared.profile(key) if shared else None  # a strategy does not change an architecture's cost
+
+    def keep(key: str, cost: Profile) -> Profile:
+        if shared:
+            shared.save_profile(key, cost)
+        return cost
+
+    base = known(key)
+    if base is None:
+        with stage("profile", alone=True):
+            base = keep(key, profile.measure(**job))
+    keys = {serving: fingerprint([key, serving.width, serving.index]) for serving in servings}
+    costs = {
+        serving: base if (serving.width, serving.index) == (None, "exact") else known(keys[serving])
+        for serving in servings
+    }
+    if unknown := [serving for serving, cost in costs.items() if cost is None]:
+        with stage("profile", alone=True):
+            for serving, cost in profile.measure_indexes(base, unknown, **job).items():
+                costs[serving] = keep(keys[serving], cost)
+    return costs
 
 
 def pick_device(setting: str) -> str:
     if setting == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch sees no CUDA device here.")
     return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
-
-
-def encode_all(encoder: encoders.Encoder, collection: Collection, side: Side) -> dict[str, np.ndarray]:
-    """Language by language: a pool may be too large to be held."""
-    by_language = collection.queries if side == "query" else collection.passages
-    return {
-        language: encode(encoder, texts.texts, side, progress=f"{collection.name}, {language}, {side}")
-        for language, texts in by_language.items()
-    }
 
 
 def sample_texts(collection: Collection) -> dict[str, dict[Side, list[str]]]:
@@ -158,59 +237,35 @@ def sample_texts(collection: Collection) -> dict[str, dict[Side, list[str]]]:
     }
 
 
-def provenance(
-    encoder: encoders.Encoder, data: ParallelText, benchmarks: Mapping[str, Collection], device: str
-) -> dict[str, Any]:
-    """What a reader needs to trust or repeat the run."""
-
-    def installed(library: str) -> str | None:
-        try:
-            return version(library)
-        except PackageNotFoundError:
-            return None
-
-    command = ["git", "describe", "--always", "--dirty"]
-    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return {
-        "layers": encoder.backbone.config.num_hidden_layers,
-        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
-        "data": dict(data.provenance) | {"name": data.name, "rows": len(data), "languages": list(data.languages)},
-        "eval": {collection.name: dict(collection.provenance) for collection in benchmarks.values()},
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "libraries": {library: installed(library) for library in LIBRARIES if installed(library)},
-        "commit": git.stdout.strip() or None,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+def end_with_parent() -> None:
+    """Wait until the parent, which holds the other end of stdin, is gone."""
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
 
 
-def notes(
-    data: ParallelText, benchmarks: Mapping[str, Collection], leaks: Mapping[str, dict[str, Any]], cost_only: bool
-) -> tuple[str, ...]:
-    """Sentences that must stand wherever the run's figures do."""
-    sources = [data.provenance, *(collection.provenance for collection in benchmarks.values())]
-    said = [str(source["note"]) for source in sources if source.get("note")]
-    said += [text for benchmark, found in leaks.items() if (text := leakage.sentence(data.name, benchmark, found))]
-    if cost_only:
-        said.append("Random weights: cost only, no accuracy.")
-    return tuple(dict.fromkeys(said))
+def out_of_memory(error: Exception) -> bool:
+    """torch says it of a GPU by a class, of the main memory in a sentence."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def main() -> None:
     outcome_fd = os.dup(1)
     os.dup2(2, 1)
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
-        record = run(**request)
         store = ResultStore(request["config"]["results_dir"])
-        store.save(record)
-        tracking.log_run(store, record)
+        for record in run(**request):
+            store.save(record)
+            if record.served == Serving().label:  # the others are rows of the sweep's table
+                tracking.log_run(store, record)
         outcome = {"status": "done"}
     except UserError as error:
         outcome = {"status": "refused", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()
-        outcome = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+        reason = f"{type(error).__name__}: {error}"[:1000]  # it has to fit into the pipe
+        outcome = {"status": "out of memory" if out_of_memory(error) else "failed", "reason": reason}
     with os.fdopen(outcome_fd, "w") as file:
         json.dump(outcome, file)
 

@@ -6,7 +6,7 @@
 Axes: N texts of a batch, T tokens, D embedding width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,7 +128,9 @@ def from_package(layers: int | None) -> Source:
     return backbone, package.tokenizer(config.vocab_size), packaged.PAD_ID
 
 
-def from_random(architecture: Mapping[str, Any], layers: int | None, seed: int) -> Source:
+def from_random(
+    architecture: Mapping[str, Any], layers: int | None, seed: int, tokenizer: Callable[[int], Tokenizer] | None
+) -> Source:
     try:
         known = AutoConfig.for_model(architecture.get("model_type", "")).to_dict()
         if unknown := architecture.keys() - known.keys():
@@ -140,7 +142,8 @@ def from_random(architecture: Mapping[str, Any], layers: int | None, seed: int) 
             backbone = AutoModel.from_config(config, dtype=torch.float32)
     except (ValueError, StrictDataclassError) as error:
         raise UserError(f"model.architecture: {brief(error)}.") from error
-    return backbone, packaged.read().tokenizer(config.vocab_size), packaged.PAD_ID
+    tokenizer = tokenizer or packaged.read().tokenizer
+    return backbone, tokenizer(config.vocab_size), packaged.PAD_ID
 
 
 def from_folder(folder: Path, layers: int | None) -> Source:
@@ -201,13 +204,15 @@ def load(
     freeze_word_embeddings: bool,
     architecture: Mapping[str, Any],
     seed: int,
+    random_tokenizer: Callable[[int], Tokenizer] | None = None,
 ) -> Encoder:
-    """The encoder that a model yaml describes, in float32 on the CPU. `seed` matters to `weights=random` only, which
-    borrows XLM-R's tokenizer (cut to the model's vocabulary): token counts are not those of LaBSE's or mBERT's own."""
+    """The encoder that a model yaml describes, in float32 on the CPU. `seed` and `random_tokenizer` (from the size of
+    the vocabulary) matter to `weights=random` only, which otherwise borrows XLM-R's tokenizer, cut to the model's
+    vocabulary: token counts are not those of LaBSE's or mBERT's own."""
     if weights == "packaged":
         backbone, tokenizer, pad_id = from_package(layers)
     elif weights == "random":
-        backbone, tokenizer, pad_id = from_random(architecture, layers, seed)
+        backbone, tokenizer, pad_id = from_random(architecture, layers, seed, random_tokenizer)
     else:
         folder = Path(weights) if Path(weights).is_dir() else download(weights, revision)
         backbone, tokenizer, pad_id = from_folder(folder, layers)

@@ -52,7 +52,7 @@ def title(sweep: str, points: pd.DataFrame) -> str:
 def draw(points: pd.DataFrame, title: str) -> plt.Figure:
     """One benchmark's fronts: a row of panels a setting, a panel a cost; left is cheaper and up is better in all."""
     settings = [setting for setting in SETTINGS if setting in set(points["setting"])]
-    costs = [cost for cost in COSTS if cost.field in set(points["cost"])]
+    costs = [cost for cost in COSTS if cost.drawn and cost.field in set(points["cost"])]
     looks = looks_of(points["strategy"].unique())
     size_in = (1.2 + 2.9 * len(costs), 1.5 + 2.5 * len(settings))
     figure, axes = plt.subplots(
@@ -118,13 +118,15 @@ def draw_cost_axis(axes: Axes, points: pd.DataFrame, cost: Cost) -> None:
 
 def label(axes: Axes, points: pd.DataFrame) -> None:
     """Write each model's size once, by the best of its points, where it covers neither a point nor another label."""
-    one_family = points["family"].nunique() == 1
+    one_family, one_serving = points["family"].nunique() == 1, points["served"].nunique() == 1
     renderer = axes.figure.canvas.get_renderer()
     taken = [axes.transData.transform(xy) for xy in points[["value", "accuracy"]].to_numpy()]
     spread_pt = DODGE_PT * (points["strategy"].nunique() - 1) / 2
     boxes = []
-    for _, point in points.sort_values("accuracy", ascending=False).drop_duplicates(["model", "layers"]).iterrows():
+    best = points.sort_values("accuracy", ascending=False).drop_duplicates(["model", "layers", "served"])
+    for _, point in (best if one_serving else best[best["on_front"]]).iterrows():
         text = f"{point['layers']}" if one_family else f"{point['model']}"
+        text = text if one_serving else point["served"]
         for x_pt, y_pt in LABEL_OFFSETS_PT:
             offset = (x_pt + spread_pt * ((x_pt > 0) - (x_pt < 0)), y_pt)
             note = axes.annotate(
@@ -190,11 +192,15 @@ def save(figure: plt.Figure, stem: Path) -> Path:
 
 def terminal(variants: pd.DataFrame, benchmark: str | None) -> str:
     """Model x strategy as text: accuracies on one benchmark (none: a cost-only sweep), then costs."""
-    columns = {"model": "model", "strategy": "strategy", "seeds": "seeds"}
+    columns = {"model": "model", "strategy": "strategy", "served": "served", "seeds": "seeds"}
     columns |= {f"metrics.{benchmark}.{setting}.{ACCURACY}": setting for setting in ("mono", "cross", "multi")}
     columns |= {f"metrics.{benchmark}.multi.rank_distance": "rank distance"}
     columns |= {"profile.query_latency_p95_ms": "p95 ms", "profile.passages_per_s": "passages/s"}
     columns |= {"profile.peak_rss_mib": "MiB", "profile.energy_j_per_1k_queries": "J/1k queries"}
+    if variants["served"].nunique() == 1:
+        columns.pop("served")
+    else:
+        columns |= {"profile.end_to_end_latency_p95_ms": "with search", "profile.index_bytes_per_passage": "B/passage"}
     table = variants[[name for name in columns if name in variants]].rename(columns=columns)
     digits = {"mono": 4, "cross": 4, "multi": 4, "MiB": 0}
     formats = {name: f"{{:.{digits.get(name, 1)}f}}".format for name in table.select_dtypes("float")}

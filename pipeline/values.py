@@ -3,6 +3,7 @@
 Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D embedding width.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -132,10 +133,11 @@ class Ranking:
 @dataclass(frozen=True)
 class Profile:
     """What one encoder costs on one machine. Units are in the names; `sources` says of each field how it came to be:
-    `measured: …` or `modelled: …`. `details` keeps raw values, intervals, counts, machine facts and the grade's checks.
+    `measured: …`, `modelled: …` or `not measured: …`. `details` keeps raw values, intervals, counts, machine facts and
+    the grade's checks; `by_language` there lists tokens, latency and energy of a query in each language.
 
     A query is encoded alone, passages in batches; both include tokenisation. None: too few timings for a percentile,
-    or no GPU. Energy is above idle; gross energy holds what the idle machine draws as well.
+    no GPU, or a library is missing. Energy is above idle; gross energy holds what the idle machine draws as well.
     """
 
     query_latency_p50_ms: float
@@ -143,7 +145,7 @@ class Profile:
     query_latency_p95_ms: float | None
     query_latency_p99_ms: float | None
     query_latency_without_tokenisation_p50_ms: float
-    end_to_end_latency_p50_ms: float  # encode and search; the index is named in details
+    end_to_end_latency_p50_ms: float | None  # encode and search; the index is named in details
     end_to_end_latency_p95_ms: float | None
     passages_per_s: float
     passage_tokens_per_s: float
@@ -155,18 +157,55 @@ class Profile:
     gpu_peak_reserved_mib: float | None
     weights_mib: float
     weights_on_disk_mib: float
-    index_bytes_per_passage: float
-    energy_j_per_1k_queries: float
-    energy_j_per_1k_passages: float
-    gross_energy_j_per_1k_queries: float
-    gross_energy_j_per_1k_passages: float
-    idle_power_w: float
-    co2_g_per_1m_queries: float
-    co2_g_per_1m_passages: float
+    index_bytes_per_passage: float | None
+    energy_j_per_1k_queries: float | None
+    energy_j_per_1k_passages: float | None
+    gross_energy_j_per_1k_queries: float | None
+    gross_energy_j_per_1k_passages: float | None
+    idle_power_w: float | None
+    co2_g_per_1m_queries: float | None
+    co2_g_per_1m_passages: float | None
     parameters: int
     grade_passed: bool
     sources: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
+    query_device_time_p50_ms: float | None = None  # of the GPU: from the first kernel of a query's encoding to the last
+    search_latency_p50_ms: float | None = None  # of another index than the flat one, and what follows too
+    search_latency_p95_ms: float | None = None
+    index_build_s: float | None = None
+    index_recall_10: float | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a trained encoder is put to use: what moves its cost without training it again. The defaults are as trained.
+
+    `index` is a FAISS factory string (retrieval): it says how vectors are stored and searched; "exact" is an uncut
+    float32 ranking. `width` keeps an embedding's first dimensions.
+    """
+
+    backend: str = "eager"
+    precision: str = "float32"
+    max_passage_tokens: int | None = None
+    width: int | None = None
+    index: str = "exact"
+
+    @property
+    def engine(self) -> tuple[str, str, int | None]:
+        """What determines the embeddings; all widths and indexes read the same ones."""
+        return self.backend, self.precision, self.max_passage_tokens
+
+    @property
+    def label(self) -> str:
+        """What differs from `as trained`, in words that fit on a plot and in the name of a run."""
+        length = f"t{self.max_passage_tokens}" if self.max_passage_tokens else None
+        width = f"w{self.width}" if self.width else None
+        parts = [self.backend, self.precision, length, width, self.index]
+        return " ".join(part for part in parts if part not in (None, "eager", "float32", "exact")) or "as trained"
+
+    def run(self, name: str) -> str:
+        """The run's name, given that of the encoder as trained."""
+        return name if self == Serving() else f"{name}+{re.sub('[^A-Za-z0-9_.=]+', '-', self.label)}"
 
 
 @dataclass(frozen=True)
@@ -183,6 +222,8 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)  # '<benchmark>.<setting>.<metric>'
     profile: Profile | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    corpus: Mapping[str, Any] = field(default_factory=dict)  # what encoding the benchmarks' passages took
     stage_s: Mapping[str, float] = field(default_factory=dict)
+    served: str = "as trained"  # the label of its Serving
     notes: tuple[str, ...] = ()
     reason: str | None = None  # of a failure

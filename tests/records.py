@@ -17,10 +17,14 @@ def profile(layers: int, graded: bool = True) -> Profile:
     numbers = {name: 1.0 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
     optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
     numbers |= {
+        "query_latency_p50_ms": 1.0 * layers + 1.5,
         "query_latency_p95_ms": 1.1 * layers + 1.7,
         "passages_per_s": 400 / layers,
         "peak_rss_mib": 380 + 9.5 * layers,
         "energy_j_per_1k_queries": 31.0 * layers,
+        "energy_j_per_1k_passages": 40.0 * layers,
+        "idle_power_w": 10.0,
+        "index_bytes_per_passage": 1536.0,
         "grade_passed": graded,
     }
     sources = dict.fromkeys(numbers | optional, "measured: wall clock")

@@ -10,10 +10,12 @@ import records
 from scipy import stats
 
 from pipeline import aggregate
-from pipeline.analysis import bootstrap, exchange, fronts, paired, scaling, tables
+from pipeline.analysis import bootstrap, exchange, fronts, money, paired, scaling, tables
 from pipeline.analysis.pareto import front, hypervolume, knee, non_dominated
 from pipeline.results import Cell, ResultStore
 from pipeline.values import UserError
+
+MONEY = money.Prices("a rack", "imagined", "2026-01-01", 0.4, 0, 0.1, 400), money.Scenario(1000, 1000, 1, 1)
 
 
 def brute_force(points):
@@ -145,7 +147,7 @@ def sweep(tmp_path_factory):
     store = ResultStore(tmp_path_factory.mktemp("results"))
     records.add_sweep(store)
     records.add_run(store, "toy", 24, "none", cost_only=True)
-    return store, aggregate.analyse(store, "toy")
+    return store, aggregate.analyse(store, "toy", *MONEY)
 
 
 def test_variants_are_means_over_seeds(sweep):
@@ -163,7 +165,7 @@ def test_variants_are_means_over_seeds(sweep):
 def test_fronts_of_a_sweep(sweep):
     _, found = sweep
     points = found["pareto"]
-    assert len(points) == 9 * 3 * 4  # variants, settings, costs; the cost-only cell has no accuracy
+    assert len(points) == 9 * 3 * 6  # variants, settings, costs; the cost-only cell has no accuracy
     panel = points.query("setting == 'multi' and cost == 'query_latency_p95_ms'")
     assert panel[panel["on_front"]]["strategy"].unique().tolist() == ["hybrid"]  # best of its cost everywhere
     assert panel["on_own_front"].all()
@@ -219,6 +221,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     run = records.add_run(store, "s", 3, "hybrid")
     records.add_run(store, "s", 3, "none")
     store.save_frame(store.run_dir(run.name), "per_query-facts", records.per_query(3, "hybrid", 0, questions=39))
+    store.save(run)
     with pytest.raises(UserError, match="different questions of facts"):
         tables.scores(store, tables.runs(store, "s"))
 
@@ -227,7 +230,7 @@ def test_a_sweep_without_profiles_has_tests_and_no_front(tmp_path):
     store = ResultStore(tmp_path)
     for sampler in ("none", "hybrid"):
         records.add_run(store, "s", 3, sampler, profiled=False)
-    found = aggregate.analyse(store, "s")
+    found = aggregate.analyse(store, "s", *MONEY)
     assert found["pareto"].empty
     assert len(found["tests"]) == 3
     assert set(found) == {"runs", "variants", "pareto", "tests"}

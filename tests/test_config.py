@@ -9,7 +9,7 @@ from pipeline import config
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
-GROUPS = ("model", "sampler", "data", "eval", "metrics", "trainer", "profile", "tracking")
+GROUPS = ("model", "sampler", "data", "eval", "metrics", "trainer", "profile", "variants", "tracking")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 

@@ -15,21 +15,35 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "packaged": LEAF,
     "encoder": LEAF | {"packaged"},
     "retrieval": LEAF,
+    "indexes": LEAF | {"retrieval"},
     "metrics": LEAF,
     "pools": LEAF | {"retrieval", "metrics"},
     "profiling": LEAF | {"profiling"},
-    "results": LEAF,
+    "files": LEAF,
+    "locks": set(),
+    "results": LEAF | {"files", "locks"},
+    "status": LEAF | {"results"},
     "encoding": LEAF | {"encoder"},
-    "training": LEAF | {"encoder", "encoding"},
+    "serving": LEAF | {"encoder"},
+    "evaluation": LEAF | {"encoder", "encoding", "retrieval", "indexes", "metrics", "pools"},
+    "provenance": LEAF | {"encoder", "data"},
+    "export": LEAF | {"encoder", "results"},
+    "losses": LEAF,
+    "checkpoints": LEAF | {"files"},
+    "contrastive": LEAF | {"encoder", "encoding", "losses", "checkpoints"},
+    "training": LEAF | {"encoder", "contrastive", "checkpoints"},
     "analysis": LEAF | {"results", "analysis"},
     "report": LEAF | {"analysis", "results"},
     "tracking": LEAF | {"analysis", "results"},
-    "aggregate": LEAF | {"analysis", "results", "report", "tracking"},
-    "sweep": LEAF | {"config", "results", "aggregate"},
-    "run": LEAF | {"config", "results"},
+    "page": LEAF | {"analysis", "results", "report", "page"},
+    "aggregate": LEAF | {"analysis", "results", "report", "tracking", "page", "run"},
+    "recommend": LEAF | {"analysis", "results", "aggregate"},
+    "sweep": LEAF | {"config", "results", "aggregate", "run", "status"},
+    "run": LEAF | {"config", "results", "status"},
 }
-NO_TORCH = {"values", "config", "results", "analysis", "report", "tracking", "aggregate", "sweep", "run"}
-FREE = {"cell", "profile"}  # the entries of child processes: they know every part
+NO_TORCH = {"values", "config", "files", "locks", "results", "status", "sweep", "run"}
+NO_TORCH |= {"analysis", "report", "page", "tracking", "aggregate", "recommend"}
+FREE = {"cell", "profile", "meter", "bench"}  # entries of processes that know every part
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

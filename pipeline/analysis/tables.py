@@ -8,11 +8,18 @@ import pandas as pd
 
 from pipeline.analysis.bootstrap import query_scores
 from pipeline.results import ResultStore, fingerprint
-from pipeline.values import Record, UserError
+from pipeline.values import Record, Serving, UserError
 
+AS_TRAINED = Serving().label
 ACCURACY = "map"  # the metric of the fronts
 GRADE = "profile.grade_passed"
-NOT_OF_A_VARIANT = {"seed", "sweep", "results_dir", "tracking"}  # config keys in which runs of one variant differ
+NOT_OF_A_VARIANT = {
+    "seed",
+    "sweep",
+    "results_dir",
+    "tracking",
+    "variants",
+}  # config keys in which runs of one variant differ
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,9 @@ class Cost:
 
     field: str
     label: str
-    source_field: str  # the Profile field that it comes from, and that is measured or modelled
+    source_field: str  # the figure that it comes from, and that is measured or modelled
+    of_serving: bool = False  # differs only where encoders are served in several ways
+    drawn: bool = True  # in pareto.png, which has no room for all
 
     @property
     def column(self) -> str:
@@ -38,10 +47,17 @@ COSTS = (
     Cost("peak_rss_mib", "peak memory (MiB)", "peak_rss_mib"),
     Cost("gpu_peak_allocated_mib", "peak GPU memory (MiB)", "gpu_peak_allocated_mib"),
     Cost("energy_j_per_1k_queries", "energy per 1,000 queries (J)", "energy_j_per_1k_queries"),
+    Cost("end_to_end_latency_p95_ms", "query with its search, p95 (ms)", "end_to_end_latency_p95_ms", of_serving=True),
+    Cost("index_bytes_per_passage", "index (bytes a passage)", "index_bytes_per_passage", of_serving=True),
+    Cost(
+        "usd_per_1m_queries", "a million queries (USD)", "usd_per_1m_queries", drawn=False
+    ),  # this and the next: analysis/money
+    Cost("usd_per_month", "a month of service (USD)", "usd_per_month", drawn=False),
 )
 
 
-POINT_COLUMNS = ["benchmark", "setting", "cost", "variant", "model", "strategy", "family", "layers", "seeds", "machine"]
+POINT_COLUMNS = ["benchmark", "setting", "cost", "variant", "model", "strategy", "served", "family", "layers"]
+POINT_COLUMNS += ["seeds", "machine"]
 POINT_COLUMNS += ["grade_passed", "value", "source", "accuracy"]
 
 
@@ -61,7 +77,7 @@ def runs(store: ResultStore, sweep: str) -> pd.DataFrame:
     if "profile.passages_per_s" in table:
         table["profile.ms_per_passage"] = 1000 / table["profile.passages_per_s"]
     newest = table.sort_values("time", kind="stable").drop_duplicates(["variant", "seed"], keep="last")
-    return newest.sort_values(["family", "layers", "strategy", "variant", "seed"], ignore_index=True)
+    return newest.sort_values(["family", "layers", "strategy", "served", "variant", "seed"], ignore_index=True)
 
 
 def machine(record: Record) -> str | None:
@@ -73,9 +89,10 @@ def machine(record: Record) -> str | None:
 
 
 def variant(record: Record) -> str:
-    """A name for the cell without its seed: runs that differ in nothing else share it."""
+    """A name for the run without its seed: runs that differ in nothing else share it."""
     settings = {key: value for key, value in record.config.items() if key not in NOT_OF_A_VARIANT}
-    return "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), fingerprint(settings)[:4]])
+    name = "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), fingerprint(settings)[:4]])
+    return name if record.served == AS_TRAINED else f"{name} {record.served}"
 
 
 def strategies(records: list[Record]) -> list[str]:
@@ -115,9 +132,10 @@ def points(variants: pd.DataFrame) -> pd.DataFrame:
     A cost of 0 or less (energy lost in the idle baseline's noise) is no cost and has no place on a logarithmic axis.
     """
     frames = []
+    one_serving = variants["served"].nunique() == 1
     for benchmark, setting in scales(variants):
         for cost in COSTS:
-            if cost.column in variants:
+            if cost.column in variants and not (cost.of_serving and one_serving):
                 frame = variants.assign(
                     benchmark=benchmark,
                     setting=setting,
@@ -131,7 +149,7 @@ def points(variants: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=POINT_COLUMNS)
 
 
-def scores(store: ResultStore, runs: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+def scores(store: ResultStore, runs: pd.DataFrame, metric: str = ACCURACY) -> dict[tuple[str, str], pd.DataFrame]:
     """For each (benchmark, setting) what the bootstrap draws from: a row a question, a column a (variant, seed).
 
     UserError where the runs were not evaluated on the same questions.
@@ -142,7 +160,7 @@ def scores(store: ResultStore, runs: pd.DataFrame) -> dict[tuple[str, str], pd.D
         for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{ACCURACY}"]).to_dict("records"):
             per_query = store.per_query(run["name"], benchmark)
             for setting in settings:
-                values = query_scores(per_query, setting, ACCURACY)
+                values = query_scores(per_query, setting, metric)
                 columns[benchmark, setting][run["variant"], run["seed"]] = values
     found = {scale: pd.DataFrame(values) for scale, values in columns.items()}
     for (benchmark, _), table in found.items():
