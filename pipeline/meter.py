@@ -222,7 +222,7 @@ METERS |= {"index": run_index}
 def _threads(job: Job) -> dict[str, int]:
     """By library; of FAISS, where it has been used."""
     faiss = sys.modules.get("faiss")
-    return job["engine_threads"] | ({"faiss": faiss.omp_get_max_threads()} if faiss else {})
+    return job.get("engine_threads", {}) | ({"faiss": faiss.omp_get_max_threads()} if faiss else {})
 
 
 def main(meter: str) -> None:

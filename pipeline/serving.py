@@ -3,7 +3,7 @@
 `cell` and `meter` pass an encoder through `serve` and use the result as they would the encoder: only its backbone is
 another. torch runs `eager` and `compile`; ONNX Runtime and OpenVINO run one ONNX file, exported here.
 
-Axes: N texts of a batch, T tokens, D embedding width; I and O inputs and outputs of a matrix of weights.
+Axes: N texts of a batch, T tokens, D embedding width.
 """
 
 import copy
@@ -97,8 +97,7 @@ def _eager(backbone: PreTrainedModel, precision: str) -> nn.Module:
         return backbone
     own = copy.deepcopy(backbone)
     if precision == "bfloat16":
-        own.to(dtype=torch.bfloat16)
-        return own
+        return own.to(torch.bfloat16)  # type: ignore[arg-type]  # lost in a decorator
     _require("int8", "torchao")
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
@@ -112,16 +111,19 @@ def _compile(backbone: PreTrainedModel, precision: str) -> nn.Module:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated", DeprecationWarning)  # torch's own
         warnings.filterwarnings("ignore", "Int8Tensor does not implement _stable_hash_for_caching", UserWarning)
-        from torch._inductor.exc import InductorError
+        from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 
         # All of it or an error: after a few shapes or models torch would else go on eagerly without a word.
-        compiled: Any = torch.compile(module, dynamic=True, fullgraph=True, isolate_recompiles=True)
-        for texts in (2, 1):
-            try:
-                compiled(**_example(backbone, texts))
-            except InductorError as error:
-                reason = str(error).splitlines()[0]
-                raise Unavailable(f"variants: backend=compile needs a C++ compiler such as g++ ({reason}).") from error
+        compiled = torch.compile(module, dynamic=True, fullgraph=True, isolate_recompiles=True)  # type: ignore[call-overload]
+        try:
+            compiled(**_example(backbone, texts=2))
+            compiled(**_example(backbone, texts=1))
+        except InductorError as error:
+            if not isinstance(error.inner_exception, InvalidCxxCompiler | CppCompileError):
+                raise
+            raise Unavailable(
+                "variants: backend=compile needs a C++ compiler such as g++, and none works here."
+            ) from error
     return compiled
 
 
@@ -221,17 +223,20 @@ def _quantise(path: Path) -> Path:
 
 
 def _compress(model: Any) -> None:
-    """Matrices of an OpenVINO model as int8 and a float32 scale for each output. The plugin quantises activations as
-    they come where the processor has VNNI or AMX, and elsewhere makes the weights float32 again as it multiplies."""
+    """Weights of an OpenVINO model, embeddings too, as int8 with a scale for each output and each embedding. Where the
+    processor has VNNI the plugin quantises activations as they come; elsewhere it multiplies in float32."""
     import openvino.opset13 as op
 
+    places = {"MatMul": (1, 0), "Gather": (0, 1)}  # which input holds the weights, and the axis that shares a scale
     for node in model.get_ops():
-        if node.get_type_name() != "MatMul" or (source := node.input_value(1).get_node()).get_type_name() != "Constant":
+        if node.get_type_name() not in places:
             continue
-        weight_IO = source.get_data()
-        scale_1O = np.abs(weight_IO).max(axis=0, keepdims=True) / 127
-        int8_IO = op.constant(np.round(weight_IO / scale_1O).astype(np.int8))
-        node.input(1).replace_source_output(op.multiply(op.convert(int8_IO, "f32"), op.constant(scale_1O)).output(0))
+        port, axis = places[node.get_type_name()]
+        source = node.input_value(port).get_node()
+        if source.get_type_name() == "Constant" and (weight := source.get_data()).dtype == np.float32:
+            scale = np.maximum(np.abs(weight).max(axis, keepdims=True) / 127, np.finfo(np.float32).tiny)
+            int8 = op.convert(op.constant(np.round(weight / scale).astype(np.int8)), "f32")
+            node.input(port).replace_source_output(op.multiply(int8, op.constant(scale)).output(0))
 
 
 def _example(backbone: PreTrainedModel, texts: int) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline import checkpoints
 from pipeline.contrastive import Batches, Contrastive
@@ -114,5 +115,10 @@ def run(module: Contrastive, settings: Mapping[str, Any], device: str) -> None:
         enable_model_summary=False,
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # Lightning's
-        trainer.fit(module)
+        for lightnings_own in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):
+            warnings.filterwarnings("ignore", message=lightnings_own, category=FutureWarning)
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # see LightningEnvironment above
+        try:
+            trainer.fit(module)
+        except ProcessRaisedException as error:  # says it with the traceback of another process
+            raise RuntimeError(error.msg.strip().splitlines()[-1]) from error

@@ -74,12 +74,12 @@ def test_the_sentence_names_what_is_shared() -> None:
 
 
 def test_the_record_says_what_is_shared() -> None:
-    from pipeline.cell import notes
+    from pipeline.provenance import notes
 
     data, held_out = training(titles=["T"] * 3), benchmark(titles=["t"])
     leaks = {"b": leakage.check(data, held_out)}
-    assert notes(data, {"b": held_out}, leaks, False) == ("The training data set shares titles (1) with b.",)
-    assert notes(data, {"b": held_out}, {}, False) == ()
+    assert notes(data, {"b": held_out}, leaks, False, 0) == ("The training data set shares titles (1) with b.",)
+    assert notes(data, {"b": held_out}, {}, False, 0) == ()
 
 
 def test_the_splits_of_one_source_share_nothing(shared_data: Path) -> None:

@@ -1,10 +1,10 @@
 """A training that is killed ends as one that is not; a checkpoint that is broken is not believed."""
 
+import math
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,12 +27,13 @@ def undisturbed(tmp_path_factory):
 def killed(tmp_path_factory):
     """What a training leaves in its folder that got SIGKILL on its way."""
     folder = tmp_path_factory.mktemp("killed") / "checkpoints"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, Path(__file__).with_name("tiny.py"), folder], env=environment)
-    while process.poll() is None and not (folder / "step-00000060").exists():
+    process = multiprocessing.get_context("fork").Process(target=train, args=[folder], kwargs=LONG)
+    process.start()
+    while process.is_alive() and not (folder / "step-00000040").exists():
         time.sleep(0.001)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     return folder
 
 
@@ -56,13 +57,13 @@ def assert_same(one, other):
 
 def test_a_killed_training_goes_on_and_ends_bit_identical(undisturbed, killed, tmp_path):
     folder = copied(killed, tmp_path / "copy")
-    kept = steps(folder)
-    assert len(kept) == 2
-    assert 60 <= kept[-1] < LONG["steps"]
+    assert 40 <= steps(folder)[-1] < LONG["steps"]
     (folder / ".unfinished").mkdir()  # as a kill during the writing leaves it
+    best = min(undisturbed[1], key=lambda point: point.get("held_out_loss", math.inf))
+    assert best["step"] < 40  # so the weights that are kept come through the checkpoint
     resumed = train(folder, **LONG)
     assert_same(resumed, undisturbed)
-    assert steps(folder) == [280, 300]
+    assert steps(folder) == [100, 120]
     assert not list(folder.glob(".*"))
 
 
@@ -70,7 +71,7 @@ def test_a_killed_training_goes_on_and_ends_bit_identical(undisturbed, killed, t
 @pytest.mark.parametrize("name", [*FILES, "sha256.json"])
 def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(killed, tmp_path, capsys, name, break_it):
     folder = copied(killed, tmp_path / "copy")
-    before, newest = steps(folder)
+    before, newest = steps(folder)[-2:]
     path = folder / f"step-{newest:08d}" / name
     if break_it == "flip":
         content = bytearray(path.read_bytes())
@@ -82,7 +83,7 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(killed, tmp_pat
     assert found.state["progress"]["step"] == before
     (said,) = capsys.readouterr().err.splitlines()
     assert f"step-{newest:08d} is broken" in said
-    assert steps(folder) == [before]
+    assert steps(folder)[-1] == before
 
 
 def test_without_a_sound_checkpoint_the_training_starts_anew(undisturbed, killed, tmp_path, capsys):
@@ -90,7 +91,7 @@ def test_without_a_sound_checkpoint_the_training_starts_anew(undisturbed, killed
     for path in folder.glob("*/weights.safetensors"):
         os.truncate(path, 100)
     assert_same(train(folder, **LONG), undisturbed)
-    assert capsys.readouterr().err.count("is broken") == 2
+    assert capsys.readouterr().err.count("is broken") >= 2
 
 
 def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):

@@ -1,9 +1,5 @@
-"""A training small enough for tests: an encoder of one narrow layer, 24 rows in two languages, all on one thread.
+"""A training small enough for tests: an encoder of one narrow layer, 24 rows in two languages, all on one thread."""
 
-As a program, `python tests/tiny.py FOLDER` trains with SETTINGS | LONG and keeps its checkpoints in FOLDER.
-"""
-
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -47,9 +43,9 @@ SETTINGS = {
     "holdout_fraction": 0.5,
 }
 # Everything that has a state: dropout, AdamW's moments, the schedule, early stopping. Validations, points of the curve
-# and checkpoints fall on different steps.
-LONG = {"steps": 300, "learning_rate": 1e-3, "dropout": 0.1, "patience": 99, "validate_every": 7, "log_every": 3}
-LONG |= {"checkpoint_every": 20}
+# and checkpoints fall on different steps; the held-out loss is lowest early.
+LONG = {"steps": 120, "learning_rate": 5e-3, "warmup_fraction": 0.05, "dropout": 0.1, "log_every": 3}
+LONG |= {"checkpoint_every": 20, "patience": 99, "validate_every": 7}
 
 
 def encoder():
@@ -96,7 +92,3 @@ def train(folder, seed=0, model=None, **changes):
         for rows_NL in hold_out(data, settings, seed)
     ]
     return model, *fit(model, data, *draws, settings, folder=Path(folder), device="cpu", seed=seed)
-
-
-if __name__ == "__main__":
-    train(sys.argv[1], **LONG)

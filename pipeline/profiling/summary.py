@@ -30,6 +30,7 @@ ENERGY = {  # field -> side and figure of the energy meter
     "co2_g_per_1m_queries": ("query", "co2_g_per_1m"),
     "co2_g_per_1m_passages": ("passage", "co2_g_per_1m"),
 }
+OF_AN_INDEX = ("search_latency_p50_ms", "search_latency_p95_ms", "index_build_s", "index_recall_10")
 
 
 def summarise(meters: Meters, machine: Mapping[str, Any], *, threads: int, made_up_words: bool) -> Profile:
@@ -160,6 +161,7 @@ def _others(memory: Mapping[str, Any], made_up_words: bool) -> dict[str, str]:
         "weights_mib": "measured: parameters and buffers",
         "weights_on_disk_mib": "measured: size as safetensors",
         "index_bytes_per_passage": f"not measured: {index}" if index else "measured: size of the serialised flat index",
+        **dict.fromkeys(OF_AN_INDEX, "not measured: no other index than the flat one"),
         "parameters": "measured: counted",
         "grade_passed": "measured: the checks in details.grade",
     }
