@@ -101,6 +101,7 @@ def fit(
 
 
 def run(module: Contrastive, settings: Mapping[str, Any], device: str) -> None:
+    """Have Lightning make the steps that are left; the module keeps what came of them in its folder."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
