@@ -326,6 +326,10 @@ def test_a_real_profile():
     assert all(source.startswith(("measured: ", "modelled: ", "not measured: ")) for source in found.sources.values())
     absent = {name for name in figures if getattr(found, name) is None}
     assert absent == {
+        "search_latency_p50_ms",
+        "search_latency_p95_ms",
+        "index_build_s",
+        "index_recall_10",
         "query_latency_p95_ms",
         "query_latency_p99_ms",
         "end_to_end_latency_p95_ms",

@@ -4,6 +4,7 @@ A meter runs inside `watch()`; what it finds feeds the grade of the profile.
 """
 
 import importlib.util
+import math
 import os
 import platform
 import time
@@ -79,6 +80,7 @@ def watch(device: str) -> Iterator[dict[str, Any]]:
     yield seen
     after, events_after = _cpu_s(), _throttle_events()
     spent = {name: after[name] - before[name] for name in after}
+    spent["all"] = spent["all"] or math.inf  # a block shorter than a tick of the kernel's clock: nothing to share
     seen |= {
         "seconds": time.perf_counter() - start_s,
         "load_average_after": os.getloadavg()[0],
