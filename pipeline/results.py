@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ class ResultStore:
 
     def check_writable(self) -> None:
         try:
-            with self.lock("any"):
+            with self.lock("any", shared=True):
                 pass
         except OSError as error:
             raise UserError(f"results_dir={self.root} cannot be written: {error}.") from error
@@ -99,7 +100,7 @@ class ResultStore:
     def copy_frames(self, stage: str, key: str, name: str) -> None:
         """Let a run hold the tables of a stage it shares."""
         for path in sorted(self.stage_dir(stage, key).glob("*.parquet")):
-            write_atomically(self.run_dir(name) / path.name, lambda copy, path=path: shutil.copyfile(path, copy))
+            write_atomically(self.run_dir(name) / path.name, partial(shutil.copyfile, path))
 
     def per_query(self, name: str, benchmark: str) -> pd.DataFrame:
         """One row a (setting, query language, passage language, query), one column a metric."""

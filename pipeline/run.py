@@ -145,6 +145,8 @@ def job(cfg: DictConfig) -> None:
         if not multirun:
             raise
         cell = Cell(asked["name"], "failed", choices, 0.0, str(error))
+    except OSError as error:  # a disk that is full by now; what a job raises would end Hydra's sweep without its fronts
+        cell = Cell(asked["name"], "failed", choices, 0.0, str(error))
     record(store, cfg.sweep, cell, names(asked)[1:])
     reason = f": {cell.reason}" if cell.reason else ""
     ahead = f"; {status.outlook(status.cells(store, cfg.sweep))}" if multirun else ""

@@ -20,7 +20,7 @@ from command import SMALL, run, start
 
 from pipeline.results import ResultStore
 
-STEPS, EVERY = 60, 10
+STEPS, EVERY = 400, 25
 SWEEP = ["-m", *(item for item in SMALL if not item.startswith(("profile", "trainer.steps"))), "sweep=killed"]
 SWEEP += ["sampler=none,hybrid", f"trainer.steps={STEPS}", f"trainer.checkpoint_every={EVERY}", "threads=1"]
 SWEEP += ["profile.min_calls=20", "profile.min_seconds=0.2", "profile.index_rows=1000", "profile.energy_seconds=1"]
@@ -34,7 +34,8 @@ def table(folder: Path) -> list[tuple]:
     for cell in store.cells("killed"):
         curve = store.curve(cell.name)
         losses = [] if curve.empty else curve["loss"].tolist()
-        rows.append((cell.name, cell.record.metrics, cell.record.training, losses, cell.record.profile is not None))
+        drawn = cell.record.training.get("language_pairs")
+        rows.append((cell.name, cell.record.metrics, drawn, losses, cell.record.profile is not None))
     return rows
 
 
@@ -58,7 +59,7 @@ def lost(folder: Path, said: str, killed_at_s: float) -> tuple[str, int, float]:
         kept = max([int(path.name[5:]) for path in folder.glob("results/stages/unfinished-*/step-*")], default=seen)
         steps = max(0, seen - kept)
     written_s = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
-    return doing, steps, killed_at_s - max(written_s, default=killed_at_s)
+    return doing, steps, max(0.0, killed_at_s - max(written_s, default=killed_at_s))
 
 
 def main(kills: int) -> None:

@@ -121,3 +121,16 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(tmp_path):
     assert "File too large" in err
     assert sentences(err)[-1].startswith("error: how e5-small-")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_torch_says_in_two_ways_that_memory_does_not_suffice():
+    import torch
+
+    from pipeline.cell import out_of_memory
+
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 46)
+    assert out_of_memory(raised.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("shapes differ"))
