@@ -3,12 +3,11 @@
     <folder>/step-00000050/weights.safetensors   what training changes
                            best.safetensors      the weights of the lowest held-out loss; empty before there is one
                            state.pt              optimiser, schedule, step, curve, … (torch.load, weights_only)
-                           sha256.json           of the files above, verified when they are read
+                           sha256.json           vouches for the files above (files.write_json)
 
 `training` writes one every `trainer.checkpoint_every` steps and goes on from the newest sound one.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -21,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.files import file_digest, sync
+from pipeline.files import read_json, sync, write_json
+from pipeline.values import UserError
 
 KEPT = 2  # should the newest be broken, there is the one before it
 FILES = ("weights.safetensors", "best.safetensors", "state.pt")
@@ -43,9 +43,7 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
         save_file(dict(checkpoint.weights), made / "weights.safetensors")
         save_file(dict(checkpoint.best), made / "best.safetensors")
         torch.save(dict(checkpoint.state), made / "state.pt")
-        (made / "sha256.json").write_text(json.dumps({name: file_digest(made / name) for name in FILES}))
-        for path in (*made.iterdir(), made):
-            sync(path)
+        write_json(made / "sha256.json", {}, [made / name for name in FILES])
         made.rename(folder / made.name)
     sync(folder)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
@@ -59,17 +57,14 @@ def latest(folder: Path) -> Checkpoint | None:
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             return read(path)
-        except (OSError, ValueError) as error:
+        except (OSError, UserError) as error:
             print(f"{path} is broken ({error}): going on from the checkpoint before it, if any.", file=sys.stderr)
             shutil.rmtree(path)
     return None
 
 
 def read(path: Path) -> Checkpoint:
-    """OSError or ValueError if any file is not what was written."""
-    sums = json.loads((path / "sha256.json").read_text())
-    for name in FILES:
-        if file_digest(path / name) != sums.get(name):
-            raise ValueError(f"the checksum of {name} is another")
+    """OSError or UserError if any file is not what was written."""
+    read_json(path / "sha256.json")
     weights, best = load_file(path / "weights.safetensors"), load_file(path / "best.safetensors")
     return Checkpoint(weights, best, torch.load(path / "state.pt", map_location="cpu", weights_only=True))

@@ -62,7 +62,8 @@ def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = (
         sync(file)
         digests[str(file.relative_to(path.parent))] = file_digest(file)
     content = json.loads(json.dumps({**value, "files": digests}, allow_nan=False))
-    text = json.dumps({"sha256": digest(content), **content}, indent=1, ensure_ascii=False) + "\n"
+    # No newline at the end, so that a file which lacks its last byte is damaged as well.
+    text = json.dumps({"sha256": digest(content), **content}, indent=1, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import LONG, encoder, train
 
-from pipeline import checkpoints
+from pipeline import files
 from pipeline.checkpoints import FILES, Checkpoint, latest, write
 
 TIMES = {"pairs_per_s"}
@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, 2, Checkpoint(weights, {}, {"step": 2}))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
