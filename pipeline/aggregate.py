@@ -3,7 +3,6 @@
 Also the last act of a sweep. Reads records only; writes <results_dir>/<sweep>/, then W&B. conf/report.yaml is its root.
 """
 
-import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,16 +13,13 @@ import hydra
 import pandas as pd
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import report, tracking
 from pipeline.analysis import bootstrap, exchange, fronts, money, paired, pool, scaling, tables
+from pipeline.commands import refusing
 from pipeline.page import page
 from pipeline.results import ResultStore, write_atomically
-from pipeline.run import sentence
-from pipeline.values import UserError
 
 
 @dataclass
@@ -117,12 +113,8 @@ def job(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit 1; here bad input is a sentence and exit code 2
-    try:
+    with refusing():
         job()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

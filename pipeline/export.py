@@ -7,13 +7,13 @@ holds the run's figures. The embeddings are the same (tested), for texts within 
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
 from pipeline import encoder as encoders
+from pipeline.commands import arguments, refusing
 from pipeline.results import ResultStore
 from pipeline.values import Record, UserError
 
@@ -123,17 +123,11 @@ def card(record: Record) -> str:
 
 
 def main() -> None:
-    name, *options = sys.argv[1:] or [""]
-    given = dict(option.partition("=")[::2] for option in options)
-    try:
-        if not name or name.startswith("-") or given.keys() - {"to", "results_dir"}:
-            raise UserError(USAGE)
+    with refusing():
+        name, given = arguments(USAGE, "to", "results_dir")
         folder = Path(given.get("to", name))
         export(ResultStore(given.get("results_dir", "results")), name, folder)
         print(folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 
 from pipeline import encoder as encoders
 from pipeline import serving
+from pipeline.commands import REFUSED
 from pipeline.encoding import encode
 from pipeline.profiling import energy, latency, machine, memory, nvidia, throughput, words
 from pipeline.profiling.samples import round_robin
@@ -236,7 +237,7 @@ def main(meter: str) -> None:
                 found = METERS[meter](job)
         except UserError as error:
             print(error, file=sys.stderr)
-            sys.exit(2)
+            sys.exit(REFUSED)
         json.dump(found | {"watch": seen, "threads": _threads(job)}, answer)
 
 

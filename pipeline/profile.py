@@ -22,10 +22,9 @@ from typing import Any
 import hydra
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.commands import REFUSED, refusing
 from pipeline.files import read_again, write_json
 from pipeline.profiling import machine, words
 from pipeline.profiling.summary import summarise, with_index
@@ -35,7 +34,6 @@ from pipeline.values import Profile, Serving, Side, UserError
 Texts = Mapping[str, Mapping[Side, Sequence[str]]]  # language -> side -> texts
 
 METERS = ("throughput", "latency", "memory", "energy")  # in this order: throughput finds the others' token budget
-REFUSED = 2  # the exit code of a child that met bad input
 MADE_UP_TEXTS = 64  # of each language and side
 NOTE = (
     "Texts are made-up words of one token each, in the lengths of real texts: their tokenisation is not a real one's."
@@ -195,7 +193,6 @@ def _shown(value: Any) -> str:
 
 
 def main() -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit 1; here bad input is a sentence and exit code 2
     profiles: dict[str, Profile] = {}
     failed: dict[str, str] = {}
 
@@ -213,11 +210,8 @@ def main() -> None:
         except RuntimeError as error:
             failed[name] = str(error)
 
-    try:
+    with refusing():
         job()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(REFUSED)
     if profiles:
         print(table(profiles))
     for name, reason in failed.items():

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
-from hydra.errors import HydraException
 
 from pipeline import aggregate
 from pipeline.analysis import bootstrap, money, tables
+from pipeline.commands import refusing
 from pipeline.results import ResultStore
 from pipeline.values import UserError
 
@@ -175,11 +175,8 @@ def scale(runs: pd.DataFrame, accuracy: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    try:
+    with refusing():
         print("\n".join(recommend(parse(sys.argv[1:]))))
-    except (UserError, HydraException) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import config, status
+from pipeline.commands import refusing
 from pipeline.results import Cell, ResultStore, fingerprint
 from pipeline.values import UserError
 
@@ -157,20 +156,10 @@ def job(cfg: DictConfig) -> None:
             sys.exit(1)
 
 
-def sentence(error: Exception) -> str:
-    """What Hydra and OmegaConf say of bad input, on one line."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    lines = [line.strip() for text in (error, cause) if text for line in str(text).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(("object_type", "reference_type")))
-
-
 def main() -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit 1; here bad input is a sentence and exit code 2
     try:
-        job()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        sys.exit(2)
+        with refusing():
+            job()
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(130)

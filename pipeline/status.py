@@ -3,11 +3,10 @@
 Reads the sweep's plan and notes, and the locks of those at work. `run` says as much after a cell, `sweep` at its end.
 """
 
-import sys
 from statistics import mean
 
+from pipeline.commands import arguments, refusing
 from pipeline.results import Cell, ResultStore
-from pipeline.values import UserError
 
 USAGE = "usage: python -m pipeline.status SWEEP [results_dir=results]; SWEEP is a folder of the results."
 ENDED = ("done", "cached", "failed")
@@ -77,15 +76,9 @@ def describe(store: ResultStore, sweep: str) -> str:
 
 
 def main() -> None:
-    sweep, *options = sys.argv[1:] or [""]
-    given = dict(option.partition("=")[::2] for option in options)
-    try:
-        if not sweep or sweep.startswith("-") or given.keys() - {"results_dir"}:
-            raise UserError(USAGE)
+    with refusing():
+        sweep, given = arguments(USAGE, "results_dir")
         print(describe(ResultStore(given.get("results_dir", "results")), sweep))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

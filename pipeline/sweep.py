@@ -11,13 +11,12 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import config as configs
 from pipeline import run, status
+from pipeline.commands import refusing
 from pipeline.results import ResultStore
 from pipeline.values import UserError
 
@@ -28,7 +27,7 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep if any cell is impossible: not after hours of other cells."""
         store = ResultStore(config.results_dir)
-        try:
+        with refusing():  # by an exit: of what a callback raises Hydra would make a warning
             store.check_writable()
             if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its cells as it goes
                 asked = requests(config)
@@ -36,9 +35,6 @@ class SweepCallback(Callback):
                 store.plan(config.sweep, {request["name"]: request["choices"] for request in asked}, further)
                 print(f"{config.sweep}: {len(asked)} cells", file=sys.stderr, flush=True)
             ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            print(f"error: {run.sentence(error)}", file=sys.stderr)
-            sys.exit(2)  # of what a callback raises Hydra would make a warning
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Draw what there is, and say how each cell ended; exit 1 if one failed."""

@@ -19,15 +19,16 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "metrics": LEAF,
     "pools": LEAF | {"retrieval", "metrics"},
     "profiling": LEAF | {"profiling"},
+    "commands": LEAF,
     "files": LEAF,
     "locks": set(),
     "results": LEAF | {"files", "locks"},
-    "status": LEAF | {"results"},
+    "status": LEAF | {"commands", "results"},
     "encoding": LEAF | {"encoder"},
     "serving": LEAF | {"encoder"},
     "evaluation": LEAF | {"encoder", "encoding", "retrieval", "indexes", "metrics", "pools"},
     "provenance": LEAF | {"encoder", "data"},
-    "export": LEAF | {"encoder", "results"},
+    "export": LEAF | {"commands", "encoder", "results"},
     "losses": LEAF,
     "checkpoints": LEAF | {"files"},
     "contrastive": LEAF | {"encoder", "encoding", "losses", "checkpoints"},
@@ -36,12 +37,12 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "report": LEAF | {"analysis", "results"},
     "tracking": LEAF | {"analysis", "results"},
     "page": LEAF | {"analysis", "results", "report", "page"},
-    "aggregate": LEAF | {"analysis", "results", "report", "tracking", "page", "run"},
-    "recommend": LEAF | {"analysis", "results", "aggregate"},
-    "sweep": LEAF | {"config", "results", "aggregate", "run", "status"},
-    "run": LEAF | {"config", "results", "status"},
+    "aggregate": LEAF | {"commands", "analysis", "results", "report", "tracking", "page"},
+    "recommend": LEAF | {"commands", "analysis", "results", "aggregate"},
+    "sweep": LEAF | {"commands", "config", "results", "aggregate", "run", "status"},
+    "run": LEAF | {"commands", "config", "results", "status"},
 }
-NO_TORCH = {"values", "config", "files", "locks", "results", "status", "sweep", "run"}
+NO_TORCH = {"values", "config", "commands", "files", "locks", "results", "status", "sweep", "run"}
 NO_TORCH |= {"analysis", "report", "page", "tracking", "aggregate", "recommend"}
 FREE = {"cell", "profile", "meter", "bench"}  # entries of processes that know every part
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -8,6 +8,7 @@ import sys
 import torch
 
 from pipeline.bench import encoding, instrument
+from pipeline.commands import refusing
 from pipeline.profiling import machine
 from pipeline.values import UserError
 
@@ -34,8 +35,5 @@ def main(wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with refusing():
         main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
