@@ -94,7 +94,8 @@ def run(
         checkpoint = store.stage_dir("train", key) / "encoder"
         unfinished = store.stage_dir("unfinished", key)
         with store.lock(f"train-{key}"):
-            if store.outcome("train", key) is None:
+            trained = store.outcome("train", key) or {}
+            if not trained:
                 with stage("train"), meter() as spent:
                     rows = (corpus, held_out)
                     draw, draw_held_out = (partial(batches, strategy, some, size, seed=seed) for some in rows)
@@ -103,10 +104,10 @@ def run(
                     )
                     store.save_frame(checkpoint.parent, "training", pd.DataFrame(curve))
                     encoder.save(checkpoint)
-                store.finish("train", key, {"language_pairs": pairs, "final_loss": curve[-1]["loss"], **spent})
+                trained = {"language_pairs": pairs, "final_loss": curve[-1]["loss"], **spent}
+                store.finish("train", key, trained)
         shutil.rmtree(unfinished, ignore_errors=True)
         encoder.restore(checkpoint)
-        trained = store.outcome("train", key)
 
     texts = sample_texts(next(iter(benchmarks.values())))
     about = provenance(encoder, data, benchmarks, device)
@@ -122,11 +123,13 @@ def run(
             print(f"  skipped: {error}", file=sys.stderr)
             continue
 
-        with store.lock(f"evaluate-{min(keys.values())}"):
-            fresh = {serving: key for serving, key in keys.items() if store.outcome("evaluate", key) is None}
+        whole = evaluation_key(stage_keys["evaluate"], Serving(*engine))  # of the engine, whichever ways are asked for
+        with store.lock(f"evaluate-{whole}"):
+            outcomes = {serving: store.outcome("evaluate", key) for serving, key in keys.items()}
+            fresh = {serving: key for serving, key in keys.items() if outcomes[serving] is None}
             if fresh and not cost_only:
                 with stage("evaluate"):
-                    score(served, benchmarks, fresh, scores, store, meter, halvings)
+                    outcomes |= score(served, benchmarks, fresh, scores, store, meter, halvings)
 
         costs: dict[Serving, Profile] = {}
         if profiling["enabled"]:
@@ -137,7 +140,7 @@ def run(
                 costs = profiles(job, key, list(keys), store if profiling["shared"] else None, stage)
 
         for serving, key in keys.items():
-            outcome = {"metrics": {}, "corpus": {}} if cost_only else store.outcome("evaluate", key)
+            outcome = outcomes[serving] or {"metrics": {}, "corpus": {}}  # neither, of a cell that is cost only
             for of_stage, stage_key in (("train", stage_keys["train"]), ("evaluate", key)):
                 store.copy_frames(of_stage, stage_key, serving.run(name))
             yield Record(
@@ -171,8 +174,8 @@ def score(
     store: ResultStore,
     meter: energy.StageMeter,
     halvings: int,
-) -> None:
-    """Encode each benchmark once; leave in the store what every way of serving these embeddings scores."""
+) -> dict[Serving, dict[str, Any]]:
+    """Encode each benchmark once; leave in the store, and return, what every way of serving these embeddings scores."""
     outcomes: dict[Serving, dict[str, Any]] = {serving: {"metrics": {}, "corpus": {}} for serving in keys}
     for benchmark in benchmarks.values():
         queries = encode_all(encoder, benchmark, "query", halvings)
@@ -186,6 +189,7 @@ def score(
             outcomes[serving]["corpus"][benchmark.name] = spent
     for serving, outcome in outcomes.items():
         store.finish("evaluate", keys[serving], outcome)
+    return outcomes
 
 
 def profiles(
