@@ -133,8 +133,10 @@ def run(
 
         costs: dict[Serving, Profile] = {}
         if profiling["enabled"]:
-            job = {"model": read, "checkpoint": checkpoint and str(checkpoint), "texts": texts, "settings": profiling}
-            job |= {"threads": threads, "device": device, "seed": seed, "backend": backend, "precision": precision}
+            job = profile.Job(
+                read, checkpoint and str(checkpoint), texts, profiling,
+                threads=threads, device=device, seed=seed, backend=backend, precision=precision,
+            )  # fmt: skip
             key = profile.key(architecture | {"engine": engine}, texts, profiling, threads=threads, device=device)
             with store.lock(f"profile-{key}"):
                 costs = profiles(job, key, list(keys), store if profiling["shared"] else None, stage)
@@ -193,7 +195,7 @@ def score(
 
 
 def profiles(
-    job: dict[str, Any], key: str, servings: list[Serving], shared: ResultStore | None, stage: Stages
+    job: profile.Job, key: str, servings: list[Serving], shared: ResultStore | None, stage: Stages
 ) -> dict[Serving, Profile]:
     """Of the encoder that `job` describes, by way of serving it; only what `shared` does not hold is measured."""
 
@@ -208,7 +210,7 @@ def profiles(
     base = known(key)
     if base is None:
         with stage("profile", alone=True):
-            base = keep(key, profile.measure(**job))
+            base = keep(key, profile.measure(job))
     keys = {serving: fingerprint([key, serving.width, serving.index]) for serving in servings}
     costs = {
         serving: base if (serving.width, serving.index) == (None, "exact") else known(keys[serving])
@@ -216,7 +218,7 @@ def profiles(
     }
     if unknown := [serving for serving, cost in costs.items() if cost is None]:
         with stage("profile", alone=True):
-            for serving, cost in profile.measure_indexes(base, unknown, **job).items():
+            for serving, cost in profile.measure_indexes(job, base, unknown).items():
                 costs[serving] = keep(keys[serving], cost)
     return costs
 

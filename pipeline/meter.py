@@ -25,7 +25,7 @@ from pipeline.profiling import energy, latency, machine, memory, nvidia, through
 from pipeline.profiling.samples import round_robin
 from pipeline.values import Side, UserError
 
-Job = dict[str, Any]  # what profile.measure puts into it; token_budget once throughput has run
+Job = dict[str, Any]  # profile.Job; and token_budget, once throughput has run
 
 INDEXED_PASSAGES = 32  # real vectors of the index that is searched; their repetitions fill it
 TOP_K = 10

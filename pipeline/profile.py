@@ -13,9 +13,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,64 +47,54 @@ def key(
     return fingerprint([dict(architecture), texts, dict(settings), threads, machine.facts(device)])
 
 
-def measure(
-    model: Mapping[str, Any],
-    checkpoint: str | None,
-    texts: Texts,
-    settings: Mapping[str, Any],
-    *,
-    threads: int,
-    device: str,
-    seed: int,
-    backend: str = "eager",
-    precision: str = "float32",
-    made_up_words: bool = False,
-) -> Profile:
-    """`model` and `settings` are the config's nodes, `checkpoint` the folder that Encoder.save wrote, `device` cpu or
-    cuda; `backend` and `precision` are those of `serving`. UserError for bad input; RuntimeError with the reason when a
-    child dies.
-    """
-    job: dict[str, Any] = {"model": dict(model), "checkpoint": checkpoint, "texts": texts, "settings": dict(settings)}
-    job |= {"threads": threads, "device": device, "seed": seed, "backend": backend, "precision": precision}
-    job["made_up_words"] = made_up_words
-    found: dict[str, Any] = {}
+@dataclass(frozen=True)
+class Job:
+    """What the meters measure, in plain values: `model` and `settings` are the config's nodes, `checkpoint` the folder
+    that Encoder.save wrote, `device` cpu or cuda; `backend` and `precision` are those of `serving`."""
+
+    model: Mapping[str, Any]
+    checkpoint: str | None
+    texts: Texts
+    settings: Mapping[str, Any]
+    _: KW_ONLY
+    threads: int
+    device: str
+    seed: int
+    backend: str = "eager"
+    precision: str = "float32"
+    made_up_words: bool = False
+
+
+def measure(job: Job) -> Profile:
+    """UserError for bad input; RuntimeError with the reason when a child dies."""
+    asked, found = asdict(job), {}
+    with _ready(METERS, job.threads) as children:
+        for name, child in children.items():
+            found[name] = _answer(name, child, asked)
+            asked["token_budget"] = found["throughput"]["best"]["token_budget"]
+    return summarise(found, machine.facts(job.device), threads=job.threads, made_up_words=job.made_up_words)
+
+
+def measure_indexes(job: Job, base: Profile, servings: Sequence[Serving]) -> dict[Serving, Profile]:
+    """What each width and index costs, read off the same embeddings: `base`, the profile of this job, with another
+    index. One child measures them one after another. Errors as of `measure`."""
+    wanted = [{"width": serving.width, "factory": serving.index.replace("exact", "Flat")} for serving in servings]
+    asked = asdict(job) | {"token_budget": base.passage_token_budget, "indexes": wanted}
+    with _ready(["index"], job.threads) as children:
+        found = _answer("index", children["index"], asked)["indexes"]
+    return {serving: with_index(base, index, job.seed) for serving, index in zip(servings, found, strict=True)}
+
+
+@contextmanager
+def _ready(meters: Sequence[str], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A child for each meter. Importing takes longer than some meters, so all import at once; none measures before all
+    are done."""
     with ExitStack() as stack:
-        # Importing takes longer than some meters, so all import at once; none measures before all are done.
-        children = {name: stack.enter_context(_start(name, threads)) for name in METERS}
+        children = {name: stack.enter_context(_start(name, threads)) for name in meters}
         for child in children.values():
             assert child.stdout  # a pipe; it says "ready", or closes if the child died
             child.stdout.readline()
-        for name, child in children.items():
-            found[name] = _answer(name, child, job)
-            job["token_budget"] = found["throughput"]["best"]["token_budget"]
-    return summarise(found, machine.facts(device), threads=threads, made_up_words=made_up_words)
-
-
-def measure_indexes(
-    base: Profile,
-    servings: Sequence[Serving],
-    model: Mapping[str, Any],
-    checkpoint: str | None,
-    texts: Texts,
-    settings: Mapping[str, Any],
-    *,
-    threads: int,
-    device: str,
-    seed: int,
-    backend: str,
-    precision: str,
-) -> dict[Serving, Profile]:
-    """What each width and index costs, read off the same embeddings: `base`, this encoder's profile, with another
-    index. One child measures them one after another."""
-    wanted = [{"width": serving.width, "factory": serving.index.replace("exact", "Flat")} for serving in servings]
-    job = {"model": dict(model), "checkpoint": checkpoint, "texts": texts, "settings": dict(settings), "seed": seed}
-    job |= {"threads": threads, "device": device, "backend": backend, "precision": precision, "made_up_words": False}
-    job |= {"token_budget": base.passage_token_budget, "indexes": wanted}
-    with _start("index", threads) as child:
-        assert child.stdout
-        child.stdout.readline()
-        found = _answer("index", child, job)["indexes"]
-    return {serving: with_index(base, index, seed) for serving, index in zip(servings, found, strict=True)}
+        yield children
 
 
 def _start(meter: str, threads: int) -> subprocess.Popen[str]:
@@ -154,7 +144,7 @@ def profile_architecture(config: Mapping[str, Any]) -> Profile:
     """`config` is the command's, resolved."""
     texts = words.texts(config["texts"], MADE_UP_TEXTS, config["model"]["architecture"]["vocab_size"], config["seed"])
     options = {name: config[name] for name in ("threads", "device", "seed", "precision")}
-    return measure(config["model"], None, texts, config["profile"], **options, made_up_words=True)
+    return measure(Job(config["model"], None, texts, config["profile"], **options, made_up_words=True))
 
 
 def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -> None:

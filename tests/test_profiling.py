@@ -317,7 +317,7 @@ TEXTS = {
 
 def test_a_real_profile():
     cpu_s, wall_s = time.process_time(), time.perf_counter()
-    found = profile.measure(MODEL, None, TEXTS, SETTINGS, threads=1, device="cpu", seed=0)
+    found = profile.measure(profile.Job(MODEL, None, TEXTS, SETTINGS, threads=1, device="cpu", seed=0))
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     assert cpu_s < 0.02 * wall_s  # the parent sleeps
 
@@ -403,7 +403,9 @@ def test_a_profile_is_shared_only_between_equals():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_real_profile_on_a_gpu():
     settings = SETTINGS | {"token_budgets": [64, 256]}
-    found = profile.measure(MODEL, None, TEXTS, settings, threads=1, device="cuda", seed=0, precision="bfloat16")
+    found = profile.measure(
+        profile.Job(MODEL, None, TEXTS, settings, threads=1, device="cuda", seed=0, precision="bfloat16")
+    )
     assert 0 < found.query_device_time_p50_ms < found.query_latency_without_tokenisation_p50_ms
     assert found.sources["query_device_time_p50_ms"].startswith("measured: CUDA events")
     assert found.gpu_peak_reserved_mib >= found.gpu_peak_allocated_mib > found.weights_mib

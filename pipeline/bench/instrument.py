@@ -31,7 +31,7 @@ def profiled() -> Profile:
         language: {"query": [p["qas"][0]["question"] for p in some[:64]], "passage": [p["context"] for p in some[:64]]}
         for language, some in paragraphs.items()
     }
-    return profile.measure(texts.MODEL, None, sides, SETTINGS, threads=THREADS, device="cpu", seed=0)
+    return profile.measure(profile.Job(texts.MODEL, None, sides, SETTINGS, threads=THREADS, device="cpu", seed=0))
 
 
 @contextmanager
