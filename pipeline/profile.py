@@ -28,7 +28,7 @@ from pipeline.commands import REFUSED, refusing
 from pipeline.files import read_again, write_json
 from pipeline.profiling import machine, words
 from pipeline.profiling.summary import summarise, with_index
-from pipeline.results import fingerprint
+from pipeline.results import figures, fingerprint
 from pipeline.values import Profile, Serving, Side, UserError
 
 Texts = Mapping[str, Mapping[Side, Sequence[str]]]  # language -> side -> texts
@@ -152,11 +152,10 @@ def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -
     write_json(folder / f"{name}.json", {"name": name, "note": NOTE, "config": config, "profile": asdict(profile)})
     rows = []
     for saved in filter(None, map(read_again, sorted(folder.glob("[!.]*.json")))):
-        figures, device = saved["profile"], saved["profile"]["details"]["machine"]
+        device = saved["profile"]["details"]["machine"]
         row = {"name": saved["name"], "note": saved["note"], "machine": device.get("gpu", device["cpu"])}
         row |= {key: saved["config"][key] for key in ("device", "precision", "threads")}
-        row |= {key: value for key, value in figures.items() if key not in ("sources", "details")}
-        rows.append(row | {f"sources.{key}": source for key, source in figures["sources"].items()})
+        rows.append(row | figures(saved["profile"]))
     pd.DataFrame(rows).to_csv(folder / "profiles.csv", index=False)
 
 
@@ -167,8 +166,8 @@ def table(profiles: Mapping[str, Profile]) -> str:
     sentences = [NOTE]
     reasons: dict[str, list[str]] = {}
     for name, profile in profiles.items():
-        failed = [check["name"] for check in profile.details["grade"]["checks"] if not check["passed"]]
-        sentences += [f"{name} failed its grade: {', '.join(failed)}."] if failed else []
+        if profile.failed_checks:
+            sentences.append(f"{name} failed its grade: {', '.join(profile.failed_checks)}.")
         for field, source in profile.sources.items():
             if getattr(profile, field) is None and field not in reasons.setdefault(source, []):
                 reasons[source].append(field)

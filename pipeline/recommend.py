@@ -20,26 +20,34 @@ from pipeline.values import UserError
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit that can be asked for, on a column of the variants' table."""
+    """One limit that can be asked for, on a cost of the variants' table."""
 
     flag: str
-    column: str
+    field: str
     text: str  # with the value in braces
 
     @property
     def argument(self) -> str:
         return self.flag.lstrip("-").replace("-", "_")
 
+    @property
+    def cost(self) -> tables.Cost:
+        return next(cost for cost in tables.COSTS if cost.field == self.field)
+
+    @property
+    def column(self) -> str:
+        return self.cost.column
+
 
 LIMITS = (
-    Limit("--p95-ms", "profile.query_latency_p95_ms", "{:.3g} ms a query (p95)"),
-    Limit("--end-to-end-p95-ms", "profile.end_to_end_latency_p95_ms", "{:.3g} ms a query with its search (p95)"),
-    Limit("--memory-mib", "profile.peak_rss_mib", "{:.0f} MiB"),
-    Limit("--gpu-memory-mib", "profile.gpu_peak_allocated_mib", "{:.0f} MiB of GPU memory"),
-    Limit("--index-bytes", "profile.index_bytes_per_passage", "{:.0f} bytes a passage in the index"),
-    Limit("--joules-per-1k", "profile.energy_j_per_1k_queries", "{:.3g} J per 1,000 queries"),
-    Limit("--usd-per-million", "profile.usd_per_1m_queries", "{:.3g} $ per million queries"),
-    Limit("--usd-per-month", "profile.usd_per_month", "{:.3g} $ a month"),
+    Limit("--p95-ms", "query_latency_p95_ms", "{:.3g} ms a query (p95)"),
+    Limit("--end-to-end-p95-ms", "end_to_end_latency_p95_ms", "{:.3g} ms a query with its search (p95)"),
+    Limit("--memory-mib", "peak_rss_mib", "{:.0f} MiB"),
+    Limit("--gpu-memory-mib", "gpu_peak_allocated_mib", "{:.0f} MiB of GPU memory"),
+    Limit("--index-bytes", "index_bytes_per_passage", "{:.0f} bytes a passage in the index"),
+    Limit("--joules-per-1k", "energy_j_per_1k_queries", "{:.3g} J per 1,000 queries"),
+    Limit("--usd-per-million", "usd_per_1m_queries", "{:.3g} $ per million queries"),
+    Limit("--usd-per-month", "usd_per_month", "{:.3g} $ a month"),
 )
 
 
@@ -125,8 +133,7 @@ def doubts(best: pd.Series, asked: Mapping[Limit, float]) -> list[str]:
         said.append("One seed: the intervals speak of the questions only.")
     if not best.get(tables.GRADE, True):
         said.append("The profile failed its grade: measure it again on a quiet machine before you rely on its costs.")
-    sources = {limit.column: best.get(limit.column.replace("profile.", "profile.sources.")) for limit in asked}
-    modelled = [column.removeprefix("profile.") for column, how in sources.items() if str(how).startswith("modelled")]
+    modelled = [limit.field for limit in asked if str(best.get(limit.cost.source)).startswith("modelled")]
     if modelled:
         said.append(f"Modelled, not measured: {', '.join(modelled)}.")
     return said

@@ -176,7 +176,11 @@ def row(record: Record) -> dict[str, Any]:
     flat |= {"layers": record.provenance["layers"], "served": record.served, "notes": " ".join(record.notes)}
     flat |= {f"metrics.{key}": value for key, value in record.metrics.items()}
     if record.profile:
-        profile = asdict(record.profile)
-        flat |= {f"profile.{key}": value for key, value in profile.items() if key not in ("sources", "details")}
-        flat |= {f"profile.sources.{key}": value for key, value in profile["sources"].items()}
+        flat |= {f"profile.{key}": value for key, value in figures(asdict(record.profile)).items()}
     return flat
+
+
+def figures(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile flattened: its figures, then `sources.…` of each; without the details."""
+    flat = {key: value for key, value in profile.items() if key not in ("sources", "details")}
+    return flat | {f"sources.{key}": source for key, source in profile["sources"].items()}

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import hydra
+from hydra.conf import RuntimeConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -27,6 +28,11 @@ from pipeline.values import UserError
 
 GROUPS = ("model", "sampler", "data", "eval", "trainer", "profile")
 HALVINGS = 2  # of 1,024 tokens leave 256, which is one passage of the greatest length: less would not need less memory
+
+
+def chosen(runtime: RuntimeConf) -> dict[str, str]:
+    """The options of the groups that a record tells."""
+    return {group: str(runtime.choices[group]) for group in GROUPS}
 
 
 def request(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -134,9 +140,9 @@ def record(store: ResultStore, sweep: str, cell: Cell, further: list[str]) -> No
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
-    choices = {group: str(hydra_config.runtime.choices[group]) for group in GROUPS}
     multirun = hydra_config.mode == RunMode.MULTIRUN
     store = ResultStore(cfg.results_dir)
+    choices = chosen(hydra_config.runtime)
     asked = request(cfg, choices)
     try:
         cell = run_cell(cfg, asked)

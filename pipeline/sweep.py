@@ -63,11 +63,10 @@ def requests(config: DictConfig) -> list[dict[str, Any]]:
     asked = []
     for cell in cells:
         whole = loader.load_sweep_config(config, list(cell))
-        choices = {group: str(whole.hydra.runtime.choices[group]) for group in run.GROUPS}
         cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         try:
             configs.check(cfg)
         except UserError as error:
             raise UserError(f"in cell {' '.join(cell)}: {error}") from error
-        asked.append(run.request(cfg, choices))
+        asked.append(run.request(cfg, run.chosen(whole.hydra.runtime)))
     return asked

@@ -175,6 +175,11 @@ class Profile:
     index_build_s: float | None = None
     index_recall_10: float | None = None
 
+    @property
+    def failed_checks(self) -> list[str]:
+        """Of the grade, by name."""
+        return [check["name"] for check in self.details["grade"]["checks"] if not check["passed"]]
+
 
 @dataclass(frozen=True)
 class Serving:

@@ -29,9 +29,12 @@ def add_details(store: ResultStore, record) -> None:
     meters = {
         "latency": {
             "query": {"p95": {"value": profile.query_latency_p95_ms, "low": 4.25, "high": 6.75}},
-            "by_language": {name: {"tokens_mean": n, "query_p50_ms": n / 2} for name, n in BY_LANGUAGE.items()},
         },
-        "energy": {"query": {"relative_error": 0.1, "j_per_1k_by_label": BY_LANGUAGE}},
+        "energy": {"query": {"relative_error": 0.1}},
+        "by_language": [
+            {"language": name, "tokens": n, "query_p50_ms": n / 2, "energy_j_per_1k_queries": n}
+            for name, n in BY_LANGUAGE.items()
+        ],
         "grade": {"passed": profile.grade_passed, "checks": [] if profile.grade_passed else CHECKS},
     }
     shares = {name: [2.0, 0.5, 0.5] for name in records.LANGUAGES}

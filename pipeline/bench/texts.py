@@ -3,21 +3,25 @@
 import json
 import os
 import tempfile
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import hydra
+
+from pipeline import config, export
 from pipeline import encoder as encoders
-from pipeline import export
 from pipeline.encoder import Encoder
+from pipeline.profiling.samples import round_robin
 from pipeline.values import Record, UserError
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
-MODEL = {
-    "family": "e5-small", "weights": "packaged", "revision": None, "layers": 12, "pooling": "mean",
-    "query_prefix": "query: ", "passage_prefix": "passage: ", "max_query_tokens": 64, "max_passage_tokens": 256,
-    "freeze_word_embeddings": True, "architecture": {},
-}  # fmt: skip
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def model() -> dict[str, Any]:
+    """conf/model/e5-small-l12.yaml as a run composes it."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return config.plain(hydra.compose("config", ["model=e5-small-l12"]).model)
 
 
 def folder() -> Path:
@@ -36,17 +40,20 @@ def paragraphs() -> dict[str, list[dict[str, Any]]]:
 
 def contexts(count: int) -> list[str]:
     """Of all languages in turn."""
-    columns = [[paragraph["context"] for paragraph in column] for column in paragraphs().values()]
-    return list(chain.from_iterable(zip(*columns, strict=True)))[:count]
+    return in_turn({language: [p["context"] for p in some] for language, some in paragraphs().items()}, count)
 
 
 def questions(count: int) -> list[str]:
-    columns = [[qa["question"] for p in column for qa in p["qas"]] for column in paragraphs().values()]
-    return list(chain.from_iterable(zip(*columns, strict=True)))[:count]
+    asked = {language: [qa["question"] for p in some for qa in p["qas"]] for language, some in paragraphs().items()}
+    return in_turn(asked, count)
 
 
-def encoder(layers: int = 12) -> Encoder:
-    return encoders.load(**MODEL | {"layers": layers}, seed=0)
+def in_turn(texts: dict[str, list[str]], count: int) -> list[str]:
+    return [text for _, text in round_robin(texts)][:count]
+
+
+def encoder() -> Encoder:
+    return encoders.load(**model(), seed=0)
 
 
 def sentence_transformer(ours: Encoder) -> Any:
@@ -56,5 +63,5 @@ def sentence_transformer(ours: Encoder) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         about: dict[str, Any] = {"layers": ours.backbone.config.num_hidden_layers, "commit": None}
         choices = {"model": "bench", "sampler": "none", "data": "none"}
-        export.fill(Path(folder), ours, Record("bench", "", "done", choices, {"model": MODEL}, 0, about))
+        export.fill(Path(folder), ours, Record("bench", "", "done", choices, {"model": model()}, 0, about))
         return SentenceTransformer(folder, device="cpu")

@@ -1,6 +1,5 @@
 """What depends on language: the matrix of query by passage language, the bias, and the cost of a query."""
 
-from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -11,6 +10,7 @@ from pipeline.analysis.tables import ACCURACY
 from pipeline.page.material import Material
 from pipeline.page.show import Cell, Row, Table, amount
 from pipeline.page.tables import Block, by_size
+from pipeline.values import Profile
 
 BIAS = "rank_distance"
 
@@ -72,26 +72,25 @@ def bias(material: Material, benchmark: str) -> Table | None:
     return by_size(material, f"Language bias on {benchmark}: lower is better, the lowest of each size bold", blocks)
 
 
-COSTS: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {  # from a profile's details to a figure a language
-    "tokens": lambda details: by_language(details, "tokens_mean"),
-    "query latency, p50 (ms)": lambda details: by_language(details, "query_p50_ms"),
-    "energy per 1,000 queries (J)": lambda details: (
-        details.get("energy", {}).get("query", {}).get("j_per_1k_by_label", {})
-    ),
+COSTS = {  # as they are called, and in a profile's details["by_language"]
+    "tokens": "tokens",
+    "query latency, p50 (ms)": "query_p50_ms",
+    "energy per 1,000 queries (J)": "energy_j_per_1k_queries",
 }
 
 
-def by_language(details: dict[str, Any], field: str) -> dict[str, float]:
-    return {name: found[field] for name, found in details.get("latency", {}).get("by_language", {}).items()}
+def by_language(profile: Profile, field: str) -> dict[str, float]:
+    rows = profile.details.get("by_language", [])
+    return {row["language"]: row[field] for row in rows if row[field] is not None}
 
 
 def costs(material: Material) -> Table | None:
     """A row a figure and profile, a column a language; None where no meter looked at languages."""
     found = {
         (figure, profiled.label): values
-        for figure, of in COSTS.items()
+        for figure, field in COSTS.items()
         for profiled in material.profiles
-        if (values := of(dict(profiled.profile.details)))
+        if (values := by_language(profiled.profile, field))
     }
     if not found:
         return None

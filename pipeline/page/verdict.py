@@ -189,7 +189,7 @@ def caveats(material: Material) -> list[str]:
             said.append(f"{scored.min()} seeds: intervals include them, but so few say little of how seeds differ.")
     doubted = [profiled for profiled in material.profiles if not profiled.profile.grade_passed]
     for profiled in doubted:
-        failed = [check["name"] for check in profiled.profile.details["grade"]["checks"] if not check["passed"]]
+        failed = profiled.profile.failed_checks
         why = f" ({show.listed(failed)})" if failed else ""
         said.append(f"The profile of {profiled.label} failed its grade{why}: its costs are in doubt and drawn hollow.")
     modelled = [of.label.split(" (")[0] for of in material.costs if "modelled" in material.how(of.source)]
