@@ -11,6 +11,7 @@ import torch
 from hub_server import HubServer
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tiny import MODEL as TINY
 from transformers import PreTrainedTokenizerFast
 
 from pipeline import encoder
@@ -22,20 +23,7 @@ CONF = Path(__file__).parents[1] / "conf"
 SMALL = {"vocab_size": 1000, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 BERT = {"model_type": "bert", "num_hidden_layers": 2, "max_position_embeddings": 32, **SMALL}
 XLMR = BERT | {"model_type": "xlm-roberta", "max_position_embeddings": 34, "pad_token_id": 1}
-MODEL = {
-    "family": "tiny",
-    "weights": "random",
-    "revision": None,
-    "layers": None,
-    "pooling": "mean",
-    "query_prefix": "query: ",
-    "passage_prefix": "passage: ",
-    "max_query_tokens": 16,
-    "max_passage_tokens": 32,
-    "freeze_word_embeddings": False,
-    "architecture": XLMR,
-    "seed": 0,
-}
+MODEL = TINY | {"freeze_word_embeddings": False, "architecture": XLMR, "seed": 0}
 TEXTS = ["A river.", "Wie heißt die Hauptstadt von Frankreich?", "", "水在零度结冰。 " * 20]
 
 

@@ -3,38 +3,29 @@
 import numpy as np
 import pytest
 import torch
+from tiny import encoder
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.encoder import Encoder, load
+from pipeline.encoder import Encoder
 from pipeline.encoding import batches, encode
 
 WORDS = ["the", "river", "Мадрид", "is", "水", "capital", "of", "a", "country", "Berlin", "Fluss", "eight", "legs"]
 
 
-def tiny(pooling="mean", weights="random") -> Encoder:
-    return load(
-        family="tiny",
-        weights=weights,
-        revision=None,
-        layers=None,
-        pooling=pooling,
-        query_prefix="query: ",
-        passage_prefix="passage: ",
-        max_query_tokens=16,
-        max_passage_tokens=48,
-        freeze_word_embeddings=False,
-        architecture={
-            "model_type": "xlm-roberta",
-            "vocab_size": 2000,
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "max_position_embeddings": 66,
-            "pad_token_id": 1,
-        },
-        seed=0,
-    )
+XLMR = {
+    "model_type": "xlm-roberta",
+    "vocab_size": 2000,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "pad_token_id": 1,
+}
+
+
+def tiny(**changes) -> Encoder:
+    return encoder(**{"architecture": XLMR, "max_passage_tokens": 48, "freeze_word_embeddings": False} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +97,14 @@ def test_equals_sentence_transformers(tmp_path, texts, pooling):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    random = tiny(pooling)
+    random = tiny(pooling=pooling)
     random.backbone.save_pretrained(tmp_path)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=random.tokenizer, pad_token="<pad>", unk_token="<unk>")
     tokenizer.save_pretrained(tmp_path)
     transformer = Transformer(str(tmp_path), max_seq_length=48)
     modules = [transformer, Pooling(32, pooling_mode=pooling), Normalize()]
     theirs = SentenceTransformer(modules=modules, device="cpu", prompts={"passage": "passage: "})
-    ours = encode(tiny(pooling, str(tmp_path)), texts, "passage")
+    ours = encode(tiny(pooling=pooling, weights=str(tmp_path)), texts, "passage")
     np.testing.assert_allclose(ours, theirs.encode(texts, prompt_name="passage", batch_size=8), atol=1e-5)
 
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from records import profile
+from tiny import PACKAGED as MODEL
 from tiny import encoder as tiny_encoder
 
 from pipeline import encoder as encoders
@@ -14,11 +15,6 @@ from pipeline.results import ResultStore
 from pipeline.values import Record, UserError
 
 TEXTS = ["Wer war das?", "the cat sat on the mat", "ทดสอบ", "Это текст. " * 400]
-MODEL = {
-    "family": "e5-small", "weights": "packaged", "revision": None, "layers": 2, "pooling": "mean",
-    "query_prefix": "query: ", "passage_prefix": "passage: ", "max_query_tokens": 64, "max_passage_tokens": 256,
-    "freeze_word_embeddings": True, "architecture": {},
-}  # fmt: skip
 
 
 @pytest.fixture

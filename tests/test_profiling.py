@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from tiny import MODEL as TINY
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
@@ -276,16 +277,8 @@ def test_a_neighbour_on_the_cores_is_seen():
     assert graded(latency__watch=seen) == ["quiet"]
 
 
-MODEL = {
+MODEL = TINY | {
     "family": "e5-small",
-    "weights": "random",
-    "revision": None,
-    "layers": None,
-    "pooling": "mean",
-    "query_prefix": "query: ",
-    "passage_prefix": "passage: ",
-    "max_query_tokens": 16,
-    "max_passage_tokens": 32,
     "freeze_word_embeddings": False,
     "architecture": {
         "model_type": "bert",

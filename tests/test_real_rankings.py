@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import pytrec_eval
+from tiny import PACKAGED
 
 from pipeline import metrics
 from pipeline.data.lareqa import test_articles as held_out_articles
@@ -20,20 +21,7 @@ def collection(shared_data):
 
 @pytest.fixture(scope="module")
 def embeddings(collection):
-    encoder = load(
-        family="e5-small",
-        weights="packaged",
-        revision=None,
-        layers=2,
-        pooling="mean",
-        query_prefix="query: ",
-        passage_prefix="passage: ",
-        max_query_tokens=32,
-        max_passage_tokens=48,
-        freeze_word_embeddings=True,
-        architecture={},
-        seed=0,
-    )
+    encoder = load(**PACKAGED | {"max_query_tokens": 32, "max_passage_tokens": 48}, seed=0)
     return [
         {language: encode(encoder, texts.texts, side) for language, texts in by_language.items()}
         for side, by_language in (("query", collection.queries), ("passage", collection.passages))

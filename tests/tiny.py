@@ -48,21 +48,25 @@ LONG = {"steps": 120, "learning_rate": 5e-3, "warmup_fraction": 0.05, "dropout":
 LONG |= {"checkpoint_every": 20, "patience": 99, "validate_every": 7}
 
 
-def encoder():
-    return load(
-        family="tiny",
-        weights="random",
-        revision=None,
-        layers=None,
-        pooling="mean",
-        query_prefix="query: ",
-        passage_prefix="passage: ",
-        max_query_tokens=16,
-        max_passage_tokens=32,
-        freeze_word_embeddings=True,
-        architecture=ARCHITECTURE,
-        seed=0,
-    )
+MODEL = {  # of a tiny encoder with random weights; tests change what they are about
+    "family": "tiny",
+    "weights": "random",
+    "revision": None,
+    "layers": None,
+    "pooling": "mean",
+    "query_prefix": "query: ",
+    "passage_prefix": "passage: ",
+    "max_query_tokens": 16,
+    "max_passage_tokens": 32,
+    "freeze_word_embeddings": True,
+    "architecture": ARCHITECTURE,
+}
+PACKAGED = MODEL | {"family": "e5-small", "weights": "packaged", "layers": 2, "architecture": {}}
+PACKAGED |= {"max_query_tokens": 64, "max_passage_tokens": 256}
+
+
+def encoder(**changes):
+    return load(**MODEL | changes, seed=0)
 
 
 def corpus():
