@@ -125,6 +125,7 @@ def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch, backend, p
         serve(tiny(), backend, precision)
 
 
+@pytest.mark.filterwarnings("ignore:dynamo_pgo force disabled:UserWarning")  # said once a process: the caches are ours
 def test_compiling_needs_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     without = {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
