@@ -43,6 +43,8 @@ def title(sweep: str, points: pd.DataFrame) -> str:
     seeds = "-".join(map(str, sorted({points["seeds"].min(), points["seeds"].max()})))
     drawn = "questions" if seeds == "1" else "questions and seeds"
     numbers = f"Numbers: layers of {families[0]}. " if len(families) == 1 else ""
+    if points["served"].nunique() > 1:
+        numbers = "Names: how an encoder on the front is served. "
     return (
         f"{sweep}: accuracy on {benchmark} against cost on {machines}; seeds a point: {seeds}\n"
         f"{numbers}Bars: 95 % intervals over {drawn}. Strategies of equal cost stand side by side. Left is cheaper."

@@ -188,10 +188,15 @@ def caveats(material: Material) -> list[str]:
         elif scored.min() < FEW_SEEDS:
             said.append(f"{scored.min()} seeds: intervals include them, but so few say little of how seeds differ.")
     doubted = [profiled for profiled in material.profiles if not profiled.profile.grade_passed]
+    by_checks: dict[str, list[str]] = {}
     for profiled in doubted:
         failed = profiled.profile.failed_checks
-        why = f" ({show.listed(failed)})" if failed else ""
-        said.append(f"The profile of {profiled.label} failed its grade{why}: its costs are in doubt and drawn hollow.")
+        by_checks.setdefault(f" ({show.listed(failed)})" if failed else "", []).append(profiled.label)
+    for why, labels in by_checks.items():
+        if len(labels) == 1:
+            said.append(f"The profile of {labels[0]} failed its grade{why}: its costs are in doubt and drawn hollow.")
+        else:
+            said.append(f"{len(labels)} profiles failed their grade{why}: their costs are in doubt and drawn hollow.")
     modelled = [of.label.split(" (")[0] for of in material.costs if "modelled" in material.how(of.source)]
     if modelled:
         said.append(f"Modelled, not measured: {show.listed(modelled)}.")
