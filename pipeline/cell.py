@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 from pipeline import encoder as encoders
-from pipeline import profile, tracking, training
+from pipeline import profile, serving, tracking, training
 from pipeline.config import build, code_hash, servings
 from pipeline.data import leakage
 from pipeline.evaluation import encode_all, evaluate
@@ -33,7 +33,6 @@ from pipeline.profiling import energy, nvidia
 from pipeline.provenance import notes, provenance
 from pipeline.results import ResultStore, fingerprint
 from pipeline.sampling.strategy import Corpus, batches
-from pipeline.serving import Unavailable, serve
 from pipeline.values import Collection, ParallelText, Profile, Record, Serving, Side, UserError
 
 PROFILED_TEXTS = 64  # of each language and side
@@ -82,6 +81,7 @@ def run(
         corpus, held_out = (Corpus(data.languages, rows_NL) for rows_NL in training.hold_out(data, trainer, seed))
         strategy.check(corpus, size := trainer["batch_size"])
         encoder = encoders.load(**model, seed=seed).to(device)
+        serving.check(ways := servings(config), encoder)
         country = profiling["country"] if profiling["enabled"] else None
         meter = energy.StageMeter(country, nvidia.energy_j if device == "cuda" else None)
 
@@ -113,20 +113,24 @@ def run(
     about = provenance(encoder, data, benchmarks, device)
     about |= {"leakage": leaks, "stages": dict(stage_keys), "inputs": inputs}
     architecture = encoders.architecture_key(encoder)
-    for engine, ways in groupby(servings(config), key=attrgetter("engine")):
-        keys = {serving: evaluation_key(stage_keys["evaluate"], serving) for serving in ways}
+    for engine, same in groupby(ways, key=attrgetter("engine")):
+        keys = {way: evaluation_key(stage_keys["evaluate"], way) for way in same}
         backend, precision, tokens = engine
         read = model | {"max_passage_tokens": tokens or model["max_passage_tokens"]}
         try:
-            served = serve(encoder, backend, precision, read["max_passage_tokens"])
-        except Unavailable as error:
+            if precision == "bfloat16" and training.precision("auto", device) != "bf16-mixed":
+                raise serving.Unavailable(
+                    "variants: bfloat16 is only slower: this processor has no instructions for it."
+                )
+            served = serving.serve(encoder, backend, precision, read["max_passage_tokens"])
+        except serving.Unavailable as error:
             print(f"  skipped: {error}", file=sys.stderr)
             continue
 
         whole = evaluation_key(stage_keys["evaluate"], Serving(*engine))  # of the engine, whichever ways are asked for
         with store.lock(f"evaluate-{whole}"):
-            outcomes = {serving: store.outcome("evaluate", key) for serving, key in keys.items()}
-            fresh = {serving: key for serving, key in keys.items() if outcomes[serving] is None}
+            outcomes = {way: store.outcome("evaluate", key) for way, key in keys.items()}
+            fresh = {way: key for way, key in keys.items() if outcomes[way] is None}
             if fresh and not cost_only:
                 with stage("evaluate"):
                     outcomes |= score(served, benchmarks, fresh, scores, store, meter, halvings)
@@ -141,24 +145,24 @@ def run(
             with store.lock(f"profile-{key}"):
                 costs = profiles(job, key, list(keys), store if profiling["shared"] else None, stage)
 
-        for serving, key in keys.items():
-            outcome = outcomes[serving] or {"metrics": {}, "corpus": {}}  # neither, of a cell that is cost only
+        for way, key in keys.items():
+            outcome = outcomes[way] or {"metrics": {}, "corpus": {}}  # neither, of a cell that is cost only
             for of_stage, stage_key in (("train", stage_keys["train"]), ("evaluate", key)):
-                store.copy_frames(of_stage, stage_key, serving.run(name))
+                store.copy_frames(of_stage, stage_key, way.run(name))
             yield Record(
-                name=serving.run(name),
-                fingerprint=fingerprint([stage_keys["profile"], serving.label]),
+                name=way.run(name),
+                fingerprint=fingerprint([stage_keys["profile"], way.label]),
                 status="done",
                 choices=choices,
                 config=config,
                 seed=seed,
                 provenance=about,
                 metrics=outcome["metrics"],
-                profile=costs.get(serving),
+                profile=costs.get(way),
                 training=trained,
                 corpus=outcome["corpus"],
                 stage_s=dict(stage),
-                served=serving.label,
+                served=way.label,
                 notes=notes(data, benchmarks, leaks, cost_only, halvings),
             )
 
@@ -178,24 +182,24 @@ def score(
     halvings: int,
 ) -> dict[Serving, dict[str, Any]]:
     """Encode each benchmark once; leave in the store, and return, what every way of serving these embeddings scores."""
-    outcomes: dict[Serving, dict[str, Any]] = {serving: {"metrics": {}, "corpus": {}} for serving in keys}
+    outcomes: dict[Serving, dict[str, Any]] = {way: {"metrics": {}, "corpus": {}} for way in keys}
     for benchmark in benchmarks.values():
         queries = encode_all(encoder, benchmark, "query", halvings)
         with meter() as spent:
             passages = encode_all(encoder, benchmark, "passage", halvings)
         spent["passages"] = sum(len(emb_PD) for emb_PD in passages.values())
-        for serving, frames, figures in evaluate(queries, passages, benchmark, list(keys), scores):
+        for way, frames, figures in evaluate(queries, passages, benchmark, list(keys), scores):
             for stem, frame in frames.items():
-                store.save_frame(store.stage_dir("evaluate", keys[serving]), stem, frame)
-            outcomes[serving]["metrics"] |= figures
-            outcomes[serving]["corpus"][benchmark.name] = spent
-    for serving, outcome in outcomes.items():
-        store.finish("evaluate", keys[serving], outcome)
+                store.save_frame(store.stage_dir("evaluate", keys[way]), stem, frame)
+            outcomes[way]["metrics"] |= figures
+            outcomes[way]["corpus"][benchmark.name] = spent
+    for way, outcome in outcomes.items():
+        store.finish("evaluate", keys[way], outcome)
     return outcomes
 
 
 def profiles(
-    job: profile.Job, key: str, servings: list[Serving], shared: ResultStore | None, stage: Stages
+    job: profile.Job, key: str, ways: list[Serving], shared: ResultStore | None, stage: Stages
 ) -> dict[Serving, Profile]:
     """Of the encoder that `job` describes, by way of serving it; only what `shared` does not hold is measured."""
 
@@ -211,15 +215,12 @@ def profiles(
     if base is None:
         with stage("profile", alone=True):
             base = keep(key, profile.measure(job))
-    keys = {serving: fingerprint([key, serving.width, serving.index]) for serving in servings}
-    costs = {
-        serving: base if (serving.width, serving.index) == (None, "exact") else known(keys[serving])
-        for serving in servings
-    }
-    if unknown := [serving for serving, cost in costs.items() if cost is None]:
+    keys = {way: fingerprint([key, way.width, way.index]) for way in ways}
+    costs = {way: base if (way.width, way.index) == (None, "exact") else known(keys[way]) for way in ways}
+    if unknown := [way for way, cost in costs.items() if cost is None]:
         with stage("profile", alone=True):
-            for serving, cost in profile.measure_indexes(job, base, unknown).items():
-                costs[serving] = keep(keys[serving], cost)
+            for way, cost in profile.measure_indexes(job, base, unknown).items():
+                costs[way] = keep(keys[way], cost)
     return costs
 
 

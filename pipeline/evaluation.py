@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline import indexes, metrics, pools, retrieval
 from pipeline.encoder import Encoder
 from pipeline.encoding import TOKEN_BUDGET, encode
-from pipeline.values import Collection, Serving, Side, UserError
+from pipeline.values import Collection, Serving, Side
 
 ATTRACTION_K = 10  # best passages of a query in which languages are counted
 
@@ -47,9 +47,9 @@ def evaluate(
     servings: list[Serving],
     scores: Mapping[str, Callable],
 ) -> Iterator[Result]:
-    """What each of `servings`, all of the encoder that made the embeddings, scores. UserError for an impossible one."""
+    """What each of `servings`, all of the encoder that made the embeddings, scores."""
     for serving in servings:
-        narrow = [{key: cut(emb_ND, serving) for key, emb_ND in side.items()} for side in (queries, passages)]
+        narrow = [cut(side, serving.width) for side in (queries, passages)]
         exact = serving.index == "exact"
         rankings = (
             retrieval.rank(*narrow, collection) if exact else indexes.rank_by_index(*narrow, collection, serving.index)
@@ -65,9 +65,5 @@ def evaluate(
         yield Result(serving, frames, figures)
 
 
-def cut(emb_ND: np.ndarray, serving: Serving) -> np.ndarray:
-    if serving.width is None:
-        return emb_ND
-    if serving.width > emb_ND.shape[1]:
-        raise UserError(f"variants: width={serving.width} is more than the embedding's {emb_ND.shape[1]}.")
-    return indexes.truncate(emb_ND, serving.width)
+def cut(side: Embeddings, width: int | None) -> Embeddings:
+    return side if width is None else {key: indexes.truncate(emb_ND, width) for key, emb_ND in side.items()}

@@ -81,8 +81,12 @@ def measure_indexes(job: Job, base: Profile, servings: Sequence[Serving]) -> dic
     wanted = [{"width": serving.width, "factory": serving.index.replace("exact", "Flat")} for serving in servings]
     asked = asdict(job) | {"token_budget": base.passage_token_budget, "indexes": wanted}
     with _ready(["index"], job.threads) as children:
-        found = _answer("index", children["index"], asked)["indexes"]
-    return {serving: with_index(base, index, job.seed) for serving, index in zip(servings, found, strict=True)}
+        answer = _answer("index", children["index"], asked)
+    seen = {key: answer[key] for key in ("watch", "threads")}
+    return {
+        serving: with_index(base, found | seen, job.seed)
+        for serving, found in zip(servings, answer["indexes"], strict=True)
+    }
 
 
 @contextmanager

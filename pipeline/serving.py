@@ -10,7 +10,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from pipeline.encoder import Encoder
-from pipeline.values import UserError
+from pipeline.encoder import Encoder, positions
+from pipeline.values import Serving, UserError
 
 
 class Unavailable(Exception):
-    """An engine that is not installed here; the sentence says what would bring it."""
+    """A way of serving that this machine lacks; the sentence says what would bring it."""
 
 
 class Footprint(NamedTuple):
@@ -65,6 +65,17 @@ def serve(encoder: Encoder, backend: str, precision: str, max_passage_tokens: in
         prefixes=encoder.prefixes,
         max_tokens=encoder.max_tokens | ({"passage": max_passage_tokens} if max_passage_tokens else {}),
     ).eval()
+
+
+def check(servings: Sequence[Serving], encoder: Encoder) -> None:
+    """UserError for the first length or width that the encoder does not have, before any work is done for it."""
+    for serving in servings:
+        if (serving.max_passage_tokens or 0) > (most := positions(encoder.backbone)):
+            raise UserError(
+                f"variants: max_passage_tokens={serving.max_passage_tokens}: the model has positions for {most} tokens."
+            )
+        if (serving.width or 0) > encoder.width:
+            raise UserError(f"variants: width={serving.width} is more than the embedding's {encoder.width}.")
 
 
 def threads(encoder: Encoder) -> dict[str, int]:
@@ -257,7 +268,9 @@ def _refuse(impossible: bool, sentence: str) -> None:
 
 def _require(extra: str, *modules: str) -> None:
     if missing := [module for module in modules if find_spec(module) is None]:
-        raise Unavailable(f"variants: {', '.join(missing)} is not installed: pip install '.[{extra}]'.")
+        raise Unavailable(
+            f"variants: {', '.join(missing)} is not installed: pip install -c constraints.txt -e '.[{extra}]'."
+        )
 
 
 BACKENDS: dict[str, Callable[[PreTrainedModel, str], nn.Module]] = {

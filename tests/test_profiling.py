@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -197,6 +198,25 @@ def test_energy_windows_by_hand(monkeypatch):
     assert (found["j_per_1k"], found["gross_j_per_1k"]) == (1500, 2000)
     assert found["j_per_1k_by_label"] == {"en": 1500, "th": 1500}
     assert len(energy.window(SteadyTracker(), len, chunks, seconds=0, idle_w=1.0)["passes"]) == 1
+
+
+def test_the_trackers_own_cost_is_that_of_neighbours(monkeypatch):
+    """A block of one text takes 4 s and twice as long from the third on; the tracker adds a quarter."""
+    now_s, texts = [0.0], itertools.count()
+    monkeypatch.setattr(energy, "time", SimpleNamespace(perf_counter=lambda: now_s[0]))
+
+    def encode(_):
+        now_s[0] += 4 if next(texts) < 3 else 8
+
+    class SlowTracker(SteadyTracker):
+        def track(self, work):
+            start_s = now_s[0]
+            spent = super().track(work)
+            now_s[0] += (now_s[0] - start_s) / 4
+            return spent
+
+    found = energy.window(SlowTracker(), encode, {"en": [["a"]]}, seconds=60, idle_w=1.0)
+    assert found["tracker_cost"] == pytest.approx(1 - 1 / 1.25)
 
 
 def test_energy_of_work_is_modelled_from_its_cpu_time_or_counted():

@@ -7,10 +7,10 @@ import pytest
 import torch
 from test_encoder import BERT, XLMR, compose_model, tiny
 
-from pipeline.encoder import load
+from pipeline.encoder import load, positions
 from pipeline.encoding import encode
-from pipeline.serving import Unavailable, footprint, serve, threads
-from pipeline.values import UserError
+from pipeline.serving import Unavailable, check, footprint, serve, threads
+from pipeline.values import Serving, UserError
 
 # Of several scripts and lengths, one of a single word, one cut at the maximum.
 TEXTS = [
@@ -121,7 +121,7 @@ def test_what_an_engine_cannot_do_is_a_sentence():
 )
 def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch, backend, precision, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(Unavailable, match=rf"^variants: {module} is not installed: pip install '\.\[{extra}\]'\.$"):
+    with pytest.raises(Unavailable, match=rf"^variants: {module} is not installed: pip install .* '\.\[{extra}\]'\.$"):
         serve(tiny(), backend, precision)
 
 
@@ -131,3 +131,15 @@ def test_compiling_needs_a_compiler(monkeypatch, tmp_path):
     without = {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
     with torch._inductor.config.patch(without), pytest.raises(Unavailable, match=r"needs a C\+\+ compiler"):
         serve(tiny(layers=1), "compile", "float32")
+
+
+def test_what_the_encoder_lacks_is_refused_before_any_work():
+    encoder = tiny()
+    most, width = positions(encoder.backbone), encoder.width
+    check([Serving(), Serving(max_passage_tokens=most, width=width)], encoder)
+    for way, reason in (
+        (Serving(max_passage_tokens=most + 1), f"max_passage_tokens={most + 1}: the model has positions for {most}"),
+        (Serving(width=width + 1), f"width={width + 1} is more than the embedding's {width}"),
+    ):
+        with pytest.raises(UserError, match=f"^variants: {reason}"):
+            check([Serving(), way], encoder)

@@ -7,7 +7,8 @@ from command import SMALL, records, run
 from pipeline import indexes, metrics, retrieval
 from pipeline.config import servings
 from pipeline.evaluation import evaluate
-from pipeline.values import Collection, Relevance, Serving, Texts, UserError
+from pipeline.training import precision
+from pipeline.values import Collection, Relevance, Serving, Texts
 
 RNG = np.random.default_rng(0)
 
@@ -47,8 +48,6 @@ def test_widths_and_indexes_read_the_same_embeddings():
     assert found[Serving(width=8)].figures == {f"toy.{key}": value for key, value in by_hand.items()}
     exact, coarse = (found[way].figures["toy.multi.map"] for way in (Serving(), Serving(width=8, index="LSH")))
     assert coarse < exact
-    with pytest.raises(UserError, match=r"variants: width=64 is more than the embedding's 32"):
-        scored([Serving(width=64)], queries, passages)
 
 
 def test_a_grid_is_every_combination_and_engines_stand_together():
@@ -71,11 +70,13 @@ def test_variants_are_runs_of_their_own_and_cached(tmp_path):
     code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
     found = {record["served"]: record for record in records(tmp_path)}
-    assert set(found) == {"as trained", "SQ8", "w96", "w96 SQ8", "bfloat16"}
+    has_bfloat16 = precision("auto", "cpu") == "bf16-mixed"
+    assert has_bfloat16 or "skipped: variants: bfloat16 is only slower" in err
+    assert set(found) == {"as trained", "SQ8", "w96", "w96 SQ8"} | ({"bfloat16"} if has_bfloat16 else set())
     accuracy = {served: record["metrics"]["worldfacts.multi.map"] for served, record in found.items()}
     assert accuracy["w96"] < accuracy["as trained"]
     assert accuracy["SQ8"] == pytest.approx(accuracy["as trained"], abs=0.02)
-    assert accuracy["bfloat16"] == pytest.approx(accuracy["as trained"], abs=0.02)
+    assert accuracy.get("bfloat16", accuracy["as trained"]) == pytest.approx(accuracy["as trained"], abs=0.02)
     assert found["w96"]["corpus"]["worldfacts"] == found["as trained"]["corpus"]["worldfacts"]
     code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0

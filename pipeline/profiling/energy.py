@@ -109,15 +109,32 @@ def _j_per_text(one_pass: Mapping[str, Spent], idle_w: float) -> float:
 def window(
     tracker: Tracker, encode: Callable[[list[str]], Any], chunks: Chunks, *, seconds: float, idle_w: float
 ) -> dict[str, Any]:
-    """Pass over the labels, one block each, for `seconds` or until the standard error over passes is under 5 %."""
+    """Pass over the labels, one block each, for `seconds` or until the standard error over passes is under 5 %.
+
+    Beside every block, before or after it in turn, stands one without the tracker: what the tracker costs is the
+    median over such pairs, in which a drift of the machine cancels out.
+    """
     supply = {label: cycle(lists) for label, lists in chunks.items()}
     for label in chunks:
         encode(next(supply[label]))  # warm-up
     passes: list[dict[str, Spent]] = []
-    start_s = time.perf_counter()
+    costs: list[float] = []
+
+    def texts_per_s(label: str, tracked: bool) -> float:
+        block = partial(work, encode, supply[label], BLOCK_S)
+        start_s = time.perf_counter()
+        if tracked:
+            passes[-1][label] = tracker.track(block)
+        texts = passes[-1][label]["texts"] if tracked else block()
+        return texts / (time.perf_counter() - start_s)
+
     while True:
-        passes.append({label: tracker.track(partial(work, encode, lists, BLOCK_S)) for label, lists in supply.items()})
-        elapsed_s = time.perf_counter() - start_s
+        passes.append({})
+        for label in supply:
+            order = (True, False) if len(costs) % 2 == 0 else (False, True)
+            rate = {tracked: texts_per_s(label, tracked) for tracked in order}
+            costs.append(1 - rate[True] / rate[False])
+        elapsed_s = sum(spent["seconds"] for one_pass in passes for spent in one_pass.values())
         net_j = [_j_per_text(one_pass, idle_w) for one_pass in passes]
         error = relative_standard_error(net_j)
         if elapsed_s >= seconds or (len(passes) >= MIN_PASSES and error is not None and error < ERROR_LIMIT):
@@ -132,7 +149,7 @@ def window(
             label: 1000 * sum(joules(spent, idle_w) for spent in blocks) / sum(spent["texts"] for spent in blocks)
             for label, blocks in of_label.items()
         },
-        "texts_per_s": sum(spent["texts"] for blocks in of_label.values() for spent in blocks) / elapsed_s,
+        "tracker_cost": float(np.median(costs)),  # share of the untracked rate
         "passes": passes,
     }
 
@@ -167,7 +184,7 @@ def measure(
     seconds: float,
     intensity_g_per_kwh: float,
 ) -> dict[str, Any]:
-    """Idle, then a window of queries and one of passages; then passages again untracked, for the tracker's own cost.
+    """Idle, then a window of queries and one of passages.
 
     kWh are what was found; CO2 is kWh times the grid's intensity.
     """
@@ -179,7 +196,4 @@ def measure(
         found[side] = window(tracker, run, chunks, seconds=seconds, idle_w=idle_w)
         kwh_per_1m = 1000 * found[side]["j_per_1k"] / J_PER_KWH
         found[side] |= {"kwh_per_1m": kwh_per_1m, "co2_g_per_1m": kwh_per_1m * intensity_g_per_kwh}
-    untracked, start_s = cycle([chunk for lists in passages.values() for chunk in lists]), time.perf_counter()
-    texts = work(encode_batch, untracked, found["passage"]["seconds"])
-    found["passage"]["texts_per_s_without_tracker"] = texts / (time.perf_counter() - start_s)
     return found

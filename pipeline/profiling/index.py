@@ -1,6 +1,6 @@
 """Index meter: what a FAISS index costs to build, to hold and to search, and what it misses.
 
-FAISS runs on as many threads as it was given before; the result says how many.
+FAISS runs on as many threads as it was given before.
 
 Axes: N passages, Q queries, K results, B queries of a block, D embedding width.
 """
@@ -58,7 +58,6 @@ def measure(
         "passages": len(emb_ND),
         "queries": len(emb_QD),
         "calls": len(calls_s),
-        "threads": faiss.omp_get_max_threads(),
         "builds_s": builds_s,
         "batches_s": batches_s,
         "calls_ms": calls_ms.round(4).tolist(),

@@ -74,7 +74,7 @@ def summarise(meters: Meters, machine: Mapping[str, Any], *, threads: int, made_
 
 
 def with_index(profile: Profile, index: Mapping[str, Any], seed: int) -> Profile:
-    """The profile of the same encoder before another index, which the index meter measured.
+    """The profile of the same encoder before another index, which the index meter measured; its grade covers both.
 
     A query's encoding and its search were timed apart: end to end is the distribution of their sum, taken as
     independent, from all pairs of a random pairing.
@@ -101,8 +101,11 @@ def with_index(profile: Profile, index: Mapping[str, Any], seed: int) -> Profile
     sources |= dict.fromkeys(("index_bytes_per_passage", "index_build_s"), f"measured: {index['factory']}, {rows}")
     sources["index_recall_10"] = f"measured: against exact search; {index['factory']}, {rows}"
     raw = {key: value for key, value in index.items() if key != "calls_ms"}
-    details = {**profile.details, "index": raw}
-    return replace(profile, **figures, sources={**profile.sources, **sources}, details=details)
+    meters = {name: profile.details[name] for name in ("throughput", "latency", "memory", "energy")} | {"index": raw}
+    graded = grade(meters, threads=profile.details["threads"])
+    details = {**profile.details, "index": raw, "grade": graded}
+    sources = {**profile.sources, **sources}
+    return replace(profile, **figures, grade_passed=graded["passed"], sources=sources, details=details)
 
 
 def _by_language(latency: Mapping[str, Any], energy: Mapping[str, Any]) -> list[dict[str, Any]]:
