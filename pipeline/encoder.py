@@ -7,6 +7,7 @@ Axes: N texts of a batch, T tokens, D embedding width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, logging
 
 from pipeline import packaged
+from pipeline.files import write_atomically
 from pipeline.values import Side, UserError
 
 logging.set_verbosity_error()  # the report on loaded weights is judged here, not shown
@@ -86,8 +88,7 @@ class Encoder(nn.Module):
         return {name: value.data for name, value in self.backbone.named_parameters() if value.requires_grad}
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.trained(), folder / "model.safetensors")
+        write_atomically(folder / "model.safetensors", partial(save_file, self.trained()))
 
     def restore(self, folder: Path) -> None:
         """Take over what `save` wrote; UserError where the file is missing, broken or of another architecture."""

@@ -13,7 +13,7 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "data": LEAF | {"data"},
     "sampling": LEAF | {"sampling"},
     "packaged": LEAF,
-    "encoder": LEAF | {"packaged"},
+    "encoder": LEAF | {"packaged", "files"},
     "retrieval": LEAF,
     "indexes": LEAF | {"retrieval"},
     "metrics": LEAF,
