@@ -31,6 +31,8 @@ SETTINGS = {
     "warmup_fraction": 0.5,
     "temperature": 0.05,
     "matryoshka_widths": [],
+    "exit_layers": [],
+    "hard_negatives": 0,
     "dropout": 0.0,
     "precision": "float32",
     "log_every": 1,
