@@ -18,6 +18,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline import checkpoints, negatives
+from pipeline.adapters import adapted
 from pipeline.contrastive import Batches, Contrastive
 from pipeline.encoder import Encoder
 from pipeline.values import Draw, ParallelText, UserError
@@ -90,18 +91,19 @@ def fit(
             fraction = settings["holdout_fraction"]
             raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
     last = checkpoints.latest(folder)
-    if last is None or not last.state["progress"]["finished"]:
-        trained_NL, _ = hold_out(data, settings, seed)
-        hard = negatives.source(encoder, data, trained_NL, settings["hard_negatives"], folder / "negatives")
-        encoder = with_dropout(encoder.train(), settings["dropout"])
-        module = Contrastive(encoder, data, draw, held_out, settings, hard, folder=folder, seed=seed)
-        if last:
-            module.resume(last)
-        run(module, settings, device)
-        last = checkpoints.latest(folder)
-    assert last is not None, "training ends with a checkpoint"
-    encoder.backbone.load_state_dict(last.best or last.weights, strict=False)
-    encoder.to(device).eval()
+    with adapted(encoder, settings["lora_rank"], seed):
+        if last is None or not last.state["progress"]["finished"]:
+            trained_NL, _ = hold_out(data, settings, seed)
+            hard = negatives.source(encoder, data, trained_NL, settings["hard_negatives"], folder / "negatives")
+            encoder = with_dropout(encoder.train(), settings["dropout"])
+            module = Contrastive(encoder, data, draw, held_out, settings, hard, folder=folder, seed=seed)
+            if last:
+                module.resume(last)
+            run(module, settings, device)
+            last = checkpoints.latest(folder)
+        assert last is not None, "training ends with a checkpoint"
+        encoder.backbone.load_state_dict(last.best or last.weights, strict=False)
+        encoder.to(device).eval()
     return last.state["progress"]["curve"], last.state["progress"]["language_pairs"]
 
 

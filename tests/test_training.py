@@ -1,6 +1,7 @@
 """The losses against hand-worked cases and sentence-transformers; training on a tiny encoder, end to end."""
 
 import math
+import sys
 from functools import partial
 
 import numpy as np
@@ -272,6 +273,34 @@ def test_an_exit_is_what_the_encoder_cut_there_gives(tmp_path):
         assert (emb_NED[:, 0] - emb_NED[:, 1]).abs().max() > 1e-2
 
 
+def test_adapters_train_alone_and_are_merged(tmp_path):
+    """Only queries and values change, by their adapters' products; the encoder is saved and read like any other."""
+    pytest.importorskip("peft")
+    before, fresh = encoder().state_dict(), encoder()
+    model, curve, _ = train(tmp_path, lora_rank=8, steps=60)
+    assert np.mean(losses_of(curve)[-10:]) < 0.8 * np.mean(losses_of(curve)[:10])
+    adapters = latest(tmp_path).weights
+    assert len(adapters) == 4  # two of each projection: nothing else is in a checkpoint
+    assert model.state_dict().keys() == before.keys()
+    for name, value in model.state_dict().items():
+        lora = [
+            adapters.get(f"{name.removeprefix('backbone.').removesuffix('weight')}lora_{side}.default.weight")
+            for side in "BA"
+        ]
+        expected = before[name] if None in lora else before[name] + lora[0] @ lora[1]
+        torch.testing.assert_close(value, expected, atol=1e-7 if None not in lora else 0, rtol=0)
+    model.save(tmp_path / "saved")
+    fresh.restore(tmp_path / "saved")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name])
+
+
+def test_adapters_without_peft_are_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match=r"^trainer\.lora_rank=2: peft is not installed: pip install '\.\[lora\]'\.$"):
+        train(tmp_path, lora_rank=2)
+
+
 # Early stopping
 
 
@@ -323,6 +352,7 @@ def test_too_few_held_out_rows_name_the_fraction(tmp_path):
         ("trainer.matryoshka_widths=[384,0]", r"trainer\.matryoshka_widths=\[384, 0\]: it must list positive numbers"),
         ("trainer.exit_layers=[0]", r"trainer\.exit_layers=\[0\]: it must list positive numbers"),
         ("trainer.hard_negatives=-1", r"trainer\.hard_negatives=-1: it must not be negative"),
+        ("trainer.lora_rank=0", r"trainer\.lora_rank=0: it must be positive, or null"),
         ("trainer.devices=3", r"trainer\.devices=3: it must divide trainer\.batch_size"),
     ],
 )

@@ -33,6 +33,7 @@ SETTINGS = {
     "matryoshka_widths": [],
     "exit_layers": [],
     "hard_negatives": 0,
+    "lora_rank": None,
     "dropout": 0.0,
     "precision": "float32",
     "log_every": 1,
