@@ -29,6 +29,7 @@ from pipeline import profile, serving, tracking, training
 from pipeline.config import build, code_hash, servings
 from pipeline.data import leakage
 from pipeline.evaluation import encode_all, evaluate
+from pipeline.files import read_again, write_json
 from pipeline.profiling import energy, nvidia
 from pipeline.provenance import notes, provenance
 from pipeline.results import ResultStore, fingerprint
@@ -96,7 +97,8 @@ def run(
         with store.lock(f"train-{key}"):
             trained = store.outcome("train", key) or {}
             if not trained:
-                with stage("train"), meter() as spent:
+                kept = unfinished / "spent" / "spent.json"
+                with stage("train"), meter(read_again(kept), partial(write_json, kept)) as spent:
                     rows = (corpus, held_out)
                     draw, draw_held_out = (partial(batches, strategy, some, size, seed=seed) for some in rows)
                     curve, pairs = training.fit(

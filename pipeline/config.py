@@ -63,6 +63,9 @@ class TrainerConfig:
     validate_every: int = MISSING
     holdout_fraction: float = MISSING
     matryoshka_widths: list[int] = MISSING
+    exit_layers: list[int] = MISSING
+    hard_negatives: int = MISSING
+    lora_rank: int | None = MISSING
 
 
 @dataclass
@@ -174,6 +177,9 @@ def check(cfg: DictConfig) -> None:
         ("trainer.patience", "must be positive, or null", lambda value: value is None or value > 0),
         ("trainer.holdout_fraction", "must lie in (0, 1)", lambda value: 0 < value < 1),
         ("trainer.matryoshka_widths", "must list positive numbers", lambda value: all(n > 0 for n in value)),
+        ("trainer.exit_layers", "must list positive numbers", lambda value: all(n > 0 for n in value)),
+        ("trainer.hard_negatives", "must not be negative", lambda value: value >= 0),
+        ("trainer.lora_rank", "must be positive, or null", lambda value: value is None or value > 0),
         ("model.layers", "must be positive", lambda value: value is None or value > 0),
         ("time_limit_min", "must be positive, or null", lambda value: value is None or value > 0),
         ("profile.min_seconds", "must not be negative", lambda value: value >= 0),
@@ -199,7 +205,7 @@ def check(cfg: DictConfig) -> None:
 # Of each stage: the parts of the config, and of the code, that its result follows from. Modules named by a `_target_`
 # count by themselves. A stage's inputs include those of the stages it builds on.
 ENCODER = ("values", "packaged", "encoder", "encoding")
-TRAINING = ("sampling", "losses", "contrastive", "checkpoints", "training")
+TRAINING = ("sampling", "losses", "negatives", "adapters", "contrastive", "checkpoints", "training")
 STAGES = {
     "train": (("model", "sampler", "data", "trainer", "seed", "device", "threads"), (*ENCODER, *TRAINING)),
     "evaluate": (("eval", "metrics"), ("evaluation", "retrieval", "indexes", "metrics", "pools")),

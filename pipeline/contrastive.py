@@ -1,6 +1,6 @@
 """What happens in one training step: the LightningModule that `training` fits, and the batches it is fed.
 
-Legend: N pairs of a batch, T tokens, D embedding width.
+Legend: N pairs of a batch, P its passages (losses), K passages of a pair, T tokens, E exits, D embedding width.
 """
 
 import math
@@ -24,19 +24,21 @@ from pipeline import checkpoints
 from pipeline.checkpoints import Checkpoint
 from pipeline.encoder import Encoder
 from pipeline.encoding import batches as by_length
-from pipeline.losses import matryoshka
+from pipeline.losses import layerwise
+from pipeline.negatives import Negatives
 from pipeline.values import Draw, ParallelText
 
 Batches = Callable[..., Iterator[list[Draw]]]  # takes `steps` of the run, and `start`, the step to begin with
 
 
 class Step(NamedTuple):
-    """A batch, or one process's share of it: the texts, queries then passages, in parts of like length. The parts
-    hold hardly any padding, and their gradient is that of one padded batch."""
+    """A batch, or one process's share of it: the texts - all queries, all positives, the first hard negative of every
+    pair, the second, … - in parts of like length. The parts hold hardly any padding, and their gradient is that of one
+    padded batch."""
 
     parts: list[tuple[Tensor, Tensor]]  # ids_NT, mask_NT
     order: Tensor  # of the texts in the joined parts
-    group_N: Tensor
+    group_KN: Tensor  # of the passages: positives, first hard negatives, …
     language_pairs: list[str]  # of the whole batch
 
 
@@ -75,13 +77,14 @@ class Contrastive(pl.LightningModule):
         draw: Batches,
         held_out: Sequence[list[Draw]],
         settings: Mapping[str, Any],
+        negatives: Negatives,
         *,
         folder: Path,
         seed: int,
     ):
         super().__init__()
         self.encoder, self.data, self.draw, self.held_out = encoder, data, draw, held_out
-        self.settings, self.folder, self.seed = settings, folder, seed
+        self.settings, self.negatives, self.folder, self.seed = settings, negatives, folder, seed
         self.progress = Progress()
         self.best: Mapping[str, Tensor] = {}
         self.resumed: Mapping[str, Any] | None = None  # states of optimiser and schedule, until training starts
@@ -109,13 +112,18 @@ class Contrastive(pl.LightningModule):
         """Every process draws the whole batch, so strategy and languages agree, and prepares its share."""
         share = draws[self.global_rank :: self.settings["devices"]]
         questions = [self.data.text(draw.row, draw.query_language, "query") for draw in share]
-        passages = [self.data.text(draw.row, draw.passage_language, "passage") for draw in share]
+        positives = [
+            (self.data.text(draw.row, draw.passage_language, "passage"), int(self.data.passage_group[draw.row]))
+            for draw in share
+        ]
+        passages_KN = [positives, *zip(*map(self.negatives, share), strict=True)]
+        passages = [text for passages_N in passages_KN for text, _ in passages_N]
         rows = self.encoder.tokenize(questions, "query") + self.encoder.tokenize(passages, "passage")
         parts = list(by_length([len(row) for row in rows], self.settings["forward_tokens"]))
         return Step(
             parts=[self.encoder.pad([rows[n] for n in part]) for part in parts],
             order=torch.as_tensor(np.argsort(np.concatenate(parts))),
-            group_N=torch.as_tensor(self.data.passage_group[[draw.row for draw in share]]),
+            group_KN=torch.tensor([[group for _, group in passages_N] for passages_N in passages_KN]),
             language_pairs=[f"{draw.query_language}-{draw.passage_language}" for draw in draws],
         )
 
@@ -126,11 +134,16 @@ class Contrastive(pl.LightningModule):
         are encoded, forgotten, and encoded again, each when the gradient of its embeddings is there. torch's
         checkpoint does this, restoring the random state of each part.
         """
-        encode = partial(recomputed, self.encoder, use_reentrant=False) if self.settings["grad_cache"] else self.encoder
-        emb_ND = torch.cat([encode(ids_NT, mask_NT) for ids_NT, mask_NT in batch.parts])[batch.order]
-        query_ND, passage_ND, group_N = map(self.gathered, (*emb_ND.chunk(2), batch.group_N))
         settings = self.settings
-        return matryoshka(query_ND, passage_ND, group_N, settings["temperature"], settings["matryoshka_widths"])
+        encode = partial(self.encoder.at_layers, layers=settings["exit_layers"])
+        if settings["grad_cache"]:
+            encode = partial(recomputed, encode, use_reentrant=False)
+        emb_NED = torch.cat([encode(ids_NT, mask_NT) for ids_NT, mask_NT in batch.parts])[batch.order]
+        query_NED, *passages = map(self.gathered, emb_NED.chunk(1 + len(batch.group_KN)))
+        group_P = torch.cat([self.gathered(group_N) for group_N in batch.group_KN])
+        return layerwise(
+            query_NED, torch.cat(passages), group_P, settings["temperature"], settings["matryoshka_widths"]
+        )
 
     def gathered(self, share: Tensor) -> Tensor:
         """The shares of all processes, one after the other."""

@@ -3,10 +3,11 @@
 `cell` calls `load` once a run; `training` fits the Encoder, `encoding` and `profiling` use it. Every source of weights
 (the packaged file, a folder, the Hugging Face hub, random numbers) ends in the same class.
 
-Axes: N texts of a batch, T tokens, D embedding width.
+Axes: N texts of a batch, T tokens, D embedding width, E exits (layers whose output is read).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, logging
 
 from pipeline import packaged
+from pipeline.files import write_atomically
 from pipeline.values import Side, UserError
 
 logging.set_verbosity_error()  # the report on loaded weights is judged here, not shown
@@ -75,7 +77,17 @@ class Encoder(nn.Module):
 
     def forward(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """`emb_ND`: float32, of unit length, whatever the dtype of the weights."""
-        hidden_NTD = self.backbone(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
+        return self.pooled(self.backbone(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state, mask_NT)
+
+    def at_layers(self, ids_NT: Tensor, mask_NT: Tensor, layers: Sequence[int]) -> Tensor:
+        """`emb_NED`: what the encoder cut to its first `layers` would give, for each of them; the whole last."""
+        if not layers:
+            return self(ids_NT, mask_NT)[:, None]
+        output = self.backbone(input_ids=ids_NT, attention_mask=mask_NT, output_hidden_states=True)
+        hidden = [*(output.hidden_states[layer] for layer in layers), output.last_hidden_state]
+        return torch.stack([self.pooled(hidden_NTD, mask_NT) for hidden_NTD in hidden], dim=1)
+
+    def pooled(self, hidden_NTD: Tensor, mask_NT: Tensor) -> Tensor:
         if self.pooling == "cls":
             return normalize(hidden_NTD[:, 0].float(), dim=-1)
         # The sum has the direction of the mean, and only the direction is kept.
@@ -86,8 +98,7 @@ class Encoder(nn.Module):
         return {name: value.data for name, value in self.backbone.named_parameters() if value.requires_grad}
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.trained(), folder / "model.safetensors")
+        write_atomically(folder / "model.safetensors", partial(save_file, self.trained()))
 
     def restore(self, folder: Path) -> None:
         """Take over what `save` wrote; UserError where the file is missing, broken or of another architecture."""

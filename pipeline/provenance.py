@@ -15,7 +15,7 @@ from pipeline.encoder import Encoder
 from pipeline.values import Collection, ParallelText
 
 LIBRARIES = ("torch", "transformers", "pytorch-lightning", "numpy", "faiss-cpu", "faiss-gpu", "codecarbon", "babel")
-LIBRARIES += ("onnxruntime", "openvino", "torchao")
+LIBRARIES += ("onnxruntime", "openvino", "torchao", "peft")
 
 
 def provenance(

@@ -17,7 +17,8 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from pipeline import checkpoints
+from pipeline import checkpoints, negatives
+from pipeline.adapters import adapted
 from pipeline.contrastive import Batches, Contrastive
 from pipeline.encoder import Encoder
 from pipeline.values import Draw, ParallelText, UserError
@@ -77,6 +78,9 @@ def fit(
     """
     if too_wide := [width for width in settings["matryoshka_widths"] if width > encoder.width]:
         raise UserError(f"trainer.matryoshka_widths: {too_wide[0]} is wider than the embedding, {encoder.width}.")
+    depth = encoder.backbone.config.num_hidden_layers
+    if too_deep := [layer for layer in settings["exit_layers"] if layer >= depth]:
+        raise UserError(f"trainer.exit_layers: {too_deep[0]} does not lie below the encoder's last layer, {depth}.")
     if settings["devices"] > 1 and device == "cuda":
         raise UserError(f"trainer.devices={settings['devices']}: several processes train on device=cpu only.")
     held_out: list[list[Draw]] = []
@@ -87,16 +91,19 @@ def fit(
             fraction = settings["holdout_fraction"]
             raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
     last = checkpoints.latest(folder)
-    if last is None or not last.state["progress"]["finished"]:
-        encoder = with_dropout(encoder.train(), settings["dropout"])
-        module = Contrastive(encoder, data, draw, held_out, settings, folder=folder, seed=seed)
-        if last:
-            module.resume(last)
-        run(module, settings, device)
-        last = checkpoints.latest(folder)
+    with adapted(encoder, settings["lora_rank"], seed):
+        if last is None or not last.state["progress"]["finished"]:
+            trained_NL, _ = hold_out(data, settings, seed)
+            hard = negatives.source(encoder, data, trained_NL, settings["hard_negatives"], folder / "negatives")
+            encoder = with_dropout(encoder.train(), settings["dropout"])
+            module = Contrastive(encoder, data, draw, held_out, settings, hard, folder=folder, seed=seed)
+            if last:
+                module.resume(last)
+            run(module, settings, device)
+            last = checkpoints.latest(folder)
         assert last is not None, "training ends with a checkpoint"
-    encoder.backbone.load_state_dict(last.best or last.weights, strict=False)
-    encoder.to(device).eval()
+        encoder.backbone.load_state_dict(last.best or last.weights, strict=False)
+        encoder.to(device).eval()
     return last.state["progress"]["curve"], last.state["progress"]["language_pairs"]
 
 

@@ -126,6 +126,20 @@ def test_restore_of_nothing_or_of_half_a_file(tmp_path):
         tiny().restore(tmp_path)
 
 
+def test_a_save_that_ends_halfway_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    tiny().save(tmp_path)
+    monkeypatch.setattr("pipeline.files.sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        tiny(seed=1).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    restored = tiny(seed=2)
+    restored.restore(tmp_path)
+    np.testing.assert_array_equal(embed(restored, TEXTS), embed(tiny(), TEXTS))
+
+
 def test_a_folder_gives_what_was_saved(folder):
     np.testing.assert_array_equal(embed(tiny(weights=str(folder)), TEXTS), embed(tiny(seed=5), TEXTS))
 

@@ -6,7 +6,9 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -270,6 +272,48 @@ def graded(**changes):
 )
 def test_grade(changes, failed):
     assert graded(**changes) == failed
+
+
+def test_a_stage_counts_what_earlier_attempts_took(monkeypatch):
+    """3 J a block of a stage. Of the first attempt, which was killed, the next knows what was kept last."""
+
+    class SteadyTracker:
+        source = "known"
+
+        @contextmanager
+        def tracking(self):
+            yield {"cpu_j": 2.0, "ram_j": 1.0, "gpu_j": 0.0}
+
+    monkeypatch.setattr(energy, "KEEP_S", 0.001)
+    monkeypatch.setattr(energy, "Tracker", lambda *_: SteadyTracker())
+    kept, three = [], threading.Event()
+
+    def keep(spent):
+        kept.append(dict(spent))
+        if len(kept) == 3:
+            three.set()
+
+    with energy.StageMeter("FRA", None)(None, keep) as spent:
+        three.wait()
+    assert kept[2]["gross_energy_j"] == 9.0
+    assert (
+        spent == kept[-1] == {"seconds": spent["seconds"], "gross_energy_j": 3.0 * len(kept), "energy_source": "known"}
+    )
+    with energy.StageMeter("FRA", None)(kept[2]) as both:
+        pass
+    assert both["gross_energy_j"] == 12.0
+    assert both["seconds"] > kept[2]["seconds"] > 0
+    with energy.StageMeter(None, None)(kept[2]) as timed:  # energy of some attempts only would be none of the stage
+        pass
+    assert timed.keys() == {"seconds"}
+
+
+def test_a_block_of_a_stage_that_cannot_be_kept_is_an_error():
+    def keep(spent):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), energy.StageMeter(None, None)(None, keep):
+        pass
 
 
 def test_what_nvml_cannot_tell_has_a_reason():

@@ -86,6 +86,16 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(killed, tmp_pat
     assert steps(folder)[-1] == before
 
 
+@pytest.mark.parametrize("changes", [{"hard_negatives": 2}, {"lora_rank": 2}], ids=str)
+def test_every_kind_of_training_goes_on_bit_identical(tmp_path, monkeypatch, changes):
+    if "lora_rank" in changes:
+        pytest.importorskip("peft")
+    whole = train(tmp_path, dropout=0.1, **changes)
+    shutil.rmtree(tmp_path / "step-00000006")
+    monkeypatch.setattr("pipeline.negatives.mine", None)  # what was mined is kept
+    assert_same(train(tmp_path, dropout=0.1, **changes), whole)
+
+
 def test_without_a_sound_checkpoint_the_training_starts_anew(undisturbed, killed, tmp_path, capsys):
     folder = copied(killed, tmp_path / "copy")
     for path in folder.glob("*/weights.safetensors"):

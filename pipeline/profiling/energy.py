@@ -7,9 +7,11 @@ codecarbon's RAM power is always modelled; what idles draws it too, so it cancel
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from itertools import cycle
 from typing import Any
@@ -20,6 +22,7 @@ from pipeline.profiling.samples import relative_standard_error
 
 J_PER_KWH = 3.6e6
 IDLE_SHARE = 0.25  # of the window, spent idle before it
+KEEP_S = 10.0  # of a stage that a kill can leave unmeasured
 BLOCK_S = 1.0  # of one task: to start and stop one takes codecarbon up to 10 ms
 MIN_PASSES = 5  # fewer say little of a standard error
 ERROR_LIMIT = 0.05  # relative standard error at which a window may end early
@@ -83,17 +86,41 @@ class StageMeter:
         self._tracker = cache(partial(Tracker, country, gpu_energy_j)) if country else None  # it takes seconds to start
 
     @contextmanager
-    def __call__(self) -> Iterator[dict[str, Any]]:
-        spent: dict[str, Any] = {}
-        start_s = time.perf_counter()
-        if self._tracker is None:
-            yield spent
-            spent["seconds"] = time.perf_counter() - start_s
-            return
-        tracker = self._tracker()
-        with tracker.tracking() as found:
-            yield spent
-        spent |= {"seconds": found["seconds"], "gross_energy_j": joules(found), "energy_source": tracker.source}
+    def __call__(
+        self, earlier: Mapping[str, Any] | None = None, keep: Callable[[Mapping[str, Any]], None] = lambda spent: None
+    ) -> Iterator[dict[str, Any]]:
+        """Yields a dict that holds, after the block, what it took together with `earlier` attempts metered alike.
+
+        `keep` is told the sum every KEEP_S seconds, so that what a killed attempt took is known to the next.
+        """
+        tracker = self._tracker() if self._tracker else None
+        spent: dict[str, Any] = {"seconds": 0.0}
+        if tracker:
+            spent |= {"gross_energy_j": 0.0, "energy_source": tracker.source}
+        if earlier and earlier.keys() == spent.keys():
+            spent |= earlier
+        tracking: Callable[[], AbstractContextManager[Spent]] = tracker.tracking if tracker else lambda: nullcontext({})
+        ended = threading.Event()
+
+        def watch() -> None:
+            while True:
+                start_s = time.perf_counter()
+                with tracking() as found:
+                    last = ended.wait(KEEP_S)
+                spent["seconds"] += time.perf_counter() - start_s
+                if tracker:
+                    spent["gross_energy_j"] += joules(found)
+                keep(spent)
+                if last:
+                    return
+
+        with ThreadPoolExecutor(1) as executor:
+            watching = executor.submit(watch)
+            try:
+                yield spent
+            finally:
+                ended.set()
+                watching.result()
 
 
 def joules(spent: Spent, idle_w: float = 0.0) -> float:
