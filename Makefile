@@ -7,7 +7,7 @@ FAISS ?= cpu
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report bench check lock clean
+.PHONY: help sweep test report wandb-sync bench check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: .venv/ready-test ## run all tests, from set-up on
 
 report: .venv/ready ## draw the fronts of results/$(SWEEP) again
 	$(BIN)/python -m pipeline.aggregate sweep=$(SWEEP) $(ARGS)
+
+wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB_API_KEY or wandb login
+	$(BIN)/python -m pipeline.tracking results
 
 bench: .venv/ready-test ## compare speed and trust of figures (ARGS="repeated same_work" takes some); needs XQUAD_R_DIR
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)

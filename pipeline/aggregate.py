@@ -75,11 +75,11 @@ def publish(wanted: Report) -> None:
         if cell.status == "failed":
             print(f"failed: {cell.name}: {cell.reason}")
     page.write(store, sweep, found, folder / "report.html")
-    for path in [*(folder / f"{stem}.csv" for stem in found), *figures.values(), *grown, folder / "report.html"]:
-        print(path)
+    files = [*(folder / f"{stem}.csv" for stem in found), *figures.values(), *grown, folder / "report.html"]
+    print(*files, sep="\n")
     sys.stdout.flush()
     settings = next(cell.record for cell in cells if cell.record).config["tracking"]
-    tracking.log_aggregate(settings, sweep, found["variants"], found["pareto"], figures)
+    tracking.log_aggregate(settings, sweep, found, figures, files)
 
 
 def analyse(store: ResultStore, sweep: str, prices: money.Prices, scenario: money.Scenario) -> dict[str, pd.DataFrame]:

@@ -37,7 +37,7 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "training": LEAF | {"encoder", "negatives", "adapters", "contrastive", "checkpoints"},
     "analysis": LEAF | {"results", "analysis"},
     "report": LEAF | {"analysis", "results"},
-    "tracking": LEAF | {"analysis", "results"},
+    "tracking": LEAF | {"commands", "analysis", "results"},
     "page": LEAF | {"analysis", "results", "report", "page"},
     "aggregate": LEAF | {"commands", "analysis", "results", "report", "tracking", "page"},
     "recommend": LEAF | {"commands", "analysis", "results", "aggregate"},

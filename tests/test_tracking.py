@@ -1,17 +1,21 @@
-"""What W&B is given, read back from its own files with its own reader, against the records."""
+"""What W&B is given, against the records: read back from its own files with its own reader, and sent by its own client
+to a server on loopback."""
 
 import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import records
 import wandb
+from wandb_server import WandbServer
 
-from pipeline import aggregate, tracking
+from pipeline import aggregate, metrics, tracking
 from pipeline.results import ResultStore
+from pipeline.values import UserError
 
 
 @pytest.fixture
@@ -43,9 +47,23 @@ def read_back(store: ResultStore) -> list[dict]:
             elif kind == "history":
                 run["history"].append(entry["history"]["item"])
             elif kind == "summary":
-                run["summary"] |= entry["summary"]["update"]
+                update = pd.json_normalize(
+                    entry["summary"]["update"]
+                )  # a table set there is nested, a logged one is flat
+                run["summary"] |= update.iloc[0].to_dict()
         runs.append(run)
     return runs
+
+
+@pytest.fixture
+def server(store, monkeypatch):
+    """Where the client of `store` sends its runs."""
+    with WandbServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+        wandb.teardown()
+        assert server.unknown == []
 
 
 def table_of(run: dict, key: str) -> pd.DataFrame:
@@ -72,6 +90,13 @@ def test_a_run_is_kept_whole(store, capsys):
     assert {key: run["config"][key] for key in record.config} == record.config
     assert run["config"]["choices"] == record.choices
     assert run["config"]["provenance"] == record.provenance
+    assert run["config"]["machine"] == record.profile.details["machine"]
+    matrix = table_of(run, "matrix/facts").set_index("query_language")
+    wanted = metrics.language_matrix(store.per_query(record.name, "facts"), "map")
+    assert matrix.loc[wanted.index, wanted.columns].to_numpy().tolist() == wanted.to_numpy().tolist()
+    means = table_of(run, "languages/facts").groupby("setting")["map"].mean()
+    for setting in ("mono", "cross", "multi"):
+        assert means[setting] == pytest.approx(record.metrics[f"facts.{setting}.map"], rel=1e-12)
     curve = store.curve(record.name)
     assert [step["_step"] for step in run["history"]] == curve["step"].tolist()
     for column in ("loss", "learning_rate", "pairs_per_s"):
@@ -113,6 +138,74 @@ def test_job_types(store, sampler, cost_only, job):
     (run,) = read_back(store)
     assert run["job_type"] == job
     assert run["history"] == []
+
+
+def test_a_run_arrives_at_a_server_and_goes_on_when_it_is_logged_again(store, server, capsys):
+    record = records.add_run(store, "toy", 3, "hybrid")
+    curve = store.curve(record.name)
+    for seconds in (12.5, 14.0):  # the second: a crash, and the cell ran again
+        tracking.log_run(store, replace(record, stage_s={"train": seconds}))
+        (run,) = server.runs.values()
+        assert (run.about["groupName"], run.about["jobType"], run.complete) == ("toy", "train", True)
+        assert [point["_step"] for point in run.history] == curve["step"].tolist()
+        assert [point["train/loss"] for point in run.history] == curve["loss"].tolist()
+        assert run.summary["stage_s/train"] == seconds
+        assert {key: run.config[key] for key in record.config} == record.config
+    assert list(server.runs) == [record.fingerprint]
+    for key, value in record.metrics.items():
+        assert run.summary[f"metrics/{key.replace('.', '/')}"] == value
+    sent = json.loads(run.files[run.summary["matrix/facts"]["path"]])
+    assert sent["columns"] == ["query_language", *records.LANGUAGES]
+    assert capsys.readouterr().err == 2 * f"W&B, online: {server.url}/me/toy/runs/{record.fingerprint}\n"
+
+
+def test_the_report_is_an_artefact(store, server):
+    for layers in (3, 6):
+        records.add_run(store, "toy", layers, "hybrid")
+    aggregate.aggregate(store.root, "toy")
+    (run,) = server.runs.values()
+    assert (run.about["groupName"], run.about["jobType"]) == ("toy", "aggregate")
+    folder = store.root / "toy"
+    for name in ("report.html", "pareto.csv", "variants.csv", "tests.csv"):
+        assert server.artifacts["toy-report"][name] == (folder / name).read_bytes()
+    assert run.files[run.summary["pareto/facts/figure"]["path"]] == (folder / "pareto.png").read_bytes()
+    assert run.config["_wandb"]["visualize"]["pareto/facts/multi/peak_rss_mib"]["panel_type"] == "Vega2"
+
+
+def test_offline_runs_are_sent_once(store, monkeypatch, capfd):
+    """Each is whole, so of one that was logged twice only the later is kept; nor does a sent curve go twice."""
+
+    def log(seconds: float) -> None:
+        for number, path in enumerate(sorted(store.root.glob("wandb/offline-run-*"))):
+            path.rename(path.with_name(f"offline-run-{number}-{record.fingerprint}"))  # W&B names them by the second
+        tracking.log_run(store, replace(record, stage_s={"train": seconds}))
+
+    record = records.add_run(store, "toy", 3, "hybrid")
+    log(12.5)
+    log(14.0)
+    assert len(read_back(store)) == 1
+    with pytest.raises(UserError, match="no W&B key, 1 runs wait"):
+        tracking.sync(store.root)
+    wandb.teardown()
+    with WandbServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        for seconds in (14.0, 15.5):
+            tracking.sync(store.root)
+            assert capfd.readouterr().out == "sent 1 runs\n"
+            (run,) = server.runs.values()
+            assert (run.about["groupName"], run.about["jobType"], run.complete) == ("toy", "train", True)
+            assert [point["train/loss"] for point in run.history] == store.curve(record.name)["loss"].tolist()
+            assert run.summary["stage_s/train"] == seconds
+            monkeypatch.setenv("WANDB_MODE", "offline")
+            log(15.5)
+            monkeypatch.delenv("WANDB_MODE")
+            wandb.teardown()
+        tracking.sync(store.root)
+        wandb.teardown()
+        assert server.unknown == []
+    tracking.sync(store.root)
+    assert capfd.readouterr().out == f"sent 1 runs\nno offline run waits in {store.root / 'wandb'}\n"
 
 
 def test_an_unreachable_server_costs_one_warning_and_keeps_the_run(store, monkeypatch, caplog):

@@ -1,0 +1,169 @@
+"""A small W&B server on loopback: the endpoints that wandb 0.31's client calls to send runs, files and artifacts.
+
+It keeps each run as W&B does: `UpsertBucket` creates or updates it, `RunResumeStatus` tells a client that resumes where
+the run stands, `file_stream` writes lines from the offset on that the client names, files are put under their names.
+
+    with WandbServer() as server:
+        server.environment  # what a client needs to find it
+        server.runs["3f…"].summary
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import unquote
+
+HISTORY = "wandb-history.jsonl"
+
+
+@dataclass
+class Run:
+    about: dict[str, Any] = field(default_factory=dict)  # displayName, groupName, jobType, project, …
+    config: dict[str, Any] = field(default_factory=dict)
+    streams: dict[str, dict[int, str]] = field(default_factory=dict)  # by name: line number -> line
+    files: dict[str, bytes] = field(default_factory=dict)
+    complete: bool = False
+
+    def lines(self, name: str) -> list[str]:
+        return [line for _, line in sorted(self.streams.get(name, {}).items())]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines(HISTORY)]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.lines("wandb-summary.json") or ["{}"])[-1])
+
+
+class WandbServer:
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.artifacts: dict[str, dict[str, bytes]] = {}  # the files of each, by its name
+        self.unknown: list[str] = []  # operations it has no answer to
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.wandb = self  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.environment = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "false"}
+
+    def __enter__(self) -> "WandbServer":
+        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """The data of one GraphQL operation; None if it is not known."""
+        match operation:
+            case "Viewer":
+                return {"viewer": {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
+            case "ServerFeaturesQuery":
+                return {"serverInfo": {"features": []}}
+            case "RunResumeStatus":
+                known = self.runs.get(asked["name"])
+                return {
+                    "model": {"id": "p", "name": asked["project"], "bucket": known and _standing(asked["name"], known)}
+                }
+            case "UpsertBucket":
+                return {"upsertBucket": self._upsert(asked)}
+            case "CreateRunFiles":
+                urls = [{"name": name, "uploadUrl": f"{self.url}/run/{asked['run']}/{name}"} for name in asked["files"]]
+                return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": urls}}
+            case "ArtifactType":
+                return {"project": {"artifact": None}}
+            case "CreateArtifact":
+                name = asked["input"]["artifactCollectionName"]
+                self.artifacts[name] = {}
+                sequence = {"latestArtifact": None}
+                return {"createArtifact": {"artifact": {"id": name, "state": "PENDING", "artifactSequence": sequence}}}
+            case "CreateArtifactManifest":
+                file = self._upload(asked["artifactID"], asked["name"])
+                return {"createArtifactManifest": {"artifactManifest": {"id": asked["artifactID"], "file": file}}}
+            case "CreateArtifactFiles":
+                nodes = [self._upload(spec["artifactID"], spec["name"]) for spec in asked["input"]["artifactFiles"]]
+                return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+            case "CommitArtifact":
+                return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": ""}}}
+        return None
+
+    def _upsert(self, asked: dict[str, Any]) -> dict[str, Any]:
+        name = asked["name"]
+        inserted = name not in self.runs
+        run = self.runs.setdefault(name, Run())
+        run.about |= {key: value for key, value in asked.items() if value is not None}
+        run.config |= {key: entry["value"] for key, entry in json.loads(asked["config"] or "{}").items()}
+        project = {"id": "p", "name": asked["project"], "entity": {"id": "e", "name": "me"}}
+        return {"bucket": {**_standing(name, run), "project": project}, "inserted": inserted}
+
+    def _upload(self, artifact: str, name: str) -> dict[str, Any]:
+        place = {
+            "uploadUrl": f"{self.url}/artifact/{artifact}/{name}",
+            "uploadHeaders": [],
+            "uploadMultipartUrls": None,
+        }
+        return {
+            "id": name,
+            "name": name,
+            "displayName": name,
+            "storagePath": name,
+            "artifact": {"id": artifact},
+        } | place
+
+
+def _standing(name: str, run: Run) -> dict[str, Any]:
+    """A run as the server tells it to a client."""
+    config = json.dumps({key: {"value": value} for key, value in run.config.items()})
+    history = run.lines(HISTORY)
+    return {
+        "id": name, "name": name, "displayName": run.about.get("displayName"), "description": None, "sweepName": None,
+        "summaryMetrics": json.dumps(run.summary), "config": config, "tags": [], "notes": None,
+        "wandbConfig": json.dumps({"t": run.config.get("_wandb", {}).get("t", {})}),
+        "historyLineCount": len(history), "eventsLineCount": 0, "logLineCount": 0,
+        "historyTail": json.dumps(history[-1:]), "eventsTail": "[]",
+    }  # fmt: skip
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        wandb: WandbServer = self.server.wandb  # type: ignore[attr-defined]
+        body = self._body()
+        if self.path.startswith("/graphql"):
+            asked = json.loads(body)
+            operation = re.match(r"\s*(?:query|mutation)\s+(\w+)", asked["query"])[1]  # type: ignore[index]
+            data = wandb.answer(operation, asked.get("variables") or {})
+            if data is None:
+                wandb.unknown.append(operation)
+                return self._answer(400, {"errors": [{"message": f"unknown operation {operation}"}]})
+            return self._answer(200, {"data": data})
+        if self.path.endswith("/file_stream"):
+            run, sent = wandb.runs[self.path.split("/")[-2]], json.loads(body)
+            for name, chunk in (sent.get("files") or {}).items():
+                run.streams.setdefault(name, {}).update(enumerate(chunk["content"], chunk["offset"]))
+            run.complete = bool(sent.get("complete"))
+        self._answer(200, {})  # else telemetry
+
+    def do_PUT(self) -> None:
+        wandb: WandbServer = self.server.wandb  # type: ignore[attr-defined]
+        kind, owner, name = unquote(self.path).lstrip("/").split("/", 2)
+        files = wandb.runs[owner].files if kind == "run" else wandb.artifacts[owner]
+        files[name] = self._body()
+        self._answer(200, {})
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _answer(self, status: int, value: dict[str, Any]) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
