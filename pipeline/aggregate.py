@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import report, tracking
-from pipeline.analysis import bootstrap, exchange, fronts, money, paired, pool, scaling, tables
+from pipeline.analysis import bootstrap, exchange, fronts, money, paired, pool, scaling, served, tables
 from pipeline.commands import refusing
 from pipeline.page import page
 from pipeline.results import ResultStore, write_atomically
@@ -59,7 +59,8 @@ def publish(wanted: Report) -> None:
         write_atomically(folder / f"{stem}.csv", lambda path, table=table: table.to_csv(path, index=False))
 
     figures: dict[str, Path] = {}
-    for benchmark, points in found["pareto"].groupby("benchmark", sort=False):
+    costs = found["pareto"][found["pareto"]["cost"] != tables.BIAS]
+    for benchmark, points in costs.groupby("benchmark", sort=False):
         stem = f"pareto-{benchmark}" if figures else "pareto"  # the first benchmark is the main one
         figures[benchmark] = report.save(report.draw(points, report.title(sweep, points)), folder / stem)
 
@@ -92,18 +93,25 @@ def analyse(store: ResultStore, sweep: str, prices: money.Prices, scenario: mone
         return found
     scores = tables.scores(store, runs)
     draws = {scale: bootstrap.draws(table) for scale, table in scores.items()}
-    served = variants["served"].where(variants["served"] != tables.AS_TRAINED, "")
-    models = (variants["model"] + " " + served).str.strip().set_axis(variants["variant"])
+    bias_scores = tables.scores(store, runs, tables.BIAS)
+    bias = {name: -bootstrap.draws(-table) for (name, _), table in bias_scores.items()}  # a seed good for both
+    way = variants["served"].where(variants["served"] != tables.AS_TRAINED, "")
+    models = (variants["model"] + " " + way).str.strip().set_axis(variants["variant"])
     tests = {scale: paired.compare(scores[scale], draws[scale], models) for scale in scores}
     found["tests"] = pd.concat(tests, names=["benchmark", "setting"]).reset_index(level=[0, 1])
     curves = pool.curves(store, runs)
     if not curves.empty:
         found["pool_curve"] = curves
     if not points.empty:
-        found["pareto"] = points = fronts.mark(points, draws)
-        found["hypervolume"] = fronts.volumes(points, draws)
-        found["exchange"] = exchange.rates(points, draws)
-        found["slopes"] = scaling.slopes(points[points["served"] == tables.AS_TRAINED], draws)
+        found["pareto"] = points = fronts.mark(points, draws, bias)
+        costs = points[points["cost"] != tables.BIAS]
+        trained = costs[costs["served"] == tables.AS_TRAINED]
+        found["hypervolume"] = fronts.volumes(costs, draws, bias)
+        found["exchange"] = exchange.rates(costs, draws)
+        found["savings"] = exchange.savings(trained, draws)
+        found["slopes"] = scaling.slopes(trained, draws)
+        found["fits"] = scaling.fits(trained, draws)
+        found["served"] = served.trades(costs, draws)
     return found
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import records
+from optuna._hypervolume import compute_hypervolume
 from scipy import stats
 
 from pipeline import aggregate
 from pipeline.analysis import bootstrap, exchange, fronts, money, paired, scaling, tables
-from pipeline.analysis.pareto import front, hypervolume, knee, non_dominated
+from pipeline.analysis.pareto import front, hypervolume, hypervolume_3, knee, non_dominated
+from pipeline.analysis.served import trades as trades_of
 from pipeline.results import Cell, ResultStore
 from pipeline.values import UserError
 
@@ -56,6 +58,24 @@ def test_hypervolume_by_hand_and_by_counting():
     assert stacked.tolist() == [cells, hypervolume(cost, accuracy[::-1], 30, 0)]
 
 
+@pytest.mark.parametrize("points", [1, 2, 12])
+def test_hypervolumes_are_optunas(points):
+    """Three stacked draws of accuracy and bias; a point beyond a reference counts nothing."""
+    rng = np.random.default_rng(points)
+    cost, accuracy, bias = rng.random(points), rng.random((3, points)), rng.random((3, points))
+    losses = np.stack([np.broadcast_to(cost, accuracy.shape), -accuracy, bias], axis=-1)
+    for worst in ((1.0, 0.0, 1.0), (0.6, 0.3, 0.7)):
+        clipped, reference = (
+            np.minimum(losses, (worst[0], -worst[1], worst[2])),
+            np.array([worst[0], -worst[1], worst[2]]),
+        )
+        areas = [compute_hypervolume(of_draw[:, :2], reference[:2]) for of_draw in clipped]
+        assert hypervolume(cost, accuracy, *worst[:2]) == pytest.approx(areas)
+        assert hypervolume_3(cost, accuracy, bias, *worst) == pytest.approx(
+            [compute_hypervolume(of_draw, reference) for of_draw in clipped]
+        )
+
+
 def test_knee():
     assert knee(np.array([0.0, 1, 2, 4]), np.array([0.0, 0.6, 0.9, 1.0])) == 2
     assert knee(np.array([0.0, 1]), np.array([0.0, 1])) is None
@@ -70,6 +90,10 @@ def test_query_scores_keep_the_macro_average():
             rows = frame[frame["setting"] == setting]
             macro = rows.groupby(["query_language", "passage_language"])["map"].mean().mean()
             assert bootstrap.query_scores(frame, setting, "map").mean() == pytest.approx(macro)
+    frame = table[(table["setting"] != "multi") | (table["query_id"] != "q3")]
+    multi = bootstrap.query_scores(frame, "multi", "map")
+    assert multi["q3"] == pytest.approx(multi.mean())  # left out of this setting: an average one
+    assert multi.index.equals(bootstrap.query_scores(frame, "cross", "map").index)
     whole = bootstrap.query_scores(table, "cross", "map")
     assert whole["q3"] == pytest.approx(table[(table.setting == "cross") & (table.query_id == "q3")]["map"].mean())
 
@@ -84,30 +108,89 @@ def test_draws_are_paired_and_as_wide_as_scipy_says():
     assert np.allclose(bootstrap.interval(draws["a"]), reference, atol=0.004)
 
 
-def test_draws_over_seeds_have_the_variance_of_the_mean():
+def test_draws_of_one_encoder_with_seeds_are_students_t():
+    """Questions that all score alike leave the seeds alone to vary."""
     seed_effects = np.array([0.0, 0.3, 0.9])
     scores = pd.DataFrame({("a", seed): np.full(10, effect) for seed, effect in enumerate(seed_effects)})
-    draws = bootstrap.draws(scores, size=20000)
-    assert draws["a"].mean() == pytest.approx(seed_effects.mean(), abs=0.01)
-    assert draws["a"].var() == pytest.approx(seed_effects.var(ddof=1) / 3, rel=0.05)
+    found = bootstrap.interval(bootstrap.draws(scores, size=100_000)["a"])
+    assert np.array(found) == pytest.approx(stats.ttest_1samp(seed_effects, 0).confidence_interval(0.95), rel=0.05)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_seed_error_is_pooled_over_encoders_without_the_noise_of_questions():
+    rng = np.random.default_rng(0)
+    questions = 20_000  # so many that their noise, which is 4 times that of the seeds, hardly matters
+    effects = {"a": [0.0, 0.2], "b": [0.5, 0.9], "b SQ8": [0.5, 0.9], "alone": [0.3]}
+    scores = {(v, k): e + rng.normal(0, 0.5, questions) for v, es in effects.items() for k, e in enumerate(es)}
+    same = rng.normal(0, 0.5, questions)
+    scores |= {("untrained", 0): same, ("untrained", 1): same}
+    error, degrees = bootstrap.seed_error(pd.DataFrame(scores))
+    pooled = np.sqrt((0.2**2 / 2 + 0.4**2 / 2) / 2 / 2)  # variances .02 and .08, of a mean of two
+    assert error == pytest.approx([pooled, pooled, pooled, 0, 0], rel=0.05)
+    assert degrees == 2  # two encoders: a way of serving one tells nothing new of seeds
+
+
+def test_seed_error_is_that_of_a_two_way_analysis_of_variance():
+    score_QK = np.random.default_rng(1).normal([0, 1, 2, 4], 1, (30, 4))
+    error, degrees = bootstrap.seed_error(pd.DataFrame({("a", seed): score_QK[:, seed] for seed in range(4)}))
+    left_QK = score_QK - score_QK.mean(axis=0) - score_QK.mean(axis=1, keepdims=True) + score_QK.mean()
+    square_of_seeds, square_left = 30 * score_QK.mean(axis=0).var(ddof=1), (left_QK**2).sum() / (29 * 3)
+    assert error.item() ** 2 == pytest.approx((square_of_seeds - square_left) / 30 / 4)
+    assert degrees == 3
+
+
+def test_a_way_of_serving_shares_its_encoders_seeds():
+    scores = pd.DataFrame({(v, k): np.full(10, k + 0.1 * (v == "a")) for v in ("a", "a SQ8", "b") for k in range(2)})
+    draws = bootstrap.draws(scores)
+    assert np.allclose(draws["a"] - draws["a SQ8"], 0.1)
+    assert (draws["a"] - draws["b"]).std() > 0.5
+
+
+def coverage(draws_BV, truth):
+    low, high = bootstrap.interval(draws_BV)
+    return ((low <= truth) & (truth <= high)).mean()
+
+
+@pytest.mark.parametrize("questions", [20, 300])
+@pytest.mark.parametrize("law", ["normal", "mostly right"])
+def test_intervals_of_means_and_paired_differences_hold_the_truth(questions, law):
+    """1,000 benchmarks, each with two strategies that find the same questions hard."""
+    rng, shape = np.random.default_rng(0), (questions, 1000)
+    difficulty = rng.normal(0.6, 0.25, shape) if law == "normal" else rng.beta(0.6, 0.2, shape)  # mean .75, mostly 1
+    first, second = (difficulty + rng.normal(0, 0.1, shape) for _ in range(2))
+    names = pd.MultiIndex.from_product([["a", "b"], range(1000)]).map(lambda name: (f"{name[0]}{name[1]}", 0))
+    draws = bootstrap.draws(pd.DataFrame(np.hstack([first, second]), columns=names), size=1000).to_numpy()
+    assert 0.93 <= coverage(draws[:, :1000], 0.6 if law == "normal" else 0.75) <= 0.97
+    assert 0.93 <= coverage(draws[:, :1000] - draws[:, 1000:], 0) <= 0.97
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(2, 0.03), (3, 0)])  # .03: more than questions make a difference vary
+def test_intervals_over_seeds_hold_the_truth(seeds, seed_sd):
+    """1,000 sweeps of 6 encoders; the truth is that of all questions and all seeds."""
+    rng = np.random.default_rng(0)
+    questions, encoders, held = 60, 6, []
+    names = pd.MultiIndex.from_product([list("abcdef"), range(seeds)])
+    for sweep in range(1000):
+        score = rng.normal(0, 0.25, (questions, 1, 1)) + rng.normal(0, 0.05, (questions, encoders, 1))
+        score = score + rng.normal(0, seed_sd, (encoders, seeds)) + rng.normal(0, 0.1, (questions, encoders, seeds))
+        draws = bootstrap.draws(pd.DataFrame(score.reshape(questions, -1), columns=names), sweep, size=400)
+        held.append([coverage(draws, 0), coverage(draws["a"] - draws["b"], 0)])
+    of_means, of_differences = np.mean(held, axis=0)
+    assert 0.93 <= of_means <= 0.97
+    assert 0.93 <= of_differences <= 0.97
+
+
+def test_intervals_hold_the_truth_where_rows_are_missing():
     """300 draws of a benchmark: 3 languages that share 100 questions, a sixth of the rows missing."""
     rng = np.random.default_rng(0)
-    held, truth = 0, np.array([0.3, 0.5, 0.9])
+    truth, scores = np.array([0.3, 0.5, 0.9]), {}
     for repeat in range(300):
-        difficulty_Q1 = rng.normal(0, 0.2, (100, 1))
-        score_QL = truth + difficulty_Q1 + rng.normal(0, 0.2, (100, 3))
+        score_QL = truth + rng.normal(0, 0.2, (100, 1)) + rng.normal(0, 0.2, (100, 3))
         rows = pd.DataFrame(score_QL, columns=list("abc")).rename_axis("query_id").reset_index()
         rows = rows.melt("query_id", var_name="query_language", value_name="map")
-        rows = rows.sample(frac=5 / 6, random_state=repeat)
+        rows["map"] = rows["map"].where(rng.random(len(rows)) < 5 / 6)
         rows = rows.assign(setting="mono", passage_language=rows["query_language"])
-        scores = bootstrap.query_scores(rows, "mono", "map").to_frame(("v", 0))
-        scores.columns = pd.MultiIndex.from_tuples(scores.columns)
-        low, high = bootstrap.interval(bootstrap.draws(scores, seed=repeat, size=500)["v"])
-        held += low <= truth.mean() <= high
-    assert 0.92 <= held / 300 <= 0.98  # 95 % and its sampling error
+        scores[f"v{repeat}", 0] = bootstrap.query_scores(rows, "mono", "map")
+    assert 0.92 <= coverage(bootstrap.draws(pd.DataFrame(scores)), truth.mean()) <= 0.98  # 95 % and its sampling error
 
 
 def test_holm_by_hand():
@@ -137,9 +220,74 @@ def test_cost_to_reach_by_hand():
     assert reached == pytest.approx([1, 1, 10**0.5, 10**1.5, 100, np.inf])
 
 
-def test_slope_is_the_least_squares_line():
-    cost, accuracy = np.array([1.0, 2.0, 8.0]), np.array([0.1, 0.3, 0.4])
-    assert accuracy @ scaling.slope_weights(cost) == pytest.approx(stats.linregress(np.log2(cost), accuracy).slope)
+def fronts_of(accuracy, cost=(2.0, 4.0, 8.0), **columns):
+    """Points of strategies by name on one panel, and draws that hold their accuracies and others .01 above."""
+    rows = [
+        {"benchmark": "b", "setting": "multi", "cost": "ms", "model": f"m{place}", "strategy": strategy,
+         "value": cost[place], "served": "as trained",
+         "variant": f"{strategy}{place}", "accuracy": value, "layers": 3 * 2**place}
+        for strategy, values in accuracy.items() for place, value in enumerate(values)
+    ]  # fmt: skip
+    points = pd.DataFrame(rows).assign(**columns)
+    held = points.set_index("variant")["accuracy"]
+    return points, {("b", "multi"): pd.DataFrame([held, held + 0.01])}
+
+
+def test_size_saved_by_hand():
+    """b is as accurate with 6 layers as a is with 12; a never reaches what b does with 12; b's smallest beats a's."""
+    points, draws = fronts_of({"a": [0.1, 0.2, 0.3], "b": [0.2, 0.3, 0.4]})
+    saved = exchange.savings(points, draws).set_index("variant")
+    assert saved["unit"].unique() == ["layers"]
+    assert saved.loc["a2", ["size", "needed", "low", "high", "reached"]].tolist() == pytest.approx([12, 6, 6, 6, 1])
+    assert saved.loc["a0", "needed"] == pytest.approx(3)  # no smaller one was tried
+    assert saved.loc["b2", ["needed", "reached"]].tolist() == [np.inf, 0]
+    halfway = exchange.savings(*fronts_of({"a": [0.25, 0.25, 0.25], "b": [0.2, 0.3, 0.4]}))
+    assert halfway["needed"].iloc[0] == pytest.approx(3 * 2**0.5)  # in the middle of the logarithm
+
+
+def test_fits_are_least_squares_lines():
+    points, draws = fronts_of({"a": [0.1, 0.2, 0.6], "b": [0.2, 0.3, 0.4]})
+    lines = scaling.fits(points, draws).groupby("strategy")
+    slopes = scaling.slopes(points, draws).set_index("strategy")
+    for strategy, line in lines:
+        wanted = stats.linregress(np.log2(line["value"]), line["accuracy"])
+        assert slopes.loc[strategy, "slope"] == pytest.approx(wanted.slope)
+        assert line["fitted"].to_numpy() == pytest.approx(wanted.intercept + wanted.slope * np.log2(line["value"]))
+        assert line["residual"].to_numpy() == pytest.approx(line["accuracy"] - line["fitted"])
+        assert (line["high"] - line["low"]).to_numpy() == pytest.approx(0.95 * 0.01)  # a shift of all moves the line
+    assert slopes.loc["a - b", "slope"] == pytest.approx(0.25 - 0.1)
+
+
+def test_what_serving_buys_by_hand():
+    points, draws = fronts_of({"a": [0.5, 0.6], "a SQ8": [0.48, 0.6]}, cost=(2.0, 4.0))
+    served = points["strategy"] == "a SQ8"
+    points["variant"] = "a" + points["model"] + np.where(served, " SQ8", "")
+    draws = {key: frame.set_axis(points["variant"], axis="columns") for key, frame in draws.items()}
+    trades = trades_of(points.assign(served=np.where(served, "SQ8", "as trained"),
+                                     value=points["value"].where(~served, 0.5)), draws)  # fmt: skip
+    assert trades["trained"].tolist() == ["am0", "am1"]
+    assert trades["times_cheaper"].tolist() == [4, 8]
+    assert trades["difference"].tolist() == pytest.approx([-0.02, 0])
+    assert trades["low"].tolist() == pytest.approx(trades["high"].tolist())  # the same in all draws: paired
+
+
+def test_bias_is_a_third_objective():
+    """By hand: c is beaten in accuracy and cost, but has the least bias in one of two draws."""
+    accuracy = {"a": [0.5], "b": [0.6], "c": [0.4]}
+    points, draws = fronts_of(accuracy, rank_distance=[100.0, 90.0, 80.0])
+    points["value"] = [1.0, 2.0, 3.0]
+    bias = {"b": pd.DataFrame([[100.0, 90.0, 80.0], [100.0, 70.0, 80.0]], columns=["a0", "b0", "c0"])}
+    both = pd.concat([points, points.assign(cost=tables.BIAS, value=points["rank_distance"])])
+    marked = fronts.mark(both, draws, bias).set_index(["cost", "strategy"])
+    assert marked.loc["ms", "on_front"].tolist() == [True, True, False]
+    assert marked.loc["ms", "on_front_with_bias"].tolist() == [True, True, True]
+    assert marked.loc["ms", "front_with_bias_probability"].tolist() == [1, 1, 0.5]
+    assert marked.loc[tables.BIAS, "front_probability"].tolist() == [0, 1, 0.5]
+    (everything, *_) = fronts.volumes(points, draws, bias).to_dict("records")
+    shares = points["rank_distance"].to_numpy() / 100
+    assert everything["hypervolume_with_bias"] == pytest.approx(
+        hypervolume_3(np.log10([1.0, 2, 3]), np.array([0.5, 0.6, 0.4]), shares, np.log10(3), 0, 1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +313,7 @@ def test_variants_are_means_over_seeds(sweep):
 def test_fronts_of_a_sweep(sweep):
     _, found = sweep
     points = found["pareto"]
-    assert len(points) == 9 * 3 * 6  # variants, settings, costs; the cost-only cell has no accuracy
+    assert len(points) == 9 * 3 * 8  # variants, settings, costs and bias; the cost-only cell has no accuracy
     panel = points.query("setting == 'multi' and cost == 'query_latency_p95_ms'")
     assert panel[panel["on_front"]]["strategy"].unique().tolist() == ["hybrid"]  # best of its cost everywhere
     assert panel["on_own_front"].all()
@@ -186,10 +334,10 @@ def test_summaries_of_a_sweep(sweep):
     assert rates.loc[("hybrid", "none", "e5-small-l3"), "rate"] == np.inf  # .28 at its best, against .42
     assert rates.loc[("hybrid", "none", "e5-small-l3"), "reached"] == 0
     assert rates.loc[("none", "hybrid", "e5-small-l12"), "rate"] == pytest.approx(5.0 / 14.9)  # its cheapest does
-    slopes = found["slopes"].query(chosen).set_index("strategy")
-    assert slopes.loc["hybrid - none", "slope"] == pytest.approx(
-        slopes.loc["hybrid", "slope"] - slopes.loc["none", "slope"]
-    )
+    assert set(found["exchange"]["cost"]) == {
+        cost.field for cost in tables.COSTS if cost.field in set(found["pareto"]["cost"])
+    }
+    assert set(found["savings"]["unit"]) == {"layers", "parameters"}
     assert len(found["tests"].query("setting == 'multi'")) == 9  # 3 pairs of strategies, 3 models
     assert (found["tests"]["p_holm"] >= found["tests"]["p"]).all()
 
@@ -226,14 +374,13 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         tables.scores(store, tables.runs(store, "s"))
 
 
-def test_a_sweep_without_profiles_has_tests_and_no_front(tmp_path):
+def test_a_sweep_without_profiles_has_tests_and_a_front_of_bias_alone(tmp_path):
     store = ResultStore(tmp_path)
     for sampler in ("none", "hybrid"):
         records.add_run(store, "s", 3, sampler, profiled=False)
     found = aggregate.analyse(store, "s", *MONEY)
-    assert found["pareto"].empty
+    assert found["pareto"]["cost"].unique() == [tables.BIAS]  # of which a profile says nothing
     assert len(found["tests"]) == 3
-    assert set(found) == {"runs", "variants", "pareto", "tests"}
 
 
 def test_joint_draws_leave_no_point_behind(sweep):

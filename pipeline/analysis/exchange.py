@@ -1,4 +1,4 @@
-"""Exchange rates: how many times the cost does strategy B need to reach what strategy A reaches?
+"""Exchange rates: how many times the cost, or which size, does strategy B need to reach what strategy A reaches?
 
 Axes: N points of one strategy, A of the other, B bootstrap draws.
 """
@@ -22,9 +22,8 @@ def cost_to_reach(cost_N: np.ndarray, accuracy_N: np.ndarray, target_A: np.ndarr
 
 
 def rates(points: pd.DataFrame, draws: Draws, size: int = 200) -> pd.DataFrame:
-    """For each variant and each other strategy: times the variant's cost that the other needs for equal accuracy.
-
-    Infinite means not reached, `reached` in which share of the draws it is.
+    """For each variant and each other strategy: times the variant's cost (`value`) that the other needs for equal
+    accuracy. Infinite means not reached, `reached` in which share of the draws it is.
     """
     rows = []
     for keys, panel in points.groupby(PANEL, sort=False):
@@ -37,6 +36,20 @@ def rates(points: pd.DataFrame, draws: Draws, size: int = 200) -> pd.DataFrame:
                 drawn = [cost_to_reach(other_cost, other_BN[b], own_BN[b]) / own_cost for b in range(len(own_BN))]
                 rate = cost_to_reach(other_cost, others["accuracy"].to_numpy(), own["accuracy"]) / own_cost
                 low, high = np.quantile(drawn, [0.025, 0.975], axis=0, method="nearest")  # infinities do not average
-                frame = own[[*PANEL, "model", "strategy", "variant"]].assign(other=other, rate=rate, low=low, high=high)
-                rows.append(frame.assign(reached=np.isfinite(drawn).mean(axis=0)))
+                frame = own[[*PANEL, "model", "strategy", "variant", "value"]].assign(other=other, rate=rate)
+                rows.append(frame.assign(low=low, high=high, reached=np.isfinite(drawn).mean(axis=0)))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def savings(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
+    """How much smaller an encoder can be with another strategy at equal accuracy: of `unit` (layers, parameters) it has
+    `size`, and with the other strategy it would need `needed`. `points` are of encoders as trained.
+    """
+    encoders = points.drop_duplicates([*PANEL[:2], "variant"])
+    layers = encoders.assign(cost="layers", value=encoders["layers"].astype(float))
+    found = rates(pd.concat([layers, points[points["cost"] == "parameters"]], ignore_index=True), draws)
+    if found.empty:
+        return found
+    needed = {name: found["value"] * found[name] for name in ("low", "high")}
+    found = found.assign(needed=found["value"] * found["rate"], **needed).drop(columns="rate")
+    return found.rename(columns={"cost": "unit", "value": "size"})

@@ -27,17 +27,38 @@ def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(
-    cost_N: np.ndarray, accuracy_xN: np.ndarray, reference_cost: float, reference_accuracy: float
+    cost_xN: np.ndarray, accuracy_xN: np.ndarray, reference_cost: float, reference_accuracy: float
 ) -> np.ndarray:
     """Area that the points dominate, bounded by a reference point that is worse than all of interest.
 
     Unit: accuracy times cost's unit; give the logarithm of the cost for an area in orders of magnitude. Parts beyond
     the reference count nothing.
     """
-    order = np.argsort(cost_N)
-    edges = np.append(np.minimum(np.asarray(cost_N)[order], reference_cost), reference_cost)
-    best_xN = np.maximum.accumulate(np.asarray(accuracy_xN)[..., order], axis=-1)
-    return (np.diff(edges) * np.maximum(best_xN - reference_accuracy, 0)).sum(-1)
+    cost_xN, accuracy_xN = np.broadcast_arrays(np.minimum(cost_xN, reference_cost), accuracy_xN)
+    order_xN = np.argsort(cost_xN, axis=-1)
+    width_xN = np.diff(np.take_along_axis(cost_xN, order_xN, axis=-1), append=reference_cost, axis=-1)
+    best_xN = np.maximum.accumulate(np.take_along_axis(accuracy_xN, order_xN, axis=-1), axis=-1)
+    return (width_xN * np.maximum(best_xN - reference_accuracy, 0)).sum(-1)
+
+
+def hypervolume_3(
+    cost_N: np.ndarray,
+    accuracy_xN: np.ndarray,
+    bias_xN: np.ndarray,
+    reference_cost: float,
+    reference_accuracy: float,
+    reference_bias: float,
+) -> np.ndarray:
+    """Volume that the points dominate in three objectives: slab by slab of the cost, each as wide as to the next dearer
+    point and as large as the area of all that cost no more."""
+    accuracy_xN, bias_xN = np.broadcast_arrays(accuracy_xN, bias_xN)
+    edges = np.unique(np.minimum([*cost_N, reference_cost], reference_cost))
+    volume_x = np.zeros(accuracy_xN.shape[:-1])
+    for edge, width in zip(edges, np.diff(edges), strict=False):
+        no_dearer = cost_N <= edge
+        area_x = hypervolume(bias_xN[..., no_dearer], accuracy_xN[..., no_dearer], reference_bias, reference_accuracy)
+        volume_x += width * area_x
+    return volume_x
 
 
 def knee(cost_N: np.ndarray, accuracy_N: np.ndarray) -> int | None:

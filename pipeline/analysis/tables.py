@@ -12,6 +12,8 @@ from pipeline.values import Record, Serving, UserError
 
 AS_TRAINED = Serving().label
 ACCURACY = "map"  # the metric of the fronts
+BIAS = "rank_distance"  # language bias, in the multilingual pool: the third objective, lower is better
+BIAS_LABEL = "language bias (rank distance)"
 GRADE = "profile.grade_passed"
 NOT_OF_A_VARIANT = {
     "seed",
@@ -53,12 +55,11 @@ COSTS = (
         "usd_per_1m_queries", "a million queries (USD)", "usd_per_1m_queries", drawn=False
     ),  # this and the next: analysis/money
     Cost("usd_per_month", "a month of service (USD)", "usd_per_month", drawn=False),
+    Cost("parameters", "parameters", "parameters", drawn=False),
 )
 
-
 POINT_COLUMNS = ["benchmark", "setting", "cost", "variant", "model", "strategy", "served", "family", "layers"]
-POINT_COLUMNS += ["seeds", "machine"]
-POINT_COLUMNS += ["grade_passed", "value", "source", "accuracy"]
+POINT_COLUMNS += ["seeds", "machine", "grade_passed", "value", "source", "accuracy", BIAS]
 
 
 def runs(store: ResultStore, sweep: str) -> pd.DataFrame:
@@ -120,32 +121,31 @@ def variants(runs: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def scales(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (benchmark, setting) pairs that have an accuracy, in the order of the records."""
+def scales(table: pd.DataFrame, metric: str = ACCURACY) -> list[tuple[str, str]]:
+    """The (benchmark, setting) pairs that have a metric, in the order of the records."""
     columns = [c.removeprefix("metrics.").rsplit(".", 2) for c in table if c.startswith("metrics.")]
-    return [(benchmark, setting) for benchmark, setting, metric in columns if metric == ACCURACY]
+    return [(benchmark, setting) for benchmark, setting, name in columns if name == metric]
 
 
 def points(variants: pd.DataFrame) -> pd.DataFrame:
     """Long form: one row a (benchmark, setting, cost, variant) that has both numbers; a cost-only cell has none.
 
-    A cost of 0 or less (energy lost in the idle baseline's noise) is no cost and has no place on a logarithmic axis.
+    Where there is a multilingual pool its language bias is a cost too, in which profiles have no part. A cost of 0 or
+    less (energy lost in the idle baseline's noise) is no cost and has no place on a logarithmic axis.
     """
-    frames = []
     one_serving = variants["served"].nunique() == 1
+    costs = [cost for cost in COSTS if cost.column in variants and not (cost.of_serving and one_serving)]
+    frames = []
     for benchmark, setting in scales(variants):
-        for cost in COSTS:
-            if cost.column in variants and not (cost.of_serving and one_serving):
-                frame = variants.assign(
-                    benchmark=benchmark,
-                    setting=setting,
-                    cost=cost.field,
-                    value=pd.to_numeric(variants[cost.column]),
-                    grade_passed=variants[GRADE],
-                    source=variants[cost.source],
-                    accuracy=variants[f"metrics.{benchmark}.{setting}.{ACCURACY}"],
-                )[POINT_COLUMNS]
-                frames.append(frame[frame["accuracy"].notna() & (frame["value"] > 0)])
+        accuracy = variants[f"metrics.{benchmark}.{setting}.{ACCURACY}"]
+        bias = variants.get(f"metrics.{benchmark}.multi.{BIAS}", pd.Series(float("nan"), variants.index))
+        axes = {cost.field: (variants[cost.column], variants[cost.source], variants[GRADE]) for cost in costs}
+        axes[BIAS] = bias, "measured: mean over questions", True
+        for field, (value, source, graded) in axes.items():
+            about = {"benchmark": benchmark, "setting": setting, "cost": field, "accuracy": accuracy, BIAS: bias}
+            about |= {"value": pd.to_numeric(value), "source": source, "grade_passed": graded}
+            frame = variants.assign(**about)[POINT_COLUMNS]
+            frames.append(frame[frame["accuracy"].notna() & (frame["value"] > 0)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=POINT_COLUMNS)
 
 
@@ -154,10 +154,10 @@ def scores(store: ResultStore, runs: pd.DataFrame, metric: str = ACCURACY) -> di
 
     UserError where the runs were not evaluated on the same questions.
     """
-    columns: dict[tuple[str, str], dict[tuple[str, int], pd.Series]] = {scale: {} for scale in scales(runs)}
+    columns: dict[tuple[str, str], dict[tuple[str, int], pd.Series]] = {scale: {} for scale in scales(runs, metric)}
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in columns):
         settings = [setting for name, setting in columns if name == benchmark]
-        for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{ACCURACY}"]).to_dict("records"):
+        for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{metric}"]).to_dict("records"):
             per_query = store.per_query(run["name"], benchmark)
             for setting in settings:
                 values = query_scores(per_query, setting, metric)

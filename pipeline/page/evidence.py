@@ -30,10 +30,11 @@ def published_tables() -> list[Table]:
 
 
 def overlay(material: Material) -> list[dict[str, Any]]:
-    """Published mAP on the sweep's own benchmarks; of their cost nothing is published, so they are lines."""
+    """Published mAP, and language bias, on the sweep's own benchmarks; of their cost nothing is published."""
     return [
         {"benchmark": table["benchmark"], "setting": setting, "accuracy": entry[setting],
-         "label": f"{entry['encoder']}, {entry['batches']}", "source": table["source"].split(",")[0]}
+         "bias": entry.get("rank distance"), "label": f"{entry['encoder']}, {entry['batches']}",
+         "source": table["source"].split(",")[0]}
         for table in published() if table["benchmark"] in material.scales
         for entry in table["rows"]
         for setting in SETTINGS if setting in entry

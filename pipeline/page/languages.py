@@ -5,14 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.analysis.bootstrap import draws, interval, query_scores
-from pipeline.analysis.tables import ACCURACY
+from pipeline.analysis.tables import ACCURACY, BIAS
 from pipeline.page.material import Material
 from pipeline.page.show import Cell, Row, Table, amount
 from pipeline.page.tables import Block, by_size
 from pipeline.values import Profile
-
-BIAS = "rank_distance"
 
 
 def plain_matrix(frame: pd.DataFrame, languages: list[str]) -> list[list[float | None]]:
@@ -57,17 +54,11 @@ def evaluated(material: Material, benchmark: str) -> dict[str, list]:
 
 
 def bias(material: Material, benchmark: str) -> Table | None:
-    """Rank distance by strategy and size, with intervals over questions and seeds; None without a multilingual pool."""
+    """Rank distance by strategy and size, with its intervals; None without a multilingual pool."""
     column = f"metrics.{benchmark}.multi.{BIAS}"
     if column not in material.variants:
         return None
-    scores = {
-        (variant, record.seed): query_scores(material.store.per_query(record.name, benchmark), "multi", BIAS)
-        for variant, records in evaluated(material, benchmark).items()
-        for record in records
-    }
-    drawn = draws(pd.DataFrame(scores))
-    intervals = dict(zip(drawn.columns, zip(*interval(drawn), strict=True), strict=True))
+    intervals = {variant: material.bias_intervals.get((variant, benchmark)) for variant in material.records}
     blocks = {"rank distance": Block(material.variants[column], intervals, amount, pd.Series.min)}
     return by_size(material, f"Language bias on {benchmark}: lower is better, the lowest of each size bold", blocks)
 

@@ -14,10 +14,11 @@ from pipeline.results import Cell, ResultStore
 from pipeline.values import Profile, Record
 
 Z_95 = 1.96  # standard errors on either side of a mean
+OF_INDEX = ("end_to_end_", "search_", "index_")  # fields of a Profile that vary where its encoder does not
 
 
 class Profiled(NamedTuple):
-    """A profile, and the runs that share it."""
+    """A profile of an encoder, and the runs that share what was measured; that of the first is shown."""
 
     label: str
     runs: list[str]
@@ -61,9 +62,8 @@ class Material:
     @cached_property
     def batches(self) -> dict[str, str]:
         """By variant, what sets it apart from others of its model."""
-        served = {variant: records[0].served for variant, records in self.records.items()}
         strategy = self.variants["strategy"].map(strategy_name)
-        names = {key: strategy[key] + (f", {way}" if way != "as trained" else "") for key, way in served.items()}
+        names = {variant: strategy[variant] + way(records[0]) for variant, records in self.records.items()}
         keys = [(self.about(variant, "model"), name) for variant, name in names.items()]
         return {v: name if keys.count(key) == 1 else v for (v, name), key in zip(names.items(), keys, strict=True)}
 
@@ -77,13 +77,21 @@ class Material:
         return self.about(variant, f"metrics.{benchmark}.{setting}.{tables.ACCURACY}")
 
     @cached_property
-    def accuracy_intervals(self) -> dict[tuple[str, str, str], tuple[float, float]]:
+    def accuracy_intervals(self) -> dict[tuple[str, ...], tuple[float, float]]:
         """By (variant, benchmark, setting); only points of a front have one."""
-        points = self.found["pareto"].drop_duplicates(["variant", "benchmark", "setting"])
-        if "accuracy_low" not in points:
+        return self.intervals("accuracy", ["variant", "benchmark", "setting"])
+
+    @cached_property
+    def bias_intervals(self) -> dict[tuple[str, ...], tuple[float, float]]:
+        """By (variant, benchmark)."""
+        return self.intervals(tables.BIAS, ["variant", "benchmark"])
+
+    def intervals(self, name: str, keys: list[str]) -> dict[tuple[str, ...], tuple[float, float]]:
+        points = self.found["pareto"].drop_duplicates(keys)
+        if f"{name}_low" not in points:
             return {}
-        keys = points[["variant", "benchmark", "setting"]].itertuples(index=False, name=None)
-        return dict(zip(keys, zip(points["accuracy_low"], points["accuracy_high"], strict=True), strict=True))
+        bounds = zip(points[f"{name}_low"], points[f"{name}_high"], strict=True)
+        return dict(zip(points[keys].itertuples(index=False, name=None), bounds, strict=True))
 
     def cost(self, variant: str, cost: tables.Cost) -> float:
         return self.about(variant, cost.column)
@@ -100,24 +108,26 @@ class Material:
 
     @cached_property
     def profiles(self) -> list[Profiled]:
-        """The distinct profiles; most are shared by all runs of a model."""
-        groups: list[tuple[Profile, list[tuple[str, Record]]]] = []
+        """The distinct measurements of an encoder; most are shared by all runs of a model, and all by the widths and
+        indexes that read the same embeddings."""
+        groups: list[list[tuple[str, Record]]] = []
         for variant, records in self.records.items():
-            for record in records:
-                if record.profile is None:
-                    continue
-                runs = next((runs for profile, runs in groups if profile == record.profile), None)
-                if runs is None:
-                    groups.append((record.profile, runs := []))
-                runs.append((variant, record))
-        models = [runs[0][1].choices["model"] for _, runs in groups]
+            for record in (record for record in records if record.profile):
+                same = (group for group in groups if of_encoder(group[0][1]) == of_encoder(record))
+                group = next(same, None)
+                if group is None:
+                    groups.append(group := [])
+                group.append((variant, record))
+        for group in groups:
+            group.sort(key=lambda run: len(way(run[1])))  # stable; what differs least from as trained leads
+        names = [f"{runs[0][1].choices['model']}{way(runs[0][1])}" for runs in groups]
         return [
             Profiled(
-                model if models.count(model) == 1 else "; ".join(f"{self.label(v)}, seed {r.seed}" for v, r in runs),
+                name if names.count(name) == 1 else "; ".join(f"{self.label(v)}, seed {r.seed}" for v, r in runs),
                 [record.name for _, record in runs],
-                profile,
+                runs[0][1].profile,
             )
-            for (profile, runs), model in zip(groups, models, strict=True)
+            for runs, name in zip(groups, names, strict=True)
         ]
 
     def all_records(self) -> Iterator[Record]:
@@ -132,6 +142,18 @@ def gather(store: ResultStore, sweep: str, found: Mapping[str, pd.DataFrame]) ->
     for run in found["runs"].to_dict("records"):
         records[run["variant"]].append(by_name[run["name"]])
     return Material(store, sweep, found, records, [cell for cell in cells if cell.status == "failed"])
+
+
+def way(record: Record) -> str:
+    """Of serving, to be put behind a name; nothing for as trained."""
+    return "" if record.served == tables.AS_TRAINED else f", {record.served}"
+
+
+def of_encoder(record: Record) -> dict[str, Any]:
+    """What the meters found of a run's encoder, whatever index its embeddings go to."""
+    figures = {key: value for key, value in vars(record.profile).items() if not key.startswith(OF_INDEX)}
+    details = {key: value for key, value in record.profile.details.items() if key != "index"}
+    return figures | {"details": details, "sources": None}
 
 
 def profile_interval(profile: Profile, field: str) -> tuple[float, float] | None:

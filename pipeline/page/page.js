@@ -59,8 +59,17 @@ function beside(x, place, axis, width_px) {
 
 function hover(point) {
   const cell = data.cells[point.variant];
-  const chance = data.chances[data.points.indexOf(point)];
-  return `<b>${cell.label}</b><br>${cell.numbers.join("<br>")}<br>on this front in ${chance} of draws`;
+  const [chance, withBias] = data.chances[data.points.indexOf(point)];
+  const three = point.rank_distance === null ? "" : `; where language bias counts too, in ${withBias}`;
+  return `<b>${cell.label}</b><br>${cell.numbers.join("<br>")}<br>on this front in ${chance} of draws${three}`;
+}
+
+function errorBars(points, low, high, value, colour) {
+  return {
+    type: "data", symmetric: false, thickness: 1.2, width: 0, color: colour,
+    array: points.map((point) => point[high] - point[value]),
+    arrayminus: points.map((point) => point[value] - point[low]),
+  };
 }
 
 function sizes(points) {
@@ -72,38 +81,55 @@ function sizes(points) {
   );
 }
 
+function lookOf(strategy, colours) {
+  const {colour, ...look} = data.looks[strategy];
+  return {...look, colour: colour === "#000000" ? colours.ink : colour};
+}
+
 function strategyTraces(points, strategy, place, axis, labels, colours) {
-  const {symbol, ...look} = data.looks[strategy];
-  const colour = look.colour === "#000000" ? colours.ink : look.colour;
+  const {symbol, colour, name} = lookOf(strategy, colours);
   const width_px = $("front").clientWidth - 100;
   const x = (point) => beside(point.value, place, axis, width_px);
   const own = points.filter((point) => point.on_own_front);
   return [
     {x: own.map(x), y: own.map((point) => point.accuracy), mode: "lines", line: {color: colour, width: 1.5},
      legendgroup: strategy, showlegend: false, hoverinfo: "skip"},
-    {x: points.map(x), y: points.map((point) => point.accuracy), mode: "markers+text", name: look.name,
+    {x: points.map(x), y: points.map((point) => point.accuracy), mode: "markers+text", name,
      legendgroup: strategy, customdata: points.map((point) => point.variant),
      text: points.map((point) => labels[point.variant] ?? ""),
      textposition: "top left", textfont: {color: colours.soft, size: 12},
      hovertext: points.map(hover), hoverinfo: "text",
      marker: {size: 10, color: colour, line: {width: 2, color: colour},
+              opacity: points.map((point) => (withBias() && !point.on_front_with_bias ? 0.2 : 1)),
               symbol: points.map((point) => (point.grade_passed ? symbol : `${symbol}-open`))},
-     error_y: {type: "data", symmetric: false, thickness: 1.2, width: 0, color: colour,
-               array: points.map((point) => point.accuracy_high - point.accuracy),
-               arrayminus: points.map((point) => point.accuracy - point.accuracy_low)}},
+     error_y: errorBars(points, "accuracy_low", "accuracy_high", "accuracy", colour),
+     ...(onBias() && {error_x: errorBars(points, "rank_distance_low", "rank_distance_high", "value", colour)})},
   ];
 }
 
+const onBias = () => $("cost").value === "rank_distance";
+const withBias = () => $("with-bias").checked && !onBias();
+
 function publishedTraces(benchmark, setting, axis, colours) {
-  // A dotted line each, with a place to hover at every hundredth of its way; one entry of the legend for all.
+  // A dotted line each, with a place to hover at every hundredth of its way; one entry of the legend for all. Against
+  // language bias, which is published too, a mark each.
   const [start, end] = axis.range;
   const way = [...Array(101).keys()].map((i) => start + ((end - start) * i) / 100);
   const x = way.map((place) => (axis.type === "log" ? 10 ** place : place));
   const lines = data.published.filter((line) => line.benchmark === benchmark && line.setting === setting);
-  return lines.map((line, index) => ({
-    x, y: x.map(() => line.accuracy), mode: "lines", line: {dash: "dot", color: colours.soft, width: 1},
+  const look = (line, index) => ({
     name: "published, by others", legendgroup: "published", showlegend: index === 0, hoverinfo: "text",
     hovertext: `published: ${line.label}, ${line.accuracy}<br>${line.source}`,
+  });
+  if (onBias()) {
+    return lines.filter((line) => line.bias !== null).map((line, index) => ({
+      x: [line.bias], y: [line.accuracy], mode: "markers", marker: {symbol: "star-open", size: 9, color: colours.soft},
+      ...look(line, index),
+    }));
+  }
+  return lines.map((line, index) => ({
+    x, y: x.map(() => line.accuracy), mode: "lines", line: {dash: "dot", color: colours.soft, width: 1},
+    ...look(line, index),
   }));
 }
 
@@ -117,7 +143,7 @@ function drawFront() {
   const axis = costAxis(panel.map((point) => point.value), `${data.costs[cost]}, ${how}`, colours);
   const front = panel.filter((point) => point.on_front).sort((a, b) => a.value - b.value);
   const end = axis.type === "log" ? 10 ** axis.range[1] : axis.range[1];
-  const traces = [{
+  const traces = withBias() ? [] : [{
     x: [...front.map((point) => point.value), end], y: [...front, front.at(-1)].map((point) => point.accuracy),
     mode: "lines", line: {shape: "hv", color: colours.front, width: 6}, name: "front of all", hoverinfo: "skip",
   }];
@@ -133,10 +159,43 @@ function drawFront() {
     yaxis: {title: {text: data.settings[setting]}, gridcolor: colours.line, zeroline: false, automargin: true},
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
   }), config());
+  drawFit(benchmark, setting, cost, axis, colours);
   const chosen = [benchmark, setting, cost].join("|") + "|";
   document.querySelectorAll("tr[data-panel]").forEach((row) => {
     row.hidden = !chosen.startsWith(`${row.dataset.panel}|`);
   });
+  document.querySelectorAll("#fronts .block").forEach((block) => {
+    block.hidden = !block.querySelector("tbody tr:not([hidden])");
+  });
+}
+
+function drawFit(benchmark, setting, cost, axis, colours) {
+  // Each strategy's straight line of accuracy over the logarithm of the cost, its interval, and what it leaves.
+  const panel = data.fits.filter((fit) => fit.benchmark === benchmark && fit.setting === setting && fit.cost === cost);
+  $("fit-block").hidden = panel.length === 0;
+  if (panel.length === 0) return;
+  const traces = unique(panel.map((fit) => fit.strategy)).flatMap((strategy) => {
+    const {symbol, colour, name} = lookOf(strategy, colours);
+    const line = panel.filter((fit) => fit.strategy === strategy).sort((a, b) => a.value - b.value);
+    const x = line.map((fit) => fit.value), y = (key) => line.map((fit) => fit[key]);
+    const group = {legendgroup: strategy, showlegend: false, hoverinfo: "skip"};
+    const words = line.map((fit) => `${data.cells[fit.variant].label}<br>residual ${fit.residual.toFixed(3)}`);
+    const marks = {x, mode: "markers", marker: {symbol, color: colour, size: 8}, hovertext: words, hoverinfo: "text"};
+    return [
+      {x: [...x, ...x.toReversed()], y: [...y("high"), ...y("low").toReversed()], fill: "toself", mode: "none",
+       fillcolor: colour, opacity: 0.15, ...group},
+      {x, y: y("fitted"), mode: "lines", line: {color: colour, width: 1.5}, ...group},
+      {...marks, y: y("accuracy"), name, legendgroup: strategy},
+      {...marks, y: y("residual"), yaxis: "y2", legendgroup: strategy, showlegend: false},
+    ];
+  });
+  const grid = {gridcolor: colours.line, automargin: true};
+  Plotly.react("fit", traces, layout(colours, {
+    xaxis: {...axis, type: "log", anchor: "y2"}, hovermode: "closest", margin: {l: 56, r: 12, t: 12, b: 48},
+    yaxis: {...grid, zeroline: false, domain: [0.36, 1], title: {text: data.settings[setting]}},
+    yaxis2: {...grid, zerolinecolor: colours.soft, domain: [0, 0.26], title: {text: "residual"}},
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
+  }), config());
 }
 
 function keep(variant) {
@@ -169,7 +228,8 @@ function startFront() {
     $("served").append(label);
   });
   $("served").hidden = kinds.length === 1;
-  ["benchmark", "setting", "cost", "served"].forEach((id) => $(id).addEventListener("change", axes));
+  $("with-bias").parentElement.hidden = data.points.every((point) => point.rank_distance === null);
+  ["benchmark", "setting", "cost", "served", "with-bias"].forEach((id) => $(id).addEventListener("change", axes));
   axes();
   $("front").on("plotly_click", ({points: [{customdata}]}) => customdata && keep(customdata)); // a mark, not a line
 }
@@ -227,12 +287,57 @@ function startMatrices() {
   cells();
 }
 
+// ---- the pools that are samples ----
+
+function drawPools() {
+  const colours = theme();
+  const here = (curve) => curve.benchmark === $("pool-benchmark").value && curve.language === $("pool-language").value;
+  const rows = data.pools.filter(here);
+  const traces = unique(rows.map((row) => row.variant)).flatMap((variant) => {
+    const curve = rows.filter((row) => row.variant === variant);
+    const {symbol, colour} = lookOf(curve[0].strategy, colours);
+    const measured = curve.filter((row) => row.kind === "measured");
+    const trace = (part, more) => ({
+      x: part.map((row) => row.pool_size), y: part.map((row) => row.ndcg_10), legendgroup: variant,
+      error_y: errorBars(part, "low", "high", "ndcg_10", colour), mode: "lines+markers", ...more,
+      hovertext: part.map((row) => `<b>${data.cells[variant].label}</b>, ${row.kind}<br>${row.text}`), hoverinfo: "text",
+    });
+    const further = curve.slice(measured.length - 1);
+    return [
+      trace(further, {line: {color: colour, dash: "dot", width: 1.5}, showlegend: false,
+                      marker: {symbol: `${symbol}-open`, color: colour, size: 7}}),
+      trace(measured, {line: {color: colour, width: 1.5}, name: data.cells[variant].label,
+                       marker: {symbol, color: colour, size: 8}}),
+    ];
+  });
+  const axis = costAxis(rows.map((row) => row.pool_size), "passages in the pool", colours);
+  Plotly.react("pool", traces, layout(colours, {
+    xaxis: axis, hovermode: "closest", margin: {l: 56, r: 12, t: 12, b: 48},
+    yaxis: {title: {text: "nDCG@10"}, gridcolor: colours.line, zeroline: false, automargin: true},
+    legend: {orientation: "h", y: -0.2, yanchor: "top", x: 0},
+  }), config());
+}
+
+function startPools() {
+  const axes = () => {
+    const here = data.pools.filter((row) => row.benchmark === $("pool-benchmark").value);
+    fill($("pool-language"), unique(here.map((row) => row.language)).map((name) => [name, name]),
+         $("pool-language").value);
+    drawPools();
+  };
+  fill($("pool-benchmark"), unique(data.pools.map((row) => row.benchmark)).map((name) => [name, name]));
+  ["pool-benchmark", "pool-language"].forEach((id) => $(id).addEventListener("change", axes));
+  axes();
+}
+
 function drawAll() {
+  if ($("pool")) drawPools();
   if ($("front")) drawFront();
   if ($("matrix")) drawMatrices();
 }
 
 if ($("matrix")) startMatrices();
+if ($("pool")) startPools();
 if ($("front")) startFront();
 [dark, phone].forEach((query) => query.addEventListener("change", drawAll));
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));

@@ -14,8 +14,9 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pipeline.analysis.tables import COSTS, GRADE
-from pipeline.page import evidence, languages, tables
+from pipeline.analysis.tables import BIAS, BIAS_LABEL, COSTS, GRADE
+from pipeline.page import evidence, languages, pools, statistics, tables
+from pipeline.page.findings import findings
 from pipeline.page.material import Material, gather
 from pipeline.page.show import accuracy, amount, between, probability, strategy_name
 from pipeline.page.verdict import verdict
@@ -52,14 +53,16 @@ def render(material: Material) -> str:
         machines=list(material.variants["machine"].dropna().unique()),
         seeds=sorted({record.seed for record in material.all_records()}),
         verdict=verdict(material),
+        findings=findings(material),
         has_front=not material.found["pareto"].empty,
         has_attraction=any(found["attraction"] for found in matrices.values()),
         has_matrix=bool(matrices),
         accuracies=[tables.accuracies(material, benchmark) for benchmark in material.scales],
         costs=tables.costs(material) if material.profiles else None,
-        statistics=tables.statistics(material),
+        statistics=statistics.statistics(material),
         bias=[table for benchmark in material.scales if (table := languages.bias(material, benchmark))],
         language_costs=languages.costs(material),
+        pools=pools.full(material),
         grades=tables.grades(material),
         failures=evidence.failures(material),
         published=evidence.published_tables(),
@@ -75,10 +78,13 @@ def render(material: Material) -> str:
 def payload(material: Material, matrices: dict[str, Any]) -> dict[str, Any]:
     """All that page.js draws."""
     points = material.found["pareto"].astype(object)
+    chances = points.filter(["front_probability", "front_with_bias_probability"])
     return {
         "points": points.where(points.notna(), None).to_dict("records"),
-        "chances": [probability(share) for share in points.get("front_probability", [])],
-        "costs": {cost.field: cost.label for cost in COSTS},
+        "chances": [[probability(share) for share in shares] for shares in chances.to_numpy()],
+        "fits": material.found.get("fits", pd.DataFrame()).to_dict("records"),
+        "pools": pools.curves(material),
+        "costs": {cost.field: cost.label for cost in COSTS} | {BIAS: BIAS_LABEL},
         "settings": SETTINGS,
         "looks": {
             strategy: {"name": strategy_name(strategy), "colour": colour, "symbol": SYMBOLS[marker]}
@@ -106,8 +112,10 @@ def numbers(material: Material, variant: str) -> list[str]:
             known = material.accuracy_intervals.get((variant, benchmark, setting))
             value = between(material.accuracy(variant, benchmark, setting), known, accuracy)
             lines.append(f"{SETTINGS[setting]} {value}, {benchmark}")
-        if (column := f"metrics.{benchmark}.multi.{languages.BIAS}") in about:
-            lines.append(f"rank distance {amount(material.about(variant, column))}")
+        if (column := f"metrics.{benchmark}.multi.{BIAS}") in about:
+            lines.append(
+                f"rank distance {between(about[column], material.bias_intervals.get((variant, benchmark)), amount)}"
+            )
     for cost in material.costs:
         if pd.isna(about[cost.column]):
             continue

@@ -1,4 +1,4 @@
-"""The sweep's answers as tables: accuracy and cost by strategy and size, and the statistics behind the fronts."""
+"""Accuracy and cost by strategy and size, and the grade of every profile."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,7 +15,6 @@ FURTHER_COSTS = {  # fields of the Profile that no front is drawn over
     "energy_j_per_1k_passages": "energy per 1,000 passages (J)",
     "weights_on_disk_mib": "weights on disk (MiB)",
     "index_bytes_per_passage": "index (bytes a passage)",
-    "parameters": "parameters",
 }
 
 
@@ -56,7 +55,7 @@ def accuracies(material: Material, benchmark: str) -> Table:
 
 
 def costs(material: Material) -> Table:
-    """A column a profile: strategies of one architecture share it."""
+    """A column a profile: strategies of one architecture share it, and so do the indexes that its embeddings go to."""
     runs = material.found["runs"].set_index("name")
     named = {cost.field: (cost.label, material.how(cost.source)) for cost in material.costs}
     rows = []
@@ -72,102 +71,6 @@ def costs(material: Material) -> Table:
         rows.append(Row(cells))
     columns = ["cost", "", *(profiled.label for profiled in material.profiles)]
     return Table("Cost; intervals where a meter gives one", columns, rows, labels=2)
-
-
-def panel(found: pd.Series) -> str:
-    return "|".join(found[key] for key in ("benchmark", "setting", "cost") if key in found)
-
-
-def points(material: Material) -> Table:
-    rows = []
-    for _, point in material.found["pareto"].sort_values("value", kind="stable").iterrows():
-        chance = show.probability(point["front_probability"])
-        doubt = "" if point["grade_passed"] else "doubt"
-        value = show.between(point["value"], material.cost_interval(point["variant"], point["cost"]), show.amount)
-        rows.append(
-            row(
-                material.label(point["variant"]),
-                Cell(value, doubt),
-                show.between(point["accuracy"], (point["accuracy_low"], point["accuracy_high"]), show.accuracy),
-                Cell(chance + (", knee" if point["knee"] else ""), "best" if point["on_front"] else ""),
-                panel=panel(point),
-            )
-        )
-    columns = ["encoder", "cost", "accuracy", "on the front in"]
-    return Table("All points of the front above, the cheapest first; on the front: bold", columns, rows)
-
-
-def tests(material: Material) -> Table:
-    found = material.found["tests"]
-    order = found["model"].map(material.models.index)
-    by_model = found.assign(order=order).sort_values(["benchmark", "setting", "order"], kind="stable")
-    rows = [
-        row(
-            test["model"],
-            f"{material.batches[test['a']]} − {material.batches[test['b']]}",
-            show.between(test["difference"], (test["low"], test["high"]), show.difference),
-            show.p_value(test["p_holm"]),
-            panel=panel(test),
-        )
-        for _, test in by_model.iterrows()
-    ]
-    columns = ["size", "difference of", "accuracy", "after Holm's correction"]
-    return Table("Paired tests between strategies of equal size, over questions", columns, rows, labels=2)
-
-
-def exchange(material: Material) -> Table:
-    """A row a variant, a column a strategy that would take its place."""
-    rates = material.found["exchange"]
-    strategies = list(dict.fromkeys(material.variants["strategy"]))
-    rows = []
-    for _, of_variant in rates.groupby(["benchmark", "setting", "cost", "variant"], sort=False):
-        first = of_variant.iloc[0]
-        by_other = {rate["other"]: exchange_rate(rate) for _, rate in of_variant.iterrows()}
-        others = [by_other.get(strategy, "") for strategy in strategies]
-        rows.append(row(material.label(first["variant"]), *others, panel=panel(first)))
-    columns = ["to be as accurate as", *(f"{show.strategy_name(strategy)} batches" for strategy in strategies)]
-    return Table("Exchange rates: times its cost that other batches need, interpolated on their front", columns, rows)
-
-
-def exchange_rate(rate: pd.Series) -> str:
-    text = show.between(rate["rate"], (rate["low"], rate["high"]), show.times)
-    return text if rate["reached"] in (0, 1) else f"{text}, reached in {show.probability(rate['reached'])}"
-
-
-def slopes(material: Material) -> Table:
-    rows = [
-        row(
-            line["strategy"],
-            show.between(line["slope"], (line["low"], line["high"]), show.difference),
-            show.accuracy(line["residual"]),
-            panel=panel(line),
-        )
-        for _, line in material.found["slopes"].iterrows()
-    ]
-    columns = ["batches", "accuracy a doubling of the cost", "largest residual"]
-    return Table("Does size pay more with some batches than with others?", columns, rows)
-
-
-def volumes(material: Material) -> Table:
-    rows = [
-        row(
-            area["strategy"],
-            show.between(area["hypervolume"], (area["low"], area["high"]), show.accuracy),
-            panel=panel(area),
-        )
-        for _, area in material.found["hypervolume"].iterrows()
-    ]
-    columns = ["batches", "accuracy × decades of cost"]
-    return Table("Hypervolume: the area under each front, up to the dearest cost", columns, rows)
-
-
-STATISTICS = {"pareto": points, "tests": tests, "exchange": exchange, "slopes": slopes, "hypervolume": volumes}
-
-
-def statistics(material: Material) -> list[Table]:
-    """Those that the sweep is large enough for."""
-    held = [make for name, make in STATISTICS.items() if name in material.found and not material.found[name].empty]
-    return [make(material) for make in held]
 
 
 def grades(material: Material) -> Table:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.analysis.bootstrap import DRAWS
-from pipeline.analysis.tables import ACCURACY, GRADE, Cost
+from pipeline.analysis.tables import ACCURACY, AS_TRAINED, GRADE, Cost
 from pipeline.page import show
 from pipeline.page.material import Material
 from pipeline.report import SETTINGS
@@ -27,7 +27,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Winner:
-    """The most accurate variant in one setting, and its paired differences to the others of its model."""
+    """The most accurate variant in one setting, as trained, and its paired differences to the others of its model."""
 
     benchmark: str
     setting: str
@@ -46,7 +46,9 @@ def verdict(material: Material) -> Verdict:
 
 
 def winner(material: Material, benchmark: str, setting: str) -> Winner:
-    best = str(material.variants[f"metrics.{benchmark}.{setting}.{ACCURACY}"].idxmax())
+    variants = material.variants
+    trained = variants[variants["served"] == AS_TRAINED]
+    best = str((variants if trained.empty else trained)[f"metrics.{benchmark}.{setting}.{ACCURACY}"].idxmax())
     tests = material.found["tests"].query("benchmark == @benchmark and setting == @setting")
     won = tests[tests["a"] == best].rename(columns={"b": "other"})
     lost = tests[tests["b"] == best].rename(columns={"a": "other", "low": "high", "high": "low"})
@@ -139,8 +141,11 @@ def how_sure(material: Material, winners: list[Winner]) -> str:
     chances, leads = [], []
     for found in winners:
         for of in material.costs[:1]:
-            for chance in front_points(material, found, of).query("variant == @found.variant")["front_probability"]:
-                chances.append(f"{show.probability(chance)} ({SETTINGS[found.setting]})")
+            points = front_points(material, found, of)
+            ways = points[points["variant"].str.startswith(found.variant)].sort_values("front_probability")
+            for _, point in ways.tail(1).iterrows():
+                served = "" if point["served"] == AS_TRAINED else f", served {point['served']}"
+                chances.append(f"{show.probability(point['front_probability'])} ({SETTINGS[found.setting]}{served})")
         if len(found.leads):
             lead = found.leads.iloc[0]
             value = show.between(lead["difference"], (lead["low"], lead["high"]), show.difference)
