@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.values import UserError
 
 REFUSED = 2  # the exit code of bad input
+INTERRUPTED = 130  # by Ctrl-C, as shells have it
 
 
 def sentence(error: Exception) -> str:
@@ -31,6 +34,25 @@ def refusing() -> Iterator[None]:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C in the block ends the process without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def library(module: str, extra: str) -> Any:
+    """What one command alone needs; where it is not installed, how to get it, in a sentence."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
+        print(f"error: {module} is missing: pip install -c constraints.txt -e '.[{extra}]'", file=sys.stderr)
         sys.exit(REFUSED)
 
 

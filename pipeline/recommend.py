@@ -161,7 +161,7 @@ def recommend(wishes: argparse.Namespace) -> list[str]:
     prices = [f"{group}={value}" for group in ("prices", "scenario") if (value := getattr(wishes, group))]
     report = aggregate.wishes(wishes.results_dir, wishes.sweep, *prices)
     runs = money.priced(tables.runs(store, wishes.sweep), report.prices, report.scenario)
-    benchmark, setting, metric = scale(runs, wishes.accuracy)
+    benchmark, setting, metric = tables.scale(runs, wishes.accuracy, "--accuracy")
     column = f"metrics.{benchmark}.{setting}.{metric}"
     table = tables.variants(runs).set_index("variant")
     asked = {limit: value for limit in LIMITS if (value := getattr(wishes, limit.argument)) is not None}
@@ -169,16 +169,6 @@ def recommend(wishes: argparse.Namespace) -> list[str]:
         raise UserError(f"{missing[0]}: no cell of sweep {wishes.sweep} has that figure.")
     scores = tables.scores(store, runs.dropna(subset=[column]), metric)[benchmark, setting]
     return answer(table, bootstrap.draws(scores), column, asked, f"{benchmark} {setting} {metric}")
-
-
-def scale(runs: pd.DataFrame, accuracy: str) -> tuple[str, str, str]:
-    """Benchmark, setting and metric; the first benchmark where none is named."""
-    known = [column.removeprefix("metrics.") for column in runs if column.startswith("metrics.")]
-    found = [name for name in known if name == accuracy or name.endswith(f".{accuracy}")]
-    if not found:
-        raise UserError(f"--accuracy {accuracy}: this sweep has {', '.join(known) or 'no accuracy'}.")
-    benchmark, setting, metric = found[0].rsplit(".", 2)
-    return benchmark, setting, metric
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ Every file is there whole or not at all (files). record.json and a stage's done.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -122,17 +122,16 @@ class ResultStore:
     def save_profile(self, key: str, profile: Profile) -> None:
         write_json(self.root / "profiles" / f"{key}.json", asdict(profile))
 
-    def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]], further: Iterable[str]) -> None:
-        """Begin a sweep's list: `runs` to make, by name with their choices, and `further` names that belong to them.
+    def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]]) -> None:
+        """Which `runs` a sweep is to make, by name with their choices."""
+        write_json(self.sweep_dir(sweep) / "plan.json", {"runs": runs})
 
-        What an earlier definition of the sweep made, and what failed, leaves the list; what was done stays on it.
-        """
-        folder = self.sweep_dir(sweep) / "cells"
-        for path in folder.glob("*.json"):
-            entry = read_again(path) if path.stem in {*runs, *further} else None
+    def clear(self, sweep: str, keep: Collection[str]) -> None:
+        """Take off a sweep's list what failed, and what an earlier definition of it made; what was done stays."""
+        for path in (self.sweep_dir(sweep) / "cells").glob("*.json"):
+            entry = read_again(path) if path.stem in keep else None
             if entry is None or entry["status"] == "failed":
                 path.unlink(missing_ok=True)
-        write_json(self.sweep_dir(sweep) / "plan.json", {"runs": runs})
 
     def planned(self, sweep: str) -> dict[str, dict[str, str]]:
         """The runs that a multirun is to make, by name; those noted, where there was none."""
@@ -158,10 +157,6 @@ class ResultStore:
             Cell(name=name, record=None if entry["status"] == "failed" else self.load(name), **entry)
             for name, entry in self.notes(sweep).items()
         ]
-
-    def table(self, sweep: str) -> pd.DataFrame:
-        """One row a finished cell; columns `metrics.…`, `profile.…` and `profile.sources.…` flatten its record."""
-        return pd.DataFrame([row(cell.record) for cell in self.cells(sweep) if cell.record])
 
 
 def as_record(raw: dict[str, Any]) -> Record:

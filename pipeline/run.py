@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline import config, status
-from pipeline.commands import refusing
+from pipeline.commands import refusing, resumable
 from pipeline.results import Cell, ResultStore, fingerprint
 from pipeline.values import UserError
 
@@ -137,38 +137,39 @@ def record(store: ResultStore, sweep: str, cell: Cell, further: list[str]) -> No
         print(f"error: how {cell.name} ended cannot be written: {error}", file=sys.stderr)
 
 
+def perform(cfg: DictConfig, asked: Mapping[str, Any], *, alone: bool) -> Cell:
+    """Run a cell and put it on its sweep's list. Bad input: UserError, or, if it is not `alone`, a failed cell."""
+    try:
+        cell = run_cell(cfg, asked)
+    except (UserError, OSError) as error:  # OSError: a disk that is full by now; raised, it would end Hydra's sweep
+        if alone and isinstance(error, UserError):
+            raise
+        cell = Cell(asked["name"], "failed", asked["choices"], 0.0, str(error))
+    record(ResultStore(cfg.results_dir), cfg.sweep, cell, names(asked)[1:])
+    return cell
+
+
+def tell(cell: Cell, ahead: str = "") -> None:
+    said = [f"[{cell.name}] {cell.status} in {cell.seconds:.0f} s", *([cell.reason] if cell.reason else [])]
+    print("; ".join([": ".join(said), *([ahead] if ahead else [])]), file=sys.stderr, flush=True)
+
+
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
-    multirun = hydra_config.mode == RunMode.MULTIRUN
+    alone = hydra_config.mode != RunMode.MULTIRUN
     store = ResultStore(cfg.results_dir)
-    choices = chosen(hydra_config.runtime)
-    asked = request(cfg, choices)
-    try:
-        cell = run_cell(cfg, asked)
-    except UserError as error:
-        if not multirun:
-            raise
-        cell = Cell(asked["name"], "failed", choices, 0.0, str(error))
-    except OSError as error:  # a disk that is full by now; what a job raises would end Hydra's sweep without its fronts
-        cell = Cell(asked["name"], "failed", choices, 0.0, str(error))
-    record(store, cfg.sweep, cell, names(asked)[1:])
-    reason = f": {cell.reason}" if cell.reason else ""
-    ahead = f"; {status.outlook(status.cells(store, cfg.sweep))}" if multirun else ""
-    print(f"[{cell.name}] {cell.status} in {cell.seconds:.0f} s{reason}{ahead}", file=sys.stderr, flush=True)
-    if not multirun:
+    cell = perform(cfg, request(cfg, chosen(hydra_config.runtime)), alone=alone)
+    tell(cell, "" if alone else status.outlook(status.cells(store, cfg.sweep)))
+    if alone:
         print(store.run_dir(cell.name) / "record.json")
         if cell.status == "failed":
             sys.exit(1)
 
 
 def main() -> None:
-    try:
-        with refusing():
-            job()
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        sys.exit(130)
+    with resumable(), refusing():
+        job()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Hydra calls these hooks in the parent process, whatever the launcher.
 
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,27 +32,31 @@ class SweepCallback(Callback):
             store.check_writable()
             if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its cells as it goes
                 asked = requests(config)
-                further = [name for request in asked for name in run.names(request)]
-                store.plan(config.sweep, {request["name"]: request["choices"] for request in asked}, further)
+                store.clear(config.sweep, keep=[name for request in asked for name in run.names(request)])
+                store.plan(config.sweep, {request["name"]: request["choices"] for request in asked})
                 print(f"{config.sweep}: {len(asked)} cells", file=sys.stderr, flush=True)
             ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Draw what there is, and say how each cell ended; exit 1 if one failed."""
-        from pipeline import aggregate  # matplotlib and wandb: not before they are needed
+        end(config.results_dir, config.sweep)
 
-        store, drawn = ResultStore(config.results_dir), False
-        try:
-            aggregate.aggregate(config.results_dir, config.sweep)
-            drawn = True
-        except (UserError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-        except Exception:  # Hydra would turn it into a warning
-            traceback.print_exc()
-        cells = status.cells(store, config.sweep)
-        print(f"\n{status.table(cells)}", file=sys.stderr)
-        if not drawn or any(cell.status not in ("done", "cached") for cell in cells):
-            sys.exit(1)
+
+def end(results_dir: str, sweep: str) -> None:
+    """Draw what there is, and say how each cell ended; exit 1 if one failed."""
+    from pipeline import aggregate  # matplotlib and wandb: not before they are needed
+
+    store, drawn = ResultStore(results_dir), False
+    try:
+        aggregate.aggregate(results_dir, sweep)
+        drawn = True
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except Exception:  # Hydra would turn it into a warning
+        traceback.print_exc()
+    cells = status.cells(store, sweep)
+    print(f"\n{status.table(cells)}", file=sys.stderr)
+    if not drawn or any(cell.status not in ("done", "cached") for cell in cells):
+        sys.exit(1)
 
 
 def requests(config: DictConfig) -> list[dict[str, Any]]:
@@ -60,13 +65,14 @@ def requests(config: DictConfig) -> list[dict[str, Any]]:
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
     (cells,) = BasicSweeper.split_arguments(overrides, None)
-    asked = []
-    for cell in cells:
-        whole = loader.load_sweep_config(config, list(cell))
-        cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        try:
-            configs.check(cfg)
-        except UserError as error:
-            raise UserError(f"in cell {' '.join(cell)}: {error}") from error
-        asked.append(run.request(cfg, run.chosen(whole.hydra.runtime)))
-    return asked
+    return [checked(loader.load_sweep_config(config, list(cell)), cell)[1] for cell in cells]
+
+
+def checked(whole: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """A cell's config, and what it asks for, out of the config with Hydra's own part that `overrides` made."""
+    cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    try:
+        configs.check(cfg)
+    except UserError as error:
+        raise UserError(f"in cell {' '.join(overrides)}: {error}") from error
+    return cfg, run.request(cfg, run.chosen(whole.hydra.runtime))

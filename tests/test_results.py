@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.files import Damaged, read_json, write_atomically, write_json
-from pipeline.results import Cell, ResultStore, fingerprint
+from pipeline.results import Cell, ResultStore, fingerprint, row
 from pipeline.values import Profile, Record, UserError
 
 
@@ -52,11 +52,12 @@ def test_a_sweep_lists_its_cells_and_flattens_the_finished_ones(tmp_path, record
         (record.name, "done", None),
         ("other", "failed", "killed by SIGKILL"),
     ]
-    (row,) = store.table("one").to_dict("records")
-    assert row["model"] == "m"
-    assert row["metrics.b.mono.map"] == 0.5
-    assert row["profile.peak_rss_mib"] == 1.5
-    assert row["profile.sources.peak_rss_mib"] == "measured: VmHWM"
+    done, _ = store.cells("one")
+    flat = row(done.record)
+    assert flat["model"] == "m"
+    assert flat["metrics.b.mono.map"] == 0.5
+    assert flat["profile.peak_rss_mib"] == 1.5
+    assert flat["profile.sources.peak_rss_mib"] == "measured: VmHWM"
     with pytest.raises(UserError, match=r"no sweep two in .*; there are: one"):
         store.cells("two")
 
@@ -161,7 +162,8 @@ def test_a_new_plan_keeps_what_was_done_and_forgets_what_failed_or_is_no_longer_
         store.note("sweep", Cell(name, "done", record.choices, 3.0))
     store.note("sweep", Cell("again", "failed", record.choices, 1.0, "killed by SIGKILL"))
     choices = {"model": "m"}
-    store.plan("sweep", dict.fromkeys(("stays", "again", "new"), choices), ["stays", "stays+SQ8", "again", "new"])
+    store.clear("sweep", keep=["stays", "stays+SQ8", "again", "new"])
+    store.plan("sweep", dict.fromkeys(("stays", "again", "new"), choices))
     assert list(store.planned("sweep")) == ["stays", "again", "new"]
     assert [cell.name for cell in store.cells("sweep")] == ["stays", "stays+SQ8"]
     assert store.finished("earlier")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.analysis.bootstrap import query_scores
-from pipeline.results import ResultStore, fingerprint
+from pipeline.results import ResultStore, fingerprint, row
 from pipeline.values import Record, Serving, UserError
 
 AS_TRAINED = Serving().label
@@ -15,6 +15,7 @@ ACCURACY = "map"  # the metric of the fronts
 BIAS = "rank_distance"  # language bias, in the multilingual pool: the third objective, lower is better
 BIAS_LABEL = "language bias (rank distance)"
 GRADE = "profile.grade_passed"
+MANY = 7  # values of a sampler's setting that are compared as strategies: a plot has as many colours
 NOT_OF_A_VARIANT = {
     "seed",
     "sweep",
@@ -63,22 +64,27 @@ POINT_COLUMNS += ["seeds", "machine", "grade_passed", "value", "source", "accura
 
 
 def runs(store: ResultStore, sweep: str) -> pd.DataFrame:
-    """One row a finished run: the store's table, with the columns that group runs and the costs that derive from it.
+    """One row a finished run. Of runs that differ in the code's version only, the newest counts.
 
-    Of runs that differ in the code's version only, the newest counts. UserError if the sweep has no finished run.
+    UserError if the sweep has no finished run.
     """
     records = [cell.record for cell in store.cells(sweep) if cell.record]
     if not records:
         raise UserError(f"sweep {sweep} in {store.root} has no finished run.")
-    table = store.table(sweep)
+    newest = rows(records).sort_values("time", kind="stable").drop_duplicates(["variant", "seed"], keep="last")
+    return newest.sort_values(["family", "layers", "strategy", "served", "variant", "seed"], ignore_index=True)
+
+
+def rows(records: list[Record]) -> pd.DataFrame:
+    """Each record flattened, with the columns that group runs and the costs that derive from it."""
+    table = pd.DataFrame([row(record) for record in records])
     table["strategy"] = strategies(records)
     table["variant"] = [variant(record) for record in records]
     table["machine"] = [machine(record) for record in records]
     table["time"] = [record.provenance["time"] for record in records]
     if "profile.passages_per_s" in table:
         table["profile.ms_per_passage"] = 1000 / table["profile.passages_per_s"]
-    newest = table.sort_values("time", kind="stable").drop_duplicates(["variant", "seed"], keep="last")
-    return newest.sort_values(["family", "layers", "strategy", "served", "variant", "seed"], ignore_index=True)
+    return table
 
 
 def machine(record: Record) -> str | None:
@@ -92,12 +98,15 @@ def machine(record: Record) -> str | None:
 def variant(record: Record) -> str:
     """A name for the run without its seed: runs that differ in nothing else share it."""
     settings = {key: value for key, value in record.config.items() if key not in NOT_OF_A_VARIANT}
-    name = "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), fingerprint(settings)[:4]])
+    name = "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), fingerprint(settings)[:6]])
     return name if record.served == AS_TRAINED else f"{name} {record.served}"
 
 
 def strategies(records: list[Record]) -> list[str]:
-    """The sampler of each record, with those of its settings in which the records of this sampler differ."""
+    """The sampler of each record, with those of its settings in which the records of this sampler differ.
+
+    A setting with many values (a search drew them) makes no strategies: they are points of one.
+    """
     seen: Mapping[tuple[str, str], set[str]] = defaultdict(set)
     for record in records:
         for key, value in record.config["sampler"].items():
@@ -105,7 +114,9 @@ def strategies(records: list[Record]) -> list[str]:
     names = []
     for record in records:
         sampler = record.choices["sampler"]
-        differing = {key: value for key, value in record.config["sampler"].items() if len(seen[sampler, key]) > 1}
+        differing = {
+            key: value for key, value in record.config["sampler"].items() if 1 < len(seen[sampler, key]) <= MANY
+        }
         names.append(" ".join([sampler, *(f"{key}={value}" for key, value in differing.items())]))
     return names
 
@@ -125,6 +136,16 @@ def scales(table: pd.DataFrame, metric: str = ACCURACY) -> list[tuple[str, str]]
     """The (benchmark, setting) pairs that have a metric, in the order of the records."""
     columns = [c.removeprefix("metrics.").rsplit(".", 2) for c in table if c.startswith("metrics.")]
     return [(benchmark, setting) for benchmark, setting, name in columns if name == metric]
+
+
+def scale(runs: pd.DataFrame, accuracy: str, asked_by: str) -> tuple[str, str, str]:
+    """Benchmark, setting and metric of `accuracy`: [BENCHMARK.]SETTING.METRIC, by default of the first benchmark."""
+    known = [column.removeprefix("metrics.") for column in runs if column.startswith("metrics.")]
+    found = [name for name in known if name == accuracy or name.endswith(f".{accuracy}")]
+    if not found:
+        raise UserError(f"{asked_by} {accuracy}: this sweep has {', '.join(known) or 'no accuracy'}.")
+    benchmark, setting, metric = found[0].rsplit(".", 2)
+    return benchmark, setting, metric
 
 
 def points(variants: pd.DataFrame) -> pd.DataFrame:
