@@ -282,7 +282,7 @@ def test_a_stage_counts_what_earlier_attempts_took(monkeypatch):
 
         @contextmanager
         def tracking(self):
-            yield {"cpu_j": 2.0, "ram_j": 1.0, "gpu_j": 0.0}
+            yield {"seconds": 0.0, "cpu_j": 2.0, "ram_j": 1.0, "gpu_j": 0.0}
 
     monkeypatch.setattr(energy, "KEEP_S", 0.001)
     monkeypatch.setattr(energy, "Tracker", lambda *_: SteadyTracker())
@@ -294,7 +294,7 @@ def test_a_stage_counts_what_earlier_attempts_took(monkeypatch):
             three.set()
 
     with energy.StageMeter("FRA", None)(None, keep) as spent:
-        three.wait()
+        assert three.wait(60)
     assert kept[2]["gross_energy_j"] == 9.0
     assert (
         spent == kept[-1] == {"seconds": spent["seconds"], "gross_energy_j": 3.0 * len(kept), "energy_source": "known"}
