@@ -89,7 +89,9 @@ def log_aggregate(
         panels: dict[str, Any] = {"variants": table(variants)}
         for (benchmark, setting, cost), panel in found["pareto"].groupby(["benchmark", "setting", "cost"], sort=False):
             accuracy = f"{benchmark}_{setting}_{ACCURACY}"
-            chosen = table(panel.rename(columns={"value": cost, "accuracy": accuracy}))
+            chosen = table(
+                panel.drop(columns=cost, errors="ignore").rename(columns={"value": cost, "accuracy": accuracy})
+            )
             scatter = wandb.plot.scatter(chosen, cost, accuracy, title=f"{accuracy} against {cost}")
             panels[f"pareto/{benchmark}/{setting}/{cost}"] = scatter
         for benchmark, path in figures.items():
