@@ -26,7 +26,9 @@ def adapted(encoder: Encoder, rank: int | None, seed: int) -> Iterator[None]:
     try:
         from peft import LoraConfig, LoraModel
     except ImportError:
-        raise UserError(f"trainer.lora_rank={rank}: peft is not installed: pip install '.[lora]'.") from None
+        raise UserError(
+            f"trainer.lora_rank={rank}: peft is not installed: pip install -c constraints.txt -e '.[lora]'."
+        ) from None
     trains = {name: value.requires_grad for name, value in encoder.backbone.named_parameters()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import report, tracking
-from pipeline.analysis import bootstrap, exchange, fronts, money, paired, pool, scaling, served, tables
+from pipeline.analysis import bootstrap, exchange, fronts, money, noise, paired, pool, scaling, served, tables
 from pipeline.commands import refusing
 from pipeline.page import page
 from pipeline.results import ResultStore, write_atomically
@@ -89,6 +89,9 @@ def analyse(store: ResultStore, sweep: str, prices: money.Prices, scenario: mone
     variants = tables.variants(runs)
     points = tables.points(variants)
     found = {"runs": runs, "variants": variants, "pareto": points}
+    spread = noise.spread(runs)
+    if not spread.empty:
+        found["noise"] = spread
     if not tables.scales(runs):
         return found
     scores = tables.scores(store, runs)

@@ -11,7 +11,7 @@ from optuna._hypervolume import compute_hypervolume
 from scipy import stats
 
 from pipeline import aggregate
-from pipeline.analysis import bootstrap, exchange, fronts, money, paired, scaling, tables
+from pipeline.analysis import bootstrap, exchange, fronts, money, noise, paired, scaling, tables
 from pipeline.analysis.pareto import front, hypervolume, hypervolume_3, knee, non_dominated
 from pipeline.analysis.served import trades as trades_of
 from pipeline.results import Cell, ResultStore
@@ -388,3 +388,15 @@ def test_joint_draws_leave_no_point_behind(sweep):
     _, found = sweep
     total = found["pareto"].groupby(fronts.PANEL)["front_probability"].sum()
     assert (total >= 1).all()
+
+
+def test_noise_is_the_spread_of_what_was_measured_more_than_once():
+    about = {"family": "e5", "served": "as trained", "machine": "m", "profile.peak_rss_mib": np.nan}
+    latency = "profile.query_latency_p95_ms"
+    runs = pd.DataFrame(
+        [about | {"layers": 3, latency: value} for value in (10.0, 10.0, 9.0, 12.0)]  # the second shares a profile
+        + [about | {"layers": 6, latency: value} for value in (20.0, 20.0)]
+    )
+    (found,) = noise.spread(runs).to_dict("records")
+    assert (found["layers"], found["cost"], found["profiles"], found["median"]) == (3, "query_latency_p95_ms", 3, 10.0)
+    assert (found["lowest"], found["highest"]) == pytest.approx((-0.1, 0.2))

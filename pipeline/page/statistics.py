@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.analysis.tables import BIAS
+from pipeline.analysis.tables import AS_TRAINED, BIAS
 from pipeline.page import show
 from pipeline.page.material import Material
 from pipeline.page.show import Cell, Table, row
@@ -160,9 +160,29 @@ def served(material: Material) -> Table:
     return Table("What ways of serving buy, against the same encoder as trained", columns, rows)
 
 
+def noise(material: Material) -> Table:
+    named = {cost.field: cost.label for cost in material.costs}
+    found = material.found["noise"]
+    way = (", " + found["served"]).where(found["served"] != AS_TRAINED, "")
+    architecture = found["family"] + ", " + found["layers"].astype(str) + " layers" + way
+    rows = [
+        row(
+            name,
+            named[found["cost"]],
+            str(found["profiles"]),
+            show.amount(found["median"]),
+            f"{found['lowest']:+.1%} to {found['highest']:+.1%}".replace("-", "−"),
+        )
+        for name, (_, found) in zip(architecture, found.iterrows(), strict=True)
+        if found["cost"] in named
+    ]
+    columns = ["encoder", "cost", "profiles", "median", "lowest to highest"]
+    return Table("Noise of the instrument: repeated profiles of what costs the same", columns, rows)
+
+
 STATISTICS = {
     "pareto": points, "served": served, "tests": tests, "exchange": exchange, "savings": savings, "slopes": slopes,
-    "fits": fits, "hypervolume": volumes,
+    "fits": fits, "hypervolume": volumes, "noise": noise,
 }  # fmt: skip
 
 
