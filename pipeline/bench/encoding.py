@@ -54,6 +54,3 @@ def one_query() -> list[Row]:
         ours_s += of_ours
         theirs_s += of_theirs
     return [Row(f"one query, batch 1, p50 of {QUERIES}", "SentenceTransformer.encode", 1.5, ours_s, theirs_s)]
-
-
-ROWS = (bulk, one_query)

@@ -18,10 +18,14 @@ LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def model() -> dict[str, Any]:
-    """conf/model/e5-small-l12.yaml as a run composes it."""
+def settings(group: str) -> dict[str, Any]:
+    """A group of the config as a run of e5-small-l12 composes it."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return config.plain(hydra.compose("config", ["model=e5-small-l12"]).model)
+        return config.plain(hydra.compose("config", ["model=e5-small-l12"])[group])
+
+
+def model() -> dict[str, Any]:
+    return settings("model")
 
 
 def folder() -> Path:
