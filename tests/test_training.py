@@ -297,7 +297,8 @@ def test_adapters_train_alone_and_are_merged(tmp_path):
 
 def test_adapters_without_peft_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(UserError, match=r"^trainer\.lora_rank=2: peft is not installed: pip install '\.\[lora\]'\.$"):
+    install = r"pip install -c constraints\.txt -e '\.\[lora\]'"
+    with pytest.raises(UserError, match=rf"^trainer\.lora_rank=2: peft is not installed: {install}\.$"):
         train(tmp_path, lora_rank=2)
 
 
