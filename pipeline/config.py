@@ -122,6 +122,7 @@ class Config:
     time_limit_min: float | None = None
     results_dir: str = MISSING
     sweep: str = MISSING
+    costs_from: str | None = None
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -191,6 +192,8 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key, throw_on_missing=True)
         if not holds(value):
             raise UserError(f"{key}={value}: it {rule}.")
+    if cfg.costs_from == cfg.sweep:
+        raise UserError(f"costs_from={cfg.costs_from}: it must be another sweep.")
     if cfg.trainer.batch_size % cfg.trainer.devices:
         raise UserError(f"trainer.devices={cfg.trainer.devices}: it must divide trainer.batch_size.")
     for number, grid in enumerate(cfg.variants.grids):

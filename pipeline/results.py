@@ -13,7 +13,7 @@ Every file is there whole or not at all (files). record.json and a stage's done.
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,8 @@ import pandas as pd
 from pipeline import locks
 from pipeline.files import digest, others, read_again, read_json, write_atomically, write_json
 from pipeline.values import Profile, Record, UserError
+
+OF_WEIGHTS = {"weights", "revision", "freeze_word_embeddings"}  # keys of a model that do not move its cost
 
 
 def fingerprint(value: Any) -> str:
@@ -122,9 +124,9 @@ class ResultStore:
     def save_profile(self, key: str, profile: Profile) -> None:
         write_json(self.root / "profiles" / f"{key}.json", asdict(profile))
 
-    def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]]) -> None:
-        """Which `runs` a sweep is to make, by name with their choices."""
-        write_json(self.sweep_dir(sweep) / "plan.json", {"runs": runs})
+    def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]], costs_from: str | None = None) -> None:
+        """Which `runs` a sweep is to make, by name with their choices; and which sweep knows what their models cost."""
+        write_json(self.sweep_dir(sweep) / "plan.json", {"runs": runs, "costs_from": costs_from})
 
     def clear(self, sweep: str, keep: Collection[str]) -> None:
         """Take off a sweep's list what failed, and what an earlier definition of it made; what was done stays."""
@@ -153,10 +155,28 @@ class ResultStore:
         return {path.stem: entry for path in paths if (entry := read_again(path))}
 
     def cells(self, sweep: str) -> list[Cell]:
+        """How a sweep's cells ended. A record without a profile has that of the same model, served in the same way, in
+        the sweep that the plan names for it, which may have run on another machine."""
+        plan = read_again(self.sweep_dir(sweep) / "plan.json") or {}
+        known: dict[str, Profile] = {}
+        if other := plan.get("costs_from"):
+            known = {served_model(cell.record): cell.record.profile for cell in self.cells(other)
+                     if cell.record and cell.record.profile}  # fmt: skip
+
+        def record(name: str) -> Record:
+            made = self.load(name)
+            return made if made.profile else replace(made, profile=known.get(served_model(made)))
+
         return [
-            Cell(name=name, record=None if entry["status"] == "failed" else self.load(name), **entry)
+            Cell(name=name, record=None if entry["status"] == "failed" else record(name), **entry)
             for name, entry in self.notes(sweep).items()
         ]
+
+
+def served_model(record: Record) -> str:
+    """What a cost follows from, on one machine: the model without its weights' values, and how it is served."""
+    model = {key: value for key, value in record.config["model"].items() if key not in OF_WEIGHTS}
+    return fingerprint([model, record.served])
 
 
 def as_record(raw: dict[str, Any]) -> Record:

@@ -30,10 +30,13 @@ class SweepCallback(Callback):
         store = ResultStore(config.results_dir)
         with refusing():  # by an exit: of what a callback raises Hydra would make a warning
             store.check_writable()
+            if config.costs_from:
+                store.notes(config.costs_from)  # refused where there is no such sweep
             if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its cells as it goes
                 asked = requests(config)
                 store.clear(config.sweep, keep=[name for request in asked for name in run.names(request)])
-                store.plan(config.sweep, {request["name"]: request["choices"] for request in asked})
+                runs = {request["name"]: request["choices"] for request in asked}
+                store.plan(config.sweep, runs, config.costs_from)
                 print(f"{config.sweep}: {len(asked)} cells", file=sys.stderr, flush=True)
             ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 

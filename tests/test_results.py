@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import records
 
 from pipeline.files import Damaged, read_json, write_atomically, write_json
 from pipeline.results import Cell, ResultStore, fingerprint, row
@@ -167,6 +168,18 @@ def test_a_new_plan_keeps_what_was_done_and_forgets_what_failed_or_is_no_longer_
     assert list(store.planned("sweep")) == ["stays", "again", "new"]
     assert [cell.name for cell in store.cells("sweep")] == ["stays", "stays+SQ8"]
     assert store.finished("earlier")
+
+
+def test_what_was_not_profiled_costs_what_the_same_model_costs_in_another_sweep(tmp_path):
+    store = ResultStore(tmp_path)
+    costs = {layers: records.add_run(store, "costs", layers, "none").profile for layers in (3, 6)}
+    for layers in (3, 6, 12):
+        records.add_run(store, "trained", layers, "hybrid", profiled=False)
+    assert [cell.record.profile for cell in store.cells("trained")] == [None] * 3
+    store.plan("trained", {}, costs_from="costs")
+    found = {cell.record.provenance["layers"]: cell.record.profile for cell in store.cells("trained")}
+    assert found == {**costs, 12: None}
+    assert costs[3] != costs[6]
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():

@@ -16,13 +16,8 @@ BIAS = "rank_distance"  # language bias, in the multilingual pool: the third obj
 BIAS_LABEL = "language bias (rank distance)"
 GRADE = "profile.grade_passed"
 MANY = 7  # values of a sampler's setting that are compared as strategies: a plot has as many colours
-NOT_OF_A_VARIANT = {
-    "seed",
-    "sweep",
-    "results_dir",
-    "tracking",
-    "variants",
-}  # config keys in which runs of one variant differ
+# Config keys in which runs of one variant differ.
+NOT_OF_A_VARIANT = {"seed", "sweep", "costs_from", "results_dir", "tracking", "variants"}
 
 
 @dataclass(frozen=True)
