@@ -1,7 +1,7 @@
-"""How two ways of doing the same work are compared: side by side in one process, alternating, as ratios of pairs."""
+"""How ways of doing the same work are compared: side by side in one process, by turns, as ratios of pairs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +38,21 @@ def seconds(value_s: float) -> str:
     return f"{1000 * value_s:.3g} ms" if value_s < 1 else f"{value_s:.3g} s"
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of each, after one warm-up; the order within a pair alternates, so that a drift favours neither."""
-    ours(), theirs()
-    taken: dict[Callable, list[float]] = {ours: [], theirs: []}
-    for pair in range(pairs):
-        for work in (ours, theirs) if pair % 2 == 0 else (theirs, ours):
+def in_turns(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each, after one warm-up. Each round begins with another of them, so that a drift favours none."""
+    for work in works.values():
+        work()
+    names = list(works)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             start_s = time.perf_counter()
-            work()
-            taken[work].append(time.perf_counter() - start_s)
-    return taken[ours], taken[theirs]
+            works[name]()
+            taken[name].append(time.perf_counter() - start_s)
+    return taken
+
+
+def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> tuple[list[float], list[float]]:
+    taken = in_turns({"ours": ours, "theirs": theirs}, pairs)
+    return taken["ours"], taken["theirs"]

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import faiss
 import numpy as np
-import pytrec_eval
 
 from pipeline import metrics, retrieval
 from pipeline.bench import texts
@@ -49,6 +48,8 @@ def by_pytrec_eval(
     emb_QD: np.ndarray, passages: Mapping[str, np.ndarray], collection: Collection, names: set[str]
 ) -> None:
     """As one writes it: a search a pool, a run of dicts, an evaluator a setting."""
+    import pytrec_eval
+
     for pools in [*((language,) for language in passages), tuple(passages)]:
         index = faiss.IndexFlatIP(WIDTH)
         index.add(np.concatenate([passages[pool] for pool in pools]))

@@ -18,10 +18,10 @@ LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def settings(group: str) -> dict[str, Any]:
-    """A group of the config as a run of e5-small-l12 composes it."""
+def settings(group: str, *overrides: str) -> dict[str, Any]:
+    """A group of the config as a run composes it, of e5-small-l12 unless told otherwise."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return config.plain(hydra.compose("config", ["model=e5-small-l12"])[group])
+        return config.plain(hydra.compose("config", overrides or ["model=e5-small-l12"])[group])
 
 
 def model() -> dict[str, Any]:
@@ -60,7 +60,7 @@ def encoder() -> Encoder:
     return encoders.load(**model(), seed=0)
 
 
-def sentence_transformer(ours: Encoder) -> Any:
+def sentence_transformer(ours: Encoder, device: str = "cpu", **options: Any) -> Any:
     """The same encoder as sentence-transformers loads it."""
     from sentence_transformers import SentenceTransformer
 
@@ -68,4 +68,4 @@ def sentence_transformer(ours: Encoder) -> Any:
         about: dict[str, Any] = {"layers": ours.backbone.config.num_hidden_layers, "commit": None}
         choices = {"model": "bench", "sampler": "none", "data": "none"}
         export.fill(Path(folder), ours, Record("bench", "", "done", choices, {"model": model()}, 0, about))
-        return SentenceTransformer(folder, device="cpu")
+        return SentenceTransformer(folder, device=device, **options)
