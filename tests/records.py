@@ -52,7 +52,8 @@ def per_query(layers: int, sampler: str, seed: int, questions: int = 40) -> pd.D
 
 
 def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int = 0, *, cost_only: bool = False,
-            profiled: bool = True, graded: bool = True, **sampler_settings) -> Record:  # fmt: skip
+            profiled: bool = True, graded: bool = True, architecture: dict | None = None,
+            **sampler_settings) -> Record:  # fmt: skip
     model = f"e5-small-l{layers}" if not cost_only else "xlmr-large"
     choices = {"model": model, "sampler": sampler, "data": "toy"}
     config = {
@@ -64,7 +65,7 @@ def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int
         "results_dir": str(store.root),
         "tracking": {"wandb": True, "project": "toy", "entity": None, "dir": str(store.root)},
     }
-    config["model"]["layers"] = layers
+    config["model"] |= {"layers": layers, "architecture": architecture or {}}
     settings = "".join(f"-{key}{value}" for key, value in sampler_settings.items())
     name = f"{model}-{sampler}-toy{settings}-s{seed}-abcd"
     metrics = {}

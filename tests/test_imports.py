@@ -40,13 +40,14 @@ ALLOWED = {  # the first part of a module's path -> the parts it may import
     "tracking": LEAF | {"commands", "analysis", "results"},
     "page": LEAF | {"analysis", "results", "report", "page"},
     "aggregate": LEAF | {"commands", "analysis", "results", "report", "tracking", "page"},
+    "published": LEAF | {"commands", "files", "analysis", "results", "report"},
     "recommend": LEAF | {"commands", "analysis", "results", "aggregate"},
     "sweep": LEAF | {"commands", "config", "results", "aggregate", "run", "status"},
     "search": LEAF | {"commands", "files", "results", "analysis", "aggregate", "run", "sweep"},
     "run": LEAF | {"commands", "config", "results", "status"},
 }
 NO_TORCH = {"values", "config", "commands", "files", "locks", "results", "status", "sweep", "search", "run"}
-NO_TORCH |= {"analysis", "report", "page", "tracking", "aggregate", "recommend"}
+NO_TORCH |= {"analysis", "report", "page", "tracking", "aggregate", "published", "recommend"}
 FREE = {"cell", "profile", "meter", "bench"}  # entries of processes that know every part
 MODULES = sorted(ROOT.rglob("*.py"))
 
