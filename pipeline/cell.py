@@ -71,7 +71,9 @@ def run(
     stage = Stages(store)
     device, seed, threads = pick_device(config["device"]), config["seed"], config["threads"]
     model, profiling = config["model"], config["profile"]
-    trainer = config["trainer"] | {"forward_tokens": config["trainer"]["forward_tokens"] >> halvings}
+    trainer = dict(config["trainer"])
+    if halvings:  # smaller parts help only where the activations of one are kept at a time
+        trainer |= {"forward_tokens": trainer["forward_tokens"] >> halvings, "grad_cache": True}
     torch.set_num_threads(threads)
 
     with stage("load"):  # build everything, then run

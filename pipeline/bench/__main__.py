@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.bench import encoding, gpu, instrument, ranking, training
+from pipeline.bench import cells, encoding, gpu, growth, instrument, ranking, training
 from pipeline.commands import refusing
 from pipeline.files import write_atomically
 from pipeline.profiling import machine
@@ -20,10 +20,10 @@ from pipeline.values import UserError
 THREADS = 2
 ROWS = {
     "bulk": encoding.bulk, "one_query": encoding.one_query, "training": training.steps, "scores": ranking.scores,
-    "million": ranking.million, "same_work": instrument.same_work,
+    "evaluation": cells.evaluation, "million": ranking.million, "same_work": instrument.same_work,
 }  # fmt: skip
 BY_NAME = {"gpu": gpu.bulk}  # only where it is asked for
-TABLES = {"repeated": instrument.repeated}
+TABLES = {"fixed_cost": cells.fixed_cost, "growth": growth.table, "repeated": instrument.repeated}
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
 HEADER = ["work", "against", "at least", "ratio", "min to max", "ours / theirs", "met", "note"]
 
