@@ -86,8 +86,9 @@ def machine(record: Record) -> str | None:
     """The processor that a profile speaks of."""
     if record.profile is None:
         return None
-    facts = record.profile.details["machine"]
-    return facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {record.config['threads']} threads"
+    details = record.profile.details  # the run itself may have been on another machine
+    facts = details["machine"]
+    return facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {details['threads']} threads"
 
 
 def variant(record: Record) -> str:

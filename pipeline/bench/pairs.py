@@ -38,13 +38,13 @@ def seconds(value_s: float) -> str:
     return f"{1000 * value_s:.3g} ms" if value_s < 1 else f"{value_s:.3g} s"
 
 
-def in_turns(works: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, list[float]]:
+def in_turns(works: Mapping[Any, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[Any, list[float]]:
     """Seconds of each, after one warm-up, unless they are `warm`. Each round begins with another of them, so that a
     drift favours none."""
     for work in [] if warm else works.values():
         work()
     names = list(works)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[Any, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:

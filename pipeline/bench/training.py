@@ -49,6 +49,8 @@ def of_theirs(data: ParallelText, drawn: list[list[Draw]], settings: dict[str, A
     ours = texts.encoder()
     model = texts.sentence_transformer(ours)
     training.with_dropout(model, 0.0)
+    if settings["freeze_word_embeddings"]:
+        model[0].auto_model.get_input_embeddings().requires_grad_(False)
     sides = [
         [ours.prefixes[side] + data.text(draw.row, language, side) for batch in drawn for draw in batch
          for language in [draw.query_language if side == "query" else draw.passage_language]]
@@ -86,7 +88,8 @@ def in_order(dataset: Any, batch_size: int, drop_last: bool, **_: Any) -> BatchS
 def steps() -> list[Row]:
     """Against the trainer at its defaults, and in bfloat16: two trainings a row, one after the other."""
     data = lareqa.train_articles(list(texts.LANGUAGES), str(texts.folder()))
-    settings = texts.settings("trainer") | {"steps": STEPS, "log_every": 1}
+    frozen = texts.model()["freeze_word_embeddings"]
+    settings = texts.settings("trainer") | {"steps": STEPS, "log_every": 1, "freeze_word_embeddings": frozen}
     drawn = batches(data, settings["batch_size"])
     rows = []
     for against, at_least, options in (("at its defaults", 1.7, {}), ("bf16=True", 1.1, {"bf16": True})):

@@ -67,6 +67,7 @@ def provenance(material: Material) -> Table:
         "command": command(material),
         "code": listed(dict.fromkeys(plain(fact.get("commit")) for fact in facts)),
         "seeds": listed(dict.fromkeys(str(record.seed) for record in records)),
+        "trained and scored on": listed(dict.fromkeys(plain(fact.get("device")) for fact in facts)),
         "profiled on": " | ".join(machines),
         "libraries": " | ".join(versions),
         "python": listed(dict.fromkeys(plain(fact.get("python")) for fact in facts)),
