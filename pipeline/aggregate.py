@@ -6,6 +6,7 @@ Also the last act of a sweep. Reads records only; writes <results_dir>/<sweep>/,
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -56,7 +57,7 @@ def publish(wanted: Report) -> None:
     found = analyse(store, sweep, wanted.prices, wanted.scenario)
     folder = store.sweep_dir(sweep)
     for stem, table in found.items():
-        write_atomically(folder / f"{stem}.csv", lambda path, table=table: table.to_csv(path, index=False))
+        write_atomically(folder / f"{stem}.csv", partial(table.to_csv, index=False))
 
     figures: dict[str, Path] = {}
     costs = found["pareto"][found["pareto"]["cost"] != tables.BIAS]

@@ -142,7 +142,7 @@ def run(
         costs: dict[Serving, Profile] = {}
         if profiling["enabled"]:
             job = profile.Job(
-                read, checkpoint and str(checkpoint), texts, profiling,
+                read, str(checkpoint) if checkpoint else None, texts, profiling,
                 threads=threads, device=device, seed=seed, backend=backend, precision=precision,
             )  # fmt: skip
             key = profile.key(architecture | {"engine": engine}, texts, profiling, threads=threads, device=device)
@@ -221,11 +221,12 @@ def profiles(
             base = keep(key, profile.measure(job))
     keys = {way: fingerprint([key, way.width, way.index]) for way in ways}
     costs = {way: base if (way.width, way.index) == (None, "exact") else known(keys[way]) for way in ways}
-    if unknown := [way for way, cost in costs.items() if cost is None]:
+    found = {way: cost for way, cost in costs.items() if cost}
+    if unknown := [way for way in ways if way not in found]:
         with stage("profile", alone=True):
             for way, cost in profile.measure_indexes(job, base, unknown).items():
-                costs[way] = keep(keys[way], cost)
-    return costs
+                found[way] = keep(keys[way], cost)
+    return found
 
 
 def pick_device(setting: str) -> str:

@@ -137,7 +137,8 @@ def targets(cfg: DictConfig) -> dict[str, DictConfig]:
 def check_target(key: str, node: DictConfig) -> None:
     """Bind a node to its `_target_` without calling it: unknown and missing keys, and values of the wrong type."""
     parameters = inspect.signature(get_object(node._target_), eval_str=True).parameters
-    values = {name: value for name, value in OmegaConf.to_container(node, resolve=True).items() if name[0] != "_"}
+    settings: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    values = {name: value for name, value in settings.items() if name[0] != "_"}
     for name in values:
         if name not in parameters:
             raise UserError(f"unknown key {key}.{name}: {key} takes {', '.join(parameters)}.")
@@ -230,7 +231,7 @@ def servings(config: Mapping[str, Any]) -> list[Serving]:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config as JSON values."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)  # type: ignore[return-value]
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -49,10 +49,10 @@ def evaluate(
 ) -> Iterator[Result]:
     """What each of `servings`, all of the encoder that made the embeddings, scores."""
     for serving in servings:
-        narrow = [cut(side, serving.width) for side in (queries, passages)]
+        sides = cut(queries, serving.width), cut(passages, serving.width)
         exact = serving.index == "exact"
         rankings = (
-            retrieval.rank(*narrow, collection) if exact else indexes.rank_by_index(*narrow, collection, serving.index)
+            retrieval.rank(*sides, collection) if exact else indexes.rank_by_index(*sides, collection, serving.index)
         )
         table = metrics.per_query_table(rankings, collection, scores)
         frames = {f"per_query-{collection.name}": table}
@@ -61,7 +61,7 @@ def evaluate(
         if len(attraction):  # there is a multilingual pool
             frames[f"attraction-{collection.name}"] = attraction.reset_index()
         if collection.samples and exact:
-            frames[f"pool_ranks-{collection.name}"] = pools.ranks(*narrow, collection)
+            frames[f"pool_ranks-{collection.name}"] = pools.ranks(*sides, collection)
         yield Result(serving, frames, figures)
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def run_index(job: Job) -> dict[str, Any]:
     for wanted in job["indexes"]:
         width, factory = wanted["width"] or encoder.width, wanted["factory"]
         measured = index.measure(
-            lambda emb_ND, factory=factory: indexes.build_index(emb_ND, factory),
+            partial(indexes.build_index, factory=factory),
             indexes.search,
             indexes.truncate(emb_ND, width),
             indexes.truncate(emb_QD, width),

@@ -14,7 +14,16 @@ from pipeline.data import leakage
 from pipeline.encoder import Encoder
 from pipeline.values import Collection, ParallelText
 
-LIBRARIES = ("torch", "transformers", "pytorch-lightning", "numpy", "faiss-cpu", "faiss-gpu", "codecarbon", "babel")
+LIBRARIES: tuple[str, ...] = (
+    "torch",
+    "transformers",
+    "pytorch-lightning",
+    "numpy",
+    "faiss-cpu",
+    "faiss-gpu",
+    "codecarbon",
+    "babel",
+)
 LIBRARIES += ("onnxruntime", "openvino", "torchao", "peft")
 
 

@@ -10,6 +10,7 @@ heads, intermediate, vocab.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -83,7 +84,7 @@ def draw(found: pd.DataFrame, sweep: str) -> plt.Figure:
     for panel, cost in zip(axes[0], costs, strict=True):
         some = found[found["cost"] == cost.field]
         front = some[some["on_front"]].sort_values("value")
-        steps = {"where": "post", "color": "0.85", "linewidth": 5, "solid_joinstyle": "miter", "zorder": 1}
+        steps: dict[str, Any] = {"where": "post", "color": "0.85", "linewidth": 5, "zorder": 1}
         panel.step([*front["value"], 1e99], [*front[SCORES[0]], front[SCORES[0]].iloc[-1]], **steps, scalex=False)
         for point in some.to_dict("records"):
             colour, marker = looks[point["model"]]
@@ -92,7 +93,9 @@ def draw(found: pd.DataFrame, sweep: str) -> plt.Figure:
         report.draw_cost_axis(panel, some, cost)
     axes[0][0].set_ylabel(f"published nDCG@10, mean of {found['languages'].iloc[0]} languages")
     machines = ", ".join(found["machine"].unique())
-    figure.suptitle(f"{sweep}: {MARK} on {machines}; random weights of the same architectures", fontsize=10)
+    doubt = "" if found["grade_passed"].all() else "; hollow: profile in doubt"
+    title = f"{sweep}: {MARK} on {machines}; random weights of the same architectures{doubt}"
+    figure.suptitle(title, fontsize=10)
     handles = [plt.Line2D([], [], linestyle="", color=c, marker=m, label=name) for name, (c, m) in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -12,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from pipeline.analysis.tables import ACCURACY, COSTS, Cost
 
@@ -86,12 +87,12 @@ def looks_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 def draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
     """The joint front as a step line, then each strategy's own front, points and intervals, a little apart."""
     front = points[points["on_front"]].sort_values("value")
-    steps = {"where": "post", "color": "0.85", "linewidth": 5, "solid_joinstyle": "miter", "zorder": 1}
+    steps: dict[str, Any] = {"where": "post", "color": "0.85", "linewidth": 5, "solid_joinstyle": "miter", "zorder": 1}
     axes.step([*front["value"], 1e99], [*front["accuracy"], front["accuracy"].iloc[-1]], **steps, scalex=False)
     for place, (strategy, (colour, marker)) in enumerate(looks.items()):
         shift_pt = DODGE_PT * (place - (len(looks) - 1) / 2)
         shifted = axes.transData + ScaledTranslation(shift_pt / 72, 0, axes.figure.dpi_scale_trans)
-        style = {"color": colour, "transform": shifted}
+        style: dict[str, Any] = {"color": colour, "transform": shifted}
         group = points[points["strategy"] == strategy].sort_values("value")
         own = group[group["on_own_front"]]
         axes.plot(own["value"], own["accuracy"], linewidth=1, zorder=2, **style)
@@ -121,10 +122,10 @@ def draw_cost_axis(axes: Axes, points: pd.DataFrame, cost: Cost) -> None:
 def label(axes: Axes, points: pd.DataFrame) -> None:
     """Write each model's size once, by the best of its points, where it covers neither a point nor another label."""
     one_family, one_serving = points["family"].nunique() == 1, points["served"].nunique() == 1
-    renderer = axes.figure.canvas.get_renderer()
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's has one
     taken = [axes.transData.transform(xy) for xy in points[["value", "accuracy"]].to_numpy()]
     spread_pt = DODGE_PT * (points["strategy"].nunique() - 1) / 2
-    boxes = []
+    boxes: list[Bbox] = []
     best = points.sort_values("accuracy", ascending=False).drop_duplicates(["model", "layers", "served"])
     for _, point in (best if one_serving else best[best["on_front"]]).iterrows():
         text = f"{point['layers']}" if one_family else f"{point['model']}"

@@ -130,7 +130,7 @@ def send(tracking: Mapping[str, Any], fill: Fill, **identity: Any) -> None:
             complaint = str(error)
 
 
-def write(tracking: Mapping[str, Any], fill: Fill, mode: str | None, **identity: Any) -> str:
+def write(tracking: Mapping[str, Any], fill: Fill, mode: Any, **identity: Any) -> str:
     """Open a run, fill and finish it; returns where it lies. `mode` None: online with a key, else offline.
 
     Online, the server knows a run that is logged again, and `resume` drops the steps it has. What is sent from offline

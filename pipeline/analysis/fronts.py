@@ -29,7 +29,7 @@ def mark(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
         value_N, accuracy_N = panel["value"].to_numpy(), panel["accuracy"].to_numpy()
         accuracy_BN = draws[benchmark, setting][panel["variant"]].to_numpy()
         bias_BN = bias[benchmark][panel["variant"]].to_numpy() if benchmark in bias else None
-        value_BN = bias_BN if cost == BIAS else value_N
+        value_BN = value_N if bias_BN is None or cost != BIAS else bias_BN
         third = [] if bias_BN is None or cost == BIAS else [(panel[BIAS].to_numpy(), bias_BN)]
         bend = knee(np.log(value_N), accuracy_N)
         marked = panel.assign(

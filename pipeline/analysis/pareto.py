@@ -15,8 +15,8 @@ def non_dominated(cost_xN: np.ndarray, accuracy_xN: np.ndarray, *further_costs_x
     """
     loss_xNM = np.stack(np.broadcast_arrays(cost_xN, -np.asarray(accuracy_xN), *further_costs_xN), axis=-1)
     row_xN1M, column_x1NM = loss_xNM[..., :, None, :], loss_xNM[..., None, :, :]
-    dominates_xNN = (row_xN1M <= column_x1NM).all(-1) & (row_xN1M < column_x1NM).any(-1)
-    return ~dominates_xNN.any(-2) & ~np.isnan(loss_xNM).any(-1)
+    dominates_xNN = np.all(row_xN1M <= column_x1NM, axis=-1) & np.any(row_xN1M < column_x1NM, axis=-1)
+    return ~np.any(dominates_xNN, axis=-2) & ~np.any(np.isnan(loss_xNM), axis=-1)
 
 
 def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import hydra
 
@@ -45,7 +46,7 @@ def fixed_cost() -> list[str]:
 def of_ours(encoder: Encoder, collection: Collection) -> dict[str, float]:
     """As a cell does it: every text once."""
     scores = {key: hydra.utils.instantiate(node) for key, node in texts.settings("metrics").items()}
-    sides = [encode_all(encoder, collection, side, 0) for side in ("query", "passage")]
+    sides = encode_all(encoder, collection, "query", 0), encode_all(encoder, collection, "passage", 0)
     (result,) = evaluate(*sides, collection, [Serving()], scores)
     return result.figures
 
@@ -64,7 +65,7 @@ def evaluation() -> list[Row]:
         for language in LANGUAGES:
             queries = collection.queries[language]
             for pools in [*((pool,) for pool in LANGUAGES), tuple(LANGUAGES)]:
-                corpus = {
+                corpus: dict[str, Any] = {
                     f"{pool} {n}": text for pool in pools for n, text in enumerate(collection.passages[pool].texts)
                 }
                 relevant: dict[str, set[str]] = {}
@@ -72,7 +73,7 @@ def evaluation() -> list[Row]:
                     gold = collection.relevance[language, pool]
                     for query, passage in zip(gold.query.tolist(), gold.passage.tolist(), strict=True):
                         relevant.setdefault(str(query), set()).add(f"{pool} {passage}")
-                asked = {str(n): text for n, text in enumerate(queries.texts)}
+                asked: dict[str, Any] = {str(n): text for n, text in enumerate(queries.texts)}
                 evaluator = InformationRetrievalEvaluator(
                     asked, corpus, relevant, map_at_k=[len(corpus)], name=f"{language}-{'+'.join(pools)}",
                     show_progress_bar=False, write_csv=False,

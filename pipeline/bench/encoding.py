@@ -14,6 +14,7 @@ import torch
 from pipeline import serving
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
+from pipeline.encoder import Encoder
 from pipeline.encoding import encode
 from pipeline.profiling.throughput import matrix_product_flop_per_s, transformer_flop
 
@@ -74,10 +75,11 @@ def one_query() -> list[Row]:
     theirs = texts.sentence_transformer(ours)
     asked = texts.questions(QUERIES)
     served = {engine: serving.serve(ours, engine, "float32") for engine in ONE_QUERY}
-    ways: dict[str, Callable[[str], Any]] = {
-        engine: lambda question, encoder=encoder: encode(encoder, [question], "query")
-        for engine, encoder in served.items()
-    }
+
+    def by(encoder: Encoder) -> Callable[[str], Any]:
+        return lambda question: encode(encoder, [question], "query")
+
+    ways = {engine: by(encoder) for engine, encoder in served.items()}
     ways["theirs"] = lambda question: theirs.encode_query([question])
     for way in ways.values():
         for question in asked[:20]:

@@ -55,8 +55,8 @@ def ranking(count: int) -> Callable[[], Any]:
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     of_query = np.arange(QUERIES)
     gold = Relevance(of_query.astype(np.int32), of_query % count, np.ones(QUERIES, np.int8))
-    sides = [{"en": Texts(range(size), range(size))} for size in (QUERIES, count)]  # type: ignore[arg-type]
-    collection = Collection("growth", *sides, {("en", "en"): gold}, settings=("mono",))
+    asked, among = ({"en": Texts(range(size), range(size))} for size in (QUERIES, count))  # type: ignore[arg-type]
+    collection = Collection("growth", asked, among, {("en", "en"): gold}, settings=("mono",))
     return lambda: retrieval.rank({"en": queries}, {"en": emb_ND}, collection)
 
 

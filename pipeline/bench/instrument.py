@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from pipeline.bench import texts
 from pipeline.bench.pairs import Row, alternate
 from pipeline.encoding import encode
 from pipeline.profiling import latency
-from pipeline.values import Profile
+from pipeline.values import Profile, Side
 
 SETTINGS = {
     "min_calls": 150, "min_seconds": 3.0, "token_budgets": [1024], "index_rows": 1000, "energy_seconds": 10,
@@ -29,7 +29,7 @@ TURN = 10  # queries after which another way has its turn
 
 def profiled() -> Profile:
     paragraphs = texts.paragraphs()
-    sides = {
+    sides: dict[str, dict[Side, list[str]]] = {
         language: {"query": [p["qas"][0]["question"] for p in some[:64]], "passage": [p["context"] for p in some[:64]]}
         for language, some in paragraphs.items()
     }
@@ -78,8 +78,8 @@ def same_work() -> list[Row]:
     def tokenise(text: str) -> list[int]:
         return ours.tokenize([text], "query")[0]
 
-    def encode_ids(ids: list[int]) -> Any:
-        ids_1T, mask_1T = ours.pad([ids])
+    def encode_ids(ids: Sequence[int]) -> Any:
+        ids_1T, mask_1T = ours.pad([list(ids)])
         with torch.inference_mode():
             return ours(ids_1T, mask_1T).numpy()
 

@@ -1,7 +1,9 @@
 """Ranking and scoring embeddings: against pytrec_eval fed by a FAISS flat search, and against that search alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,7 +12,7 @@ from pipeline import metrics, retrieval
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, alternate
 from pipeline.data import lareqa
-from pipeline.values import Collection, Relevance, Texts
+from pipeline.values import Collection, Ranking, Relevance, Texts
 
 WIDTH, SEED = 384, 0
 QUERIES, PASSAGES = 1000, 1_000_000
@@ -30,8 +32,11 @@ def scores() -> list[Row]:
     collection = replace(whole, queries={"en": whole.queries["en"]})
     queries = {language: unit_vectors(len(of)) for language, of in collection.queries.items()}
     passages = {language: unit_vectors(len(of)) for language, of in collection.passages.items()}
-    wanted = {"map": metrics.average_precision, "ndcg_cut_10": lambda ranking: metrics.ndcg(ranking, 10)}
-    wanted |= {f"recall_{k}": lambda ranking, k=k: metrics.recall(ranking, k) for k in RECALLS}
+    wanted: dict[str, Callable[[Ranking], Any]] = {
+        "map": metrics.average_precision,
+        "ndcg_cut_10": partial(metrics.ndcg, k=10),
+    }
+    wanted |= {f"recall_{k}": partial(metrics.recall, k=k) for k in RECALLS}
 
     def ours() -> None:
         for ranking in retrieval.rank(queries, passages, collection):

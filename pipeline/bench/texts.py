@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[2] / "conf"
 def settings(group: str, *overrides: str) -> dict[str, Any]:
     """A group of the config as a run composes it, of e5-small-l12 unless told otherwise."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return config.plain(hydra.compose("config", overrides or ["model=e5-small-l12"])[group])
+        return config.plain(hydra.compose("config", list(overrides) or ["model=e5-small-l12"])[group])
 
 
 def model() -> dict[str, Any]:

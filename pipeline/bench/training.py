@@ -70,7 +70,7 @@ def of_theirs(data: ParallelText, drawn: list[list[Draw]], settings: dict[str, A
             output_dir=folder, per_device_train_batch_size=settings["batch_size"], max_steps=settings["steps"],
             learning_rate=settings["learning_rate"], weight_decay=settings["weight_decay"],
             warmup_steps=settings["warmup_fraction"], logging_steps=1, save_strategy="no", report_to="none",
-            disable_tqdm=True, use_cpu=True, batch_sampler=in_order, **options,
+            disable_tqdm=True, use_cpu=True, batch_sampler=in_order, **options,  # type: ignore[arg-type]
         )  # fmt: skip
         trainer = SentenceTransformerTrainer(
             model=model, args=arguments, callbacks=[Clock()],

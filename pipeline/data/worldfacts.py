@@ -128,7 +128,9 @@ def _speech(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
     official = get_official_languages(territory, de_facto=True)
     if official and all(code in names for code in official):
         facts["official"] = {"value": format_list([names[code] for code in official], locale=locale)}
-    percent = {code: info["population_percent"] for code, info in get_territory_language_info(territory).items()}
+    percent: dict[str, Any] = {
+        code: info["population_percent"] for code, info in get_territory_language_info(territory).items()
+    }
     most = [code for code in percent if percent[code] == max(percent.values())]
     if len(most) == 1 and most[0] in names:
         share = format_percent(percent[most[0]] / 100, locale=locale)

@@ -110,22 +110,22 @@ class Material:
     def profiles(self) -> list[Profiled]:
         """The distinct measurements of an encoder; most are shared by all runs of a model, and all by the widths and
         indexes that read the same embeddings."""
-        groups: list[list[tuple[str, Record]]] = []
+        groups: list[list[tuple[str, Record, Profile]]] = []
         for variant, records in self.records.items():
-            for record in (record for record in records if record.profile):
-                same = (group for group in groups if of_encoder(group[0][1]) == of_encoder(record))
+            for record, profile in ((record, record.profile) for record in records if record.profile):
+                same = (group for group in groups if of_encoder(group[0][2]) == of_encoder(profile))
                 group = next(same, None)
                 if group is None:
                     groups.append(group := [])
-                group.append((variant, record))
+                group.append((variant, record, profile))
         for group in groups:
             group.sort(key=lambda run: len(way(run[1])))  # stable; what differs least from as trained leads
         names = [f"{runs[0][1].choices['model']}{way(runs[0][1])}" for runs in groups]
         return [
             Profiled(
-                name if names.count(name) == 1 else "; ".join(f"{self.label(v)}, seed {r.seed}" for v, r in runs),
-                [record.name for _, record in runs],
-                runs[0][1].profile,
+                name if names.count(name) == 1 else "; ".join(f"{self.label(v)}, seed {r.seed}" for v, r, _ in runs),
+                [record.name for _, record, _ in runs],
+                runs[0][2],
             )
             for runs, name in zip(groups, names, strict=True)
         ]
@@ -149,10 +149,10 @@ def way(record: Record) -> str:
     return "" if record.served == tables.AS_TRAINED else f", {record.served}"
 
 
-def of_encoder(record: Record) -> dict[str, Any]:
+def of_encoder(profile: Profile) -> dict[str, Any]:
     """What the meters found of a run's encoder, whatever index its embeddings go to."""
-    figures = {key: value for key, value in vars(record.profile).items() if not key.startswith(OF_INDEX)}
-    details = {key: value for key, value in record.profile.details.items() if key != "index"}
+    figures = {key: value for key, value in vars(profile).items() if not key.startswith(OF_INDEX)}
+    details = {key: value for key, value in profile.details.items() if key != "index"}
     return figures | {"details": details, "sources": None}
 
 
