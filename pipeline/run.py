@@ -31,8 +31,8 @@ HALVINGS = 2  # of 1,024 tokens leave 256, which is one passage of the greatest 
 
 
 def chosen(runtime: RuntimeConf) -> dict[str, str]:
-    """The options of the groups that a record tells."""
-    return {group: str(runtime.choices[group]) for group in GROUPS}
+    """The options of the groups that a record tells; of a list of them, several benchmarks say, Hydra keeps no note."""
+    return {group: str(runtime.choices[group]) if group in runtime.choices else "several" for group in GROUPS}
 
 
 def request(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def how_sure(material: Material, winners: list[Winner]) -> str:
         draws = f"of {DRAWS:,} bootstrap draws of the questions"
         said.append(f"{draws}, the most accurate stands on the front against {cost_name} in {show.listed(chances)}")
     if leads:
-        said.append(f"its paired lead over the runner-up of its size is {show.listed(leads)}, after Holm's correction")
+        said.append(f"its paired lead over the runner-up of its size is {show.listed(leads)}")
+        said.append("p is of the questions alone, after Holm's correction")
     return f"How sure – {'; '.join(said) or 'nothing else of its size was tried'}."
 
 
