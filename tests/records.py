@@ -66,7 +66,7 @@ def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int
         "results_dir": str(store.root),
         "tracking": {"wandb": True, "project": "toy", "entity": None, "dir": str(store.root)},
     }
-    config["model"] |= {"layers": layers, "architecture": architecture or {}}
+    config["model"] |= {"layers": layers} | ({"architecture": architecture} if architecture else {})
     settings = "".join(f"-{key}{value}" for key, value in sampler_settings.items())
     name = f"{model}-{sampler}-toy{settings}-s{seed}-abcd"
     metrics = {}
