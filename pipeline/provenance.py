@@ -14,17 +14,10 @@ from pipeline.data import leakage
 from pipeline.encoder import Encoder
 from pipeline.values import Collection, ParallelText
 
-LIBRARIES: tuple[str, ...] = (
-    "torch",
-    "transformers",
-    "pytorch-lightning",
-    "numpy",
-    "faiss-cpu",
-    "faiss-gpu",
-    "codecarbon",
-    "babel",
-)
-LIBRARIES += ("onnxruntime", "openvino", "torchao", "peft")
+LIBRARIES = (
+    "torch", "transformers", "pytorch-lightning", "numpy", "faiss-cpu", "faiss-gpu", "codecarbon", "babel",
+    "onnxruntime", "openvino", "torchao", "peft",
+)  # fmt: skip
 
 
 def provenance(

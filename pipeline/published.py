@@ -10,7 +10,6 @@ heads, intermediate, vocab.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -84,8 +83,7 @@ def draw(found: pd.DataFrame, sweep: str) -> plt.Figure:
     for panel, cost in zip(axes[0], costs, strict=True):
         some = found[found["cost"] == cost.field]
         front = some[some["on_front"]].sort_values("value")
-        steps: dict[str, Any] = {"where": "post", "color": "0.85", "linewidth": 5, "zorder": 1}
-        panel.step([*front["value"], 1e99], [*front[SCORES[0]], front[SCORES[0]].iloc[-1]], **steps, scalex=False)
+        report.draw_front(panel, front["value"], front[SCORES[0]])
         for point in some.to_dict("records"):
             colour, marker = looks[point["model"]]
             fill = colour if point["grade_passed"] else "white"

@@ -84,11 +84,16 @@ def looks_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i, name in enumerate(names)}
 
 
+def draw_front(axes: Axes, cost: pd.Series, accuracy: pd.Series) -> None:
+    """The front of all as a step line, from the cheapest on."""
+    steps: dict[str, Any] = {"where": "post", "color": "0.85", "linewidth": 5, "solid_joinstyle": "miter", "zorder": 1}
+    axes.step([*cost, 1e99], [*accuracy, accuracy.iloc[-1]], **steps, scalex=False)
+
+
 def draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
     """The joint front as a step line, then each strategy's own front, points and intervals, a little apart."""
     front = points[points["on_front"]].sort_values("value")
-    steps: dict[str, Any] = {"where": "post", "color": "0.85", "linewidth": 5, "solid_joinstyle": "miter", "zorder": 1}
-    axes.step([*front["value"], 1e99], [*front["accuracy"], front["accuracy"].iloc[-1]], **steps, scalex=False)
+    draw_front(axes, front["value"], front["accuracy"])
     for place, (strategy, (colour, marker)) in enumerate(looks.items()):
         shift_pt = DODGE_PT * (place - (len(looks) - 1) / 2)
         shifted = axes.transData + ScaledTranslation(shift_pt / 72, 0, axes.figure.dpi_scale_trans)

@@ -16,7 +16,7 @@ from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
 from pipeline.encoder import Encoder
 from pipeline.encoding import encode
-from pipeline.profiling.throughput import matrix_product_flop_per_s, transformer_flop
+from pipeline.profiling.throughput import matrix_product_flop_per_s
 
 CONTEXTS, ROUNDS, QUERIES = 2000, 2, 200
 # How ours is served, and the ratio asked for. torch.compile gained nothing (bfloat16) and takes minutes to compile.
@@ -51,10 +51,7 @@ def bulk() -> list[Row]:
     taken = in_turns(works, ROUNDS, warm=True)
     ceilings += [{name: matrix_product_flop_per_s(dtype, "cpu") for name, dtype in dtypes.items()}]
 
-    config = ours.backbone.config
-    lengths = [len(row) for row in ours.tokenize(passages, "passage")]
-    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
-    flop = transformer_flop(lengths, **sizes)
+    tokens, flop = texts.work(ours, passages)
     rows = []
     for way, at_least in BULK.items():
         engine, precision = way
@@ -64,7 +61,7 @@ def bulk() -> list[Row]:
             ceiling = max(measured[precision] for measured in ceilings)
             share = flop / min(taken[way]) / ceiling
             note += f"; {share:.0%} of a {precision} matrix product's {ceiling / 1e9:.0f} GFLOP/s"
-        work = f"encode {CONTEXTS} contexts, mean {np.mean(lengths):.0f} tokens, {precision}"
+        work = f"encode {CONTEXTS} contexts, mean {tokens:.0f} tokens, {precision}"
         rows.append(Row(work, "SentenceTransformer.encode, float32", at_least, taken[way], taken["theirs"], note))
     return rows
 

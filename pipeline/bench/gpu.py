@@ -11,7 +11,7 @@ from pipeline import serving
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
 from pipeline.encoding import encode
-from pipeline.profiling.throughput import matrix_product_flop_per_s, transformer_flop
+from pipeline.profiling.throughput import matrix_product_flop_per_s
 from pipeline.values import UserError
 
 MODEL = ["model=xlmr-large", "model.weights=random"]  # weights' values do not move the cost; tokens are real
@@ -41,15 +41,12 @@ def bulk() -> list[Row]:
     before = matrix_product_flop_per_s(torch.bfloat16, "cuda")
     taken = in_turns(works, ROUNDS)
     ceiling = max(before, matrix_product_flop_per_s(torch.bfloat16, "cuda"))
-    config = ours.backbone.config
-    lengths = [len(row) for row in ours.tokenize(passages, "passage")]
-    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
-    flop = transformer_flop(lengths, **sizes)
+    tokens, flop = texts.work(ours, passages)
     rows = []
     for engine in ENGINES:
         cosine = float((found[engine] * found["theirs"]).sum(axis=1).min())
         share = flop / np.median(taken[engine]) / ceiling
         note = f"{engine}; cosine at least {cosine:.4f}; {share:.0%} of a matrix product's {ceiling / 1e12:.0f} TFLOP/s"
-        work = f"XLM-R-large, {len(passages)} contexts, mean {np.mean(lengths):.0f} tokens, bfloat16"
+        work = f"XLM-R-large, {len(passages)} contexts, mean {tokens:.0f} tokens, bfloat16"
         rows.append(Row(work, "SentenceTransformer.encode, bfloat16", AT_LEAST, taken[engine], taken["theirs"], note))
     return rows

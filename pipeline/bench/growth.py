@@ -10,13 +10,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import retrieval
 from pipeline.bench import texts
+from pipeline.profiling.memory import status_mib
 from pipeline.values import Collection, Relevance, Texts
 
 SIZES = {"encode": (1_000, 10_000, 100_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
@@ -63,19 +63,13 @@ def ranking(count: int) -> Callable[[], Any]:
 WORK = {"encode": encoding, "rank": ranking}
 
 
-def anonymous_mib() -> float:
-    """Resident memory but for mapped files, which the kernel may drop."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["RssAnon"].split()[0]) / 1024
-
-
 def measured(work: Callable[[], Any]) -> dict[str, float]:
-    """Seconds, and how far anonymous memory rose above where it was, seen every 10 ms."""
-    before_mib, ended, peaks = anonymous_mib(), threading.Event(), [0.0]
+    """Seconds, and how far memory, but for mapped files, rose above where it was, seen every 10 ms."""
+    before_mib, ended, peaks = status_mib("RssAnon"), threading.Event(), [0.0]
 
     def watch() -> None:
         while not ended.wait(0.01):
-            peaks.append(anonymous_mib() - before_mib)
+            peaks.append(status_mib("RssAnon") - before_mib)
 
     watching = threading.Thread(target=watch)
     watching.start()

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline import config, export
 from pipeline import encoder as encoders
 from pipeline.encoder import Encoder
 from pipeline.profiling.samples import round_robin
+from pipeline.profiling.throughput import transformer_flop
 from pipeline.values import Record, UserError
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
@@ -58,6 +60,14 @@ def in_turn(texts: dict[str, list[str]], count: int) -> list[str]:
 
 def encoder() -> Encoder:
     return encoders.load(**model(), seed=0)
+
+
+def work(encoder: Encoder, passages: Sequence[str]) -> tuple[float, int]:
+    """Mean tokens of a passage, and the FLOP to encode all."""
+    config = encoder.backbone.config
+    lengths = [len(row) for row in encoder.tokenize(passages, "passage")]
+    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
+    return sum(lengths) / len(lengths), transformer_flop(lengths, **sizes)
 
 
 def sentence_transformer(ours: Encoder, device: str = "cpu", **options: Any) -> Any:

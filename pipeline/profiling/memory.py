@@ -7,8 +7,11 @@ from typing import Any
 MIB = 2**20
 
 
-def _status_mib(field: str) -> float:
-    """VmRSS (resident now) or VmHWM (its peak) of this process; proc_pid_status(5) gives KiB."""
+def status_mib(field: str) -> float:
+    """VmRSS (resident now), VmHWM (its peak) or RssAnon (now, but for mapped files) of this process.
+
+    proc_pid_status(5) gives KiB.
+    """
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[field].split()[0]) / 1024
 
@@ -22,10 +25,10 @@ def measure(build: Callable[[], Any], use: Callable[[Any], Any], *, device: str)
 
     The GPU's peaks, at work too, are torch's own: what it handed out (allocated) and took from the driver (reserved).
     """
-    idle_mib = _status_mib("VmRSS")
+    idle_mib = status_mib("VmRSS")
     _reset_peak()
     built = build()
-    load_peak_mib = _status_mib("VmHWM")
+    load_peak_mib = status_mib("VmHWM")
     _reset_peak()
     if device == "cuda":
         import torch
@@ -33,7 +36,7 @@ def measure(build: Callable[[], Any], use: Callable[[Any], Any], *, device: str)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     use(built)
-    peak_mib = _status_mib("VmHWM")
+    peak_mib = status_mib("VmHWM")
     gpu: dict[str, float | None] = {"gpu_peak_allocated_mib": None, "gpu_peak_reserved_mib": None}
     if device == "cuda":
         gpu = {
