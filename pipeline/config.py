@@ -25,7 +25,7 @@ from pipeline.values import Serving, UserError
 Pooling = Enum("Pooling", ["mean", "cls"])
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])
 ServedPrecision = Enum("ServedPrecision", ["float32", "bfloat16", "int8"])
-Backend = Enum("Backend", ["eager", "compile", "onnx", "openvino"])
+Backend = Enum("Backend", ["eager", "onednn", "compile", "onnx", "openvino"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 
 
@@ -212,7 +212,7 @@ ENCODER = ("values", "packaged", "encoder", "encoding")
 TRAINING = ("sampling", "losses", "negatives", "adapters", "contrastive", "checkpoints", "training")
 STAGES = {
     "train": (("model", "sampler", "data", "trainer", "seed", "device", "threads"), (*ENCODER, *TRAINING)),
-    "evaluate": (("eval", "metrics"), ("evaluation", "retrieval", "indexes", "metrics", "pools")),
+    "evaluate": (("eval", "metrics"), ("evaluation", "onednn", "retrieval", "indexes", "metrics", "pools")),
     "profile": (("profile",), ("profile", "meter", "profiling")),
 }
 # Keys of the trainer that change memory, speed, safety or what is shown, and the result by rounding at most.

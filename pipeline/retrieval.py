@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 
+from pipeline import onednn
 from pipeline.values import Collection, Ranking, Setting
 
 SCORE_TOLERANCE = 1e-6  # float32 products of unit vectors up to 1,024 wide were at most 0.6e-6 off
@@ -130,6 +132,11 @@ def unit(emb_ND: np.ndarray, name: str) -> np.ndarray:
     return emb_ND
 
 
+def tensor(emb_ND: np.ndarray) -> torch.Tensor:
+    """The same memory, unless it is read-only or has gaps."""
+    return torch.from_numpy(np.require(emb_ND, requirements=["C", "W"]))
+
+
 def _stream(
     emb_QD: np.ndarray, passages: Mapping[str, np.ndarray], relevant: Relevant, block: int, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -144,10 +151,11 @@ def _stream(
 
     beaten_RL = np.zeros((len(score_R), len(passages)), dtype=np.int64)
     best = _Best(len(emb_QD), top)
+    queries_QD = tensor(emb_QD)
     for pool, (language, emb_PD) in enumerate(passages.items()):
         for start in range(0, len(emb_PD), block):
             emb_BD = unit(emb_PD[start : start + block], f"passages[{language!r}]")
-            scores_QB = emb_QD @ emb_BD.T
+            scores_QB = onednn.product(queries_QD, tensor(emb_BD)).numpy()
             first, end = offset_L[pool] + start, offset_L[pool] + start + len(emb_BD)
 
             # Of the passages that tie, only the earlier ones beat: all of the block, or none of it …

@@ -1,7 +1,7 @@
 """The trained encoder served by another engine or in fewer bits: the same texts in, nearly the same vectors out.
 
 `cell` and `meter` pass an encoder through `serve` and use the result as they would the encoder: only its backbone is
-another. torch runs `eager` and `compile`; ONNX Runtime and OpenVINO run one ONNX file, exported here.
+another. torch runs `eager`, `compile` and `onednn`; ONNX Runtime and OpenVINO run one ONNX file, exported here.
 
 Axes: N texts of a batch, T tokens, D embedding width.
 """
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from pipeline import onednn
 from pipeline.encoder import Encoder, positions
 from pipeline.values import Serving, UserError
 
@@ -52,7 +53,7 @@ class Exported(nn.Module):
 
 
 def serve(encoder: Encoder, backend: str, precision: str, max_passage_tokens: int | None = None) -> Encoder:
-    """A trained encoder (evaluation mode, float32) by eager, compile, onnx or openvino in float32, bfloat16 or int8.
+    """A trained encoder (evaluation mode, float32) by eager, onednn, compile, onnx or openvino in float32, bfloat16 or int8.
 
     `encoder` stays as it is; the result may share its weights. An engine keeps the thread count that torch has now.
     UserError for a combination that the engine cannot do, Unavailable where the engine is not installed.
@@ -98,6 +99,8 @@ def footprint(encoder: Encoder) -> Footprint:
 
 def _plain(tensor: Tensor) -> list[Tensor]:
     """What a quantised tensor is made of, which claims the dtype that it stands for; any other tensor itself."""
+    if tensor.is_mkldnn:
+        return [tensor.to_dense()]
     if not hasattr(tensor, "__tensor_flatten__"):
         return [tensor]
     return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
@@ -113,6 +116,19 @@ def _eager(backbone: PreTrainedModel, precision: str) -> nn.Module:
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     quantize_(own, Int8DynamicActivationInt8WeightConfig())  # of linear layers; embeddings stay float32
+    return own
+
+
+def _onednn(backbone: PreTrainedModel, precision: str) -> nn.Module:
+    """torch, with all linear layers by oneDNN."""
+    _refuse(precision == "int8", "backend=onednn cannot do precision=int8")
+    _refuse(backbone.device.type == "cuda", "backend=onednn cannot do device=cuda")
+    if not onednn.available():
+        raise Unavailable("variants: this torch was built without oneDNN.")
+    own = _eager(backbone, precision)
+    if own is backbone:  # then it shares all but the linear layers
+        own = copy.deepcopy(backbone, {id(parameter): parameter for parameter in backbone.parameters()})
+    onednn.replace_linear(own)
     return own
 
 
@@ -275,6 +291,7 @@ def _require(extra: str, *modules: str) -> None:
 
 BACKENDS: dict[str, Callable[[PreTrainedModel, str], nn.Module]] = {
     "eager": _eager,
+    "onednn": _onednn,
     "compile": _compile,
     "onnx": _onnx,
     "openvino": _openvino,
