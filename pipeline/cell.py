@@ -1,7 +1,8 @@
-"""One cell, from config to record: the method section. The only module that knows every part; runs in a child process.
+"""One cell, from config to record: the method section. The only module that knows every part.
 
-Reads a request (a line of JSON) on stdin and answers its outcome (JSON) on stdout; whatever else prints goes to stderr.
-It ends, and all processes that it started, when stdin is closed: then its parent is dead.
+Runs in a child process, by `start`. Reads a request (a line of JSON) on stdin and answers its outcome (JSON) on stdout;
+whatever else prints goes to stderr. It ends, and all processes that it started, when stdin is closed: then its parent
+is dead.
 """
 
 import json
@@ -280,7 +281,3 @@ def main() -> None:
         outcome = {"status": "out of memory" if out_of_memory(error) else "failed", "reason": reason}
     with os.fdopen(outcome_fd, "w") as file:
         json.dump(outcome, file)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from pipeline import checkpoints
@@ -216,14 +217,19 @@ class Contrastive(pl.LightningModule):
         checkpoints.write(self.folder, self.progress.step, Checkpoint(self.encoder.trained(), self.best, state))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; linear warm-up, then linear decay to zero at the last step."""
+        """AdamW; its learning rate follows `schedule`."""
         settings = self.settings
         trained = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
-        warmup, steps = max(1, round(settings["warmup_fraction"] * settings["steps"])), settings["steps"]
-
-        def factor(step: int) -> float:
-            return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
-
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        self.schedule = schedule(optimizer, settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
+
+
+def schedule(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]) -> LambdaLR:
+    """Linear warm-up from the first step on, then linear decay to zero after the last."""
+    warmup, steps = max(1, round(settings["warmup_fraction"] * settings["steps"])), settings["steps"]
+
+    def factor(step: int) -> float:
+        return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+
+    return LambdaLR(optimizer, factor)

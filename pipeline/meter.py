@@ -1,4 +1,4 @@
-"""The meters, each the work of a process of its own: `python -m pipeline.meter <meter>`, which `profile` starts.
+"""The meters, each the work of a process of its own: which `profile` starts (by `start`).
 
 A child says "ready" once its libraries are there, reads a job (JSON) on stdin and answers what the meter found (JSON)
 on stdout; everything else that prints goes to stderr. A meter that lacks a library says so under `missing`, in place of
@@ -240,7 +240,3 @@ def main(meter: str) -> None:
             print(error, file=sys.stderr)
             sys.exit(REFUSED)
         json.dump(found | {"watch": seen, "threads": _threads(job)}, answer)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

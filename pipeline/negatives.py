@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from pipeline.encoder import Encoder
@@ -57,6 +56,8 @@ def mine(encoder: Encoder, data: ParallelText, trained_NL: np.ndarray, count: in
 
     A question in another language takes the same rows: its translation decides.
     """
+    import faiss
+
     row_NLK = np.full((*data.available_NL.shape, count), -1, dtype=np.int32)
     for number, language in enumerate(data.languages):
         trained = np.flatnonzero(trained_NL[:, number])

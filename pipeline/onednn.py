@@ -10,13 +10,16 @@ from torch import Tensor, nn
 ROWS = 2048  # tokens of the batches for which a weight is laid out; others are as right
 
 
-def available() -> bool:
-    return torch.backends.mkldnn.is_available()
+def available(dtype: torch.dtype = torch.float32) -> bool:
+    """Whether this torch has oneDNN, and this processor the instructions that it needs for `dtype`."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def product(left_ND: Tensor, right_MD: Tensor) -> Tensor:
-    """`left_ND @ right_MD.T`; by torch's own product where this torch knows no oneDNN."""
-    if not available():
+    """`left_ND @ right_MD.T`; by torch's own product where oneDNN is not to be had."""
+    if not available(left_ND.dtype):
         return left_ND @ right_MD.T
     with torch.inference_mode():
         return torch.ops.mkldnn._linear_pointwise(left_ND, right_MD, None, "none", [], "")

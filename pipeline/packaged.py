@@ -79,17 +79,14 @@ def find() -> Path:
     return path
 
 
-def dequantise(raw: np.ndarray) -> np.ndarray:
+def dequantise(raw: np.ndarray) -> torch.Tensor:
     """float32 weights of Q4 bytes: a block is a float16 scale and 16 bytes, of which byte j holds weight j in its low
     and weight j + 16 in its high nibble; a weight is (nibble - 8) * scale."""
-    raw_B18 = raw.reshape(-1, 18)
-    scale_B1 = raw_B18[:, :2].view("<f2").astype(np.float32)
-    weight_B32 = np.empty((len(raw_B18), 32), np.float32)
-    weight_B32[:, :16] = raw_B18[:, 2:] & 15
-    weight_B32[:, 16:] = raw_B18[:, 2:] >> 4
-    weight_B32 -= 8
-    weight_B32 *= scale_B1
-    return weight_B32.reshape(-1)
+    raw_B18 = torch.from_numpy(raw).view(-1, 18)
+    scale_B1 = raw_B18[:, :2].contiguous().view(torch.float16).float()
+    nibbles_B16 = raw_B18[:, 2:]
+    weight_B32 = torch.cat([nibbles_B16 & 15, nibbles_B16 >> 4], dim=1).float()
+    return weight_B32.sub_(8).mul_(scale_B1).view(-1)
 
 
 def name_in_bert(name: str) -> str:
@@ -119,8 +116,8 @@ class Packaged:
         for name, tensor in self.tensors.items():
             if (bert_name := name_in_bert(name)) in shapes:  # else it belongs to a layer past the first `layers`
                 raw = np.fromfile(self.path, np.uint8, tensor.bytes, offset=tensor.offset)
-                values = dequantise(raw) if tensor.dtype == Q4 else raw.view("<f4")
-                state[bert_name] = torch.from_numpy(values).reshape(shapes[bert_name])
+                values = dequantise(raw) if tensor.dtype == Q4 else torch.from_numpy(raw.view("<f4"))
+                state[bert_name] = values.reshape(shapes[bert_name])
         bert.load_state_dict(state, assign=True)
         return bert
 

@@ -105,7 +105,7 @@ def _start(meter: str, threads: int) -> subprocess.Popen[str]:
     count = str(threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
     environment |= {"OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", "pipeline.meter", meter]
+    command = [sys.executable, "-m", "pipeline.start", "meter", meter]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
 

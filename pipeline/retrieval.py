@@ -22,7 +22,7 @@ import torch
 from pipeline import onednn
 from pipeline.values import Collection, Ranking, Setting
 
-SCORE_TOLERANCE = 1e-6  # float32 products of unit vectors up to 1,024 wide were at most 0.6e-6 off
+SCORE_TOLERANCE = 2e-6  # float32 products of unit vectors up to 1,024 wide were at most 0.9e-6 off
 LENGTH_TOLERANCE = 0.01  # of a unit vector; what bfloat16 rounding does stays below
 
 

@@ -55,7 +55,7 @@ def child(asked: Mapping[str, Any], time_limit_min: float | None) -> dict[str, A
     environment = os.environ | {"OMP_NUM_THREADS": str(asked["config"]["threads"]), "OMP_WAIT_POLICY": "passive"}
     environment |= {"TOKENIZERS_PARALLELISM": "true", "HYDRA_FULL_ERROR": "0"}
     line = f"{json.dumps(asked)}\n".encode()
-    command, pipe = [sys.executable, "-m", "pipeline.cell"], subprocess.PIPE
+    command, pipe = [sys.executable, "-m", "pipeline.start", "cell"], subprocess.PIPE
     # A process group of its own: Ctrl-C reaches this process alone, and one signal ends the child and its children.
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, process_group=0) as process:
         assert process.stdin

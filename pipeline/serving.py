@@ -53,7 +53,7 @@ class Exported(nn.Module):
 
 
 def serve(encoder: Encoder, backend: str, precision: str, max_passage_tokens: int | None = None) -> Encoder:
-    """A trained encoder (evaluation mode, float32) by eager, onednn, compile, onnx or openvino in float32, bfloat16 or int8.
+    """A trained encoder (evaluation mode, float32) by one of BACKENDS in float32, bfloat16 or int8.
 
     `encoder` stays as it is; the result may share its weights. An engine keeps the thread count that torch has now.
     UserError for a combination that the engine cannot do, Unavailable where the engine is not installed.

@@ -155,9 +155,8 @@ def write(tracking: Mapping[str, Any], fill: Fill, mode: Any, **identity: Any) -
             settings=settings, **identity,
         ) as run:  # fmt: skip
             fill(run, sum(not waits(copy) for copy in earlier) if mode == "offline" else 0)
-    except Exception:
-        wandb.teardown()  # else the run stays open and its id in use
-        raise
+    finally:
+        wandb.teardown()  # its server: after a failure the run would stay open and its id in use
     for copy in earlier:
         if mode in ("online", "offline") and waits(copy) and copy.parent != Path(run.settings.sync_dir):
             shutil.rmtree(copy.parent)

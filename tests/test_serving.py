@@ -45,8 +45,8 @@ def cosines(served, encoder):
 
 @pytest.mark.parametrize(
     ("architecture", "backend"),
-    [(BERT, "onnx"), (XLMR, "onnx"), (XLMR, "openvino"), (XLMR, "compile")],
-    ids=["bert-onnx", "xlm-roberta-onnx", "xlm-roberta-openvino", "xlm-roberta-compile"],
+    [(BERT, "onnx"), (XLMR, "onnx"), (XLMR, "openvino"), (XLMR, "compile"), (BERT, "onednn"), (XLMR, "onednn")],
+    ids=lambda value: value if isinstance(value, str) else value["model_type"],
 )
 def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, backend):
     encoder = tiny(architecture=architecture | SHARP)
@@ -67,6 +67,7 @@ def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, back
     ("backend", "precision", "cosine", "share"),
     [
         ("eager", "bfloat16", 0.999, 0.51),
+        ("onednn", "bfloat16", 0.999, 0.51),
         ("eager", "int8", 0.995, 0.97),  # the embeddings, most of these weights, stay float32
         ("onnx", "int8", 0.99, 0.27),
         ("openvino", "int8", 0.99, 0.27),
@@ -96,6 +97,7 @@ def test_a_footprint_by_hand():
     positions = 2 * 32 * 8  # BERT keeps the ids of positions and of token types as two rows of int64, in memory only
     assert footprint(encoder)[:2] == (weights, 4 * weights + positions)
     assert footprint(serve(encoder, "eager", "bfloat16"))[:2] == (weights, 2 * weights + positions)
+    assert footprint(serve(encoder, "onednn", "float32"))[:2] == (weights, 4 * weights + positions)
     assert 4 * weights < footprint(encoder).disk_bytes < 4 * weights + 4000
 
 
@@ -107,8 +109,9 @@ def test_passages_may_be_cut_shorter():
 
 
 def test_what_an_engine_cannot_do_is_a_sentence():
-    with pytest.raises(UserError, match=r"^variants: backend=onnx cannot do precision=bfloat16\.$"):
-        serve(tiny(), "onnx", "bfloat16")
+    for backend, precision in (("onnx", "bfloat16"), ("onednn", "int8")):
+        with pytest.raises(UserError, match=rf"^variants: backend={backend} cannot do precision={precision}\.$"):
+            serve(tiny(), backend, precision)
 
 
 @pytest.mark.parametrize(

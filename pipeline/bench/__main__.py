@@ -56,7 +56,7 @@ def main(wanted: list[str]) -> None:
             for line in table():
                 say(line)
     if not wanted:  # a part would not be the table
-        title = "# Speed, side by side\n`make bench`: ratios of pairs that take turns; above 1 this project is faster."
+        title = "# Speed, side by side\n`make bench`: ratios of pairs that take turns; above 1 this project is faster.\nWhat was missed, and why: docs/speed.md."
         text = "\n".join([title, "", *lines, ""])
         write_atomically(REPORT, lambda path: path.write_text(text))
 
