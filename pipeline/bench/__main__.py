@@ -25,6 +25,9 @@ ROWS = {
 BY_NAME = {"gpu": gpu.bulk}  # only where it is asked for
 TABLES = {"fixed_cost": cells.fixed_cost, "growth": growth.table, "repeated": instrument.repeated}
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
+TITLE = """# Speed, side by side
+`make bench`: ratios of pairs that take turns; above 1 this project is faster.
+What was missed, and why: docs/speed.md."""
 HEADER = ["work", "against", "at least", "ratio", "min to max", "ours / theirs", "met", "note"]
 
 
@@ -56,8 +59,7 @@ def main(wanted: list[str]) -> None:
             for line in table():
                 say(line)
     if not wanted:  # a part would not be the table
-        title = "# Speed, side by side\n`make bench`: ratios of pairs that take turns; above 1 this project is faster.\nWhat was missed, and why: docs/speed.md."
-        text = "\n".join([title, "", *lines, ""])
+        text = "\n".join([TITLE, "", *lines, ""])
         write_atomically(REPORT, lambda path: path.write_text(text))
 
 
