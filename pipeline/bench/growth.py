@@ -16,11 +16,11 @@ import numpy as np
 
 from pipeline import retrieval
 from pipeline.bench import texts
+from pipeline.bench.ranking import QUERIES, WIDTH, one_pool
 from pipeline.profiling.memory import status_mib
-from pipeline.values import Collection, Relevance, Texts
 
 SIZES = {"encode": (1_000, 10_000, 100_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
-WIDTH, QUERIES, BLOCK = 384, 1000, 10_000
+BLOCK = 10_000
 SHALLOW = ["model=e5-small-l2", "model.max_passage_tokens=32"]  # 100,000 passages within some minutes
 
 
@@ -53,11 +53,7 @@ def ranking(count: int) -> Callable[[], Any]:
         emb_ND[start : start + BLOCK] = block / np.linalg.norm(block, axis=1, keepdims=True)
     queries = rng.standard_normal((QUERIES, WIDTH), np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    of_query = np.arange(QUERIES)
-    gold = Relevance(of_query.astype(np.int32), of_query % count, np.ones(QUERIES, np.int8))
-    asked, among = ({"en": Texts(range(size), range(size))} for size in (QUERIES, count))  # type: ignore[arg-type]
-    collection = Collection("growth", asked, among, {("en", "en"): gold}, settings=("mono",))
-    return lambda: retrieval.rank({"en": queries}, {"en": emb_ND}, collection)
+    return lambda: retrieval.rank({"en": queries}, {"en": emb_ND}, one_pool(count))
 
 
 WORK = {"encode": encoding, "rank": ranking}

@@ -72,13 +72,18 @@ def by_pytrec_eval(
         pytrec_eval.RelevanceEvaluator(qrels, names).evaluate(run)
 
 
+def one_pool(passages: int) -> Collection:
+    """QUERIES queries in one language, each with one relevant passage among so many; texts are not needed."""
+    of_query = np.arange(QUERIES)
+    gold = Relevance(of_query.astype(np.int32), of_query % passages, np.ones(QUERIES, np.int8))
+    asked, among = ({"en": Texts(range(size), range(size))} for size in (QUERIES, passages))  # type: ignore[arg-type]
+    return Collection("one pool", asked, among, {("en", "en"): gold}, settings=("mono",))
+
+
 def million() -> list[Row]:
     """Exact ranks of the relevant passages of 1,000 queries among a million, uncut, against FAISS's best thousand."""
     passages, queries = {"en": unit_vectors(PASSAGES)}, {"en": unit_vectors(QUERIES)[:, ::-1].copy()}
-    of_query = np.arange(QUERIES)
-    gold = Relevance(of_query.astype(np.int32), of_query, np.ones(QUERIES, np.int8))
-    sides = {"en": Texts(range(QUERIES), range(QUERIES))}, {"en": Texts(range(PASSAGES), range(PASSAGES))}  # type: ignore[arg-type]
-    collection = Collection("million", *sides, {("en", "en"): gold}, settings=("mono",))
+    collection = one_pool(PASSAGES)
     index = faiss.IndexFlatIP(WIDTH)
     index.add(passages["en"])
     taken = alternate(
