@@ -1,5 +1,7 @@
 """Matrix products by oneDNN on a CPU. torch itself leaves float32 to another library (MKL), which treats AMD's
-processors as unknown ones: there oneDNN is twice as fast. `serving`, `retrieval` and the throughput meter's ceiling use it.
+processors as unknown ones: there oneDNN is twice as fast.
+
+`serving`, `retrieval` and the throughput meter's ceiling use it.
 
 Axes: N and M rows, D columns of both factors.
 """

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -159,7 +159,8 @@ def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     alone = hydra_config.mode != RunMode.MULTIRUN
     store = ResultStore(cfg.results_dir)
-    cell = perform(cfg, request(cfg, chosen(hydra_config.runtime)), alone=alone)
+    with refusing() if alone else nullcontext():  # Hydra would name the overrides before the sentence
+        cell = perform(cfg, request(cfg, chosen(hydra_config.runtime)), alone=alone)
     tell(cell, "" if alone else status.outlook(status.cells(store, cfg.sweep)))
     if alone:
         print(store.run_dir(cell.name) / "record.json")
