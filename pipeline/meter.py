@@ -1,4 +1,4 @@
-"""The meters, each the work of a process of its own: which `profile` starts (by `start`).
+"""The meters, each the work of a process of its own, which `profile` starts by way of `start`.
 
 A child says "ready" once its libraries are there, reads a job (JSON) on stdin and answers what the meter found (JSON)
 on stdout; everything else that prints goes to stderr. A meter that lacks a library says so under `missing`, in place of

@@ -3,7 +3,7 @@ processors as unknown ones: there oneDNN is twice as fast.
 
 `serving`, `retrieval` and the throughput meter's ceiling use it.
 
-Axes: N and M rows, D columns of both factors.
+Axes: N and M rows, D columns of both factors; T tokens of N texts.
 """
 
 import torch
@@ -24,7 +24,12 @@ def product(left_ND: Tensor, right_MD: Tensor) -> Tensor:
     if not available(left_ND.dtype):
         return left_ND @ right_MD.T
     with torch.inference_mode():
-        return torch.ops.mkldnn._linear_pointwise(left_ND, right_MD, None, "none", [], "")
+        return linear(left_ND, right_MD, None)
+
+
+def linear(input_ND: Tensor, weight_MD: Tensor, bias_M: Tensor | None) -> Tensor:
+    """torch.nn.functional.linear by oneDNN, without a gradient; the weight may be laid out for it."""
+    return torch.ops.mkldnn._linear_pointwise(input_ND, weight_MD, bias_M, "none", [], "")
 
 
 class Linear(nn.Module):
@@ -37,7 +42,7 @@ class Linear(nn.Module):
         self.bias = layer.bias
 
     def forward(self, input_NTD: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(input_NTD, self.weight, self.bias, "none", [], "")
+        return linear(input_NTD, self.weight, self.bias)
 
 
 def replace_linear(module: nn.Module) -> None:
