@@ -19,10 +19,10 @@ test: .venv/ready-test ## run all tests, from set-up on
 	$(BIN)/python -m pytest $(ARGS)
 
 report: .venv/ready ## draw the fronts of results/$(SWEEP) again
-	$(BIN)/python -m pipeline.aggregate sweep=$(SWEEP) $(ARGS)
+	$(BIN)/python -m pipeline.report sweep=$(SWEEP) $(ARGS)
 
 wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB_API_KEY or wandb login
-	$(BIN)/python -m pipeline.tracking results
+	$(BIN)/python -m pipeline.reporting.wandb results
 
 bench: .venv/ready-test ## compare speed and trust of figures (ARGS="repeated same_work" takes some); needs XQUAD_R_DIR
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)

@@ -208,12 +208,12 @@ def check(cfg: DictConfig) -> None:
 
 # Of each stage: the parts of the config, and of the code, that its result follows from. Modules named by a `_target_`
 # count by themselves. A stage's inputs include those of the stages it builds on.
-ENCODER = ("values", "packaged", "encoder", "encoding")
-TRAINING = ("sampling", "losses", "negatives", "adapters", "contrastive", "checkpoints", "training")
+ENCODER = ("values", "encoder")
+TRAINING = ("sampling", "training")
 STAGES = {
     "train": (("model", "sampler", "data", "trainer", "seed", "device", "threads"), (*ENCODER, *TRAINING)),
-    "evaluate": (("eval", "metrics"), ("evaluation", "onednn", "retrieval", "indexes", "metrics", "pools")),
-    "profile": (("profile",), ("profile", "meter", "profiling")),
+    "evaluate": (("eval", "metrics"), ("onednn", "retrieval")),
+    "profile": (("profile",), ("profiling",)),
 }
 # Keys of the trainer that change memory, speed, safety or what is shown, and the result by rounding at most.
 HARMLESS = {"checkpoint_every", "forward_tokens", "grad_cache", "log_every"}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from pipeline import encoder as encoders
-from pipeline.commands import arguments, refusing
-from pipeline.results import ResultStore
+from pipeline.encoder import model as encoders
+from pipeline.launch.commands import arguments, refusing
+from pipeline.store.results import ResultStore
 from pipeline.values import Record, UserError
 
 USAGE = "usage: python -m pipeline.export RUN [to=FOLDER] [results_dir=results]; RUN is a folder of results/runs."

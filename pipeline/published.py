@@ -14,11 +14,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from pipeline import report
 from pipeline.analysis import pareto, tables
-from pipeline.commands import arguments, refusing
-from pipeline.files import write_atomically
-from pipeline.results import ResultStore
+from pipeline.launch.commands import arguments, refusing
+from pipeline.reporting import figure as report
+from pipeline.store.files import write_atomically
+from pipeline.store.results import ResultStore
 from pipeline.values import Record, UserError
 
 USAGE = "usage: python -m pipeline.published SWEEP table=FILE.csv [results_dir=results]; SWEEP has random weights."

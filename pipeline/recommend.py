@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline import aggregate
+from pipeline import report as aggregate
 from pipeline.analysis import bootstrap, money, tables
-from pipeline.commands import refusing
-from pipeline.results import ResultStore
+from pipeline.launch.commands import refusing
+from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 

@@ -22,8 +22,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline import config, status
-from pipeline.commands import refusing, resumable
-from pipeline.results import Cell, ResultStore, fingerprint
+from pipeline.launch.commands import refusing, resumable
+from pipeline.store.results import Cell, ResultStore, fingerprint
 from pipeline.values import UserError
 
 GROUPS = ("model", "sampler", "data", "eval", "trainer", "profile")
@@ -55,7 +55,7 @@ def child(asked: Mapping[str, Any], time_limit_min: float | None) -> dict[str, A
     environment = os.environ | {"OMP_NUM_THREADS": str(asked["config"]["threads"]), "OMP_WAIT_POLICY": "passive"}
     environment |= {"TOKENIZERS_PARALLELISM": "true", "HYDRA_FULL_ERROR": "0"}
     line = f"{json.dumps(asked)}\n".encode()
-    command, pipe = [sys.executable, "-m", "pipeline.start", "cell"], subprocess.PIPE
+    command, pipe = [sys.executable, "-m", "pipeline.launch.start", "experiment"], subprocess.PIPE
     # A process group of its own: Ctrl-C reaches this process alone, and one signal ends the child and its children.
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, process_group=0) as process:
         assert process.stdin

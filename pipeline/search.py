@@ -20,11 +20,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import aggregate, run, sweep
+from pipeline import report as aggregate
+from pipeline import run
 from pipeline.analysis import money, pareto, tables
-from pipeline.commands import library, refusing, resumable
-from pipeline.files import write_atomically
-from pipeline.results import ResultStore
+from pipeline.launch import sweep
+from pipeline.launch.commands import library, refusing, resumable
+from pipeline.store.files import write_atomically
+from pipeline.store.results import ResultStore
 from pipeline.values import Record, Setting, UserError
 
 optuna = library("optuna", extra="search")

@@ -5,8 +5,8 @@ Reads the sweep's plan and notes, and the locks of those at work. `run` says as 
 
 from statistics import mean
 
-from pipeline.commands import arguments, refusing
-from pipeline.results import Cell, ResultStore
+from pipeline.launch.commands import arguments, refusing
+from pipeline.store.results import Cell, ResultStore
 
 USAGE = "usage: python -m pipeline.status SWEEP [results_dir=results]; SWEEP is a folder of the results."
 ENDED = ("done", "cached", "failed")

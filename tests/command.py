@@ -34,7 +34,7 @@ def child_of(process, other_than=None):
     """The cell's process, once there is one."""
     for _ in range(2400):
         for child in psutil.Process(process.pid).children(recursive=True):
-            if child != other_than and "pipeline.start cell" in " ".join(child.cmdline()):
+            if child != other_than and "pipeline.launch.start experiment" in " ".join(child.cmdline()):
                 return child
         time.sleep(0.05)
     raise AssertionError("no child appeared")

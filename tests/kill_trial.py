@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from command import SMALL, run, start
 
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 
 STEPS, EVERY = 400, 25
 SWEEP = ["-m", *(item for item in SMALL if not item.startswith(("profile", "trainer.steps"))), "sweep=killed"]

@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from pipeline.metrics import macro
-from pipeline.results import Cell, ResultStore, fingerprint
+from pipeline.retrieval.metrics import macro
+from pipeline.store.results import Cell, ResultStore, fingerprint
 from pipeline.values import Profile, Record
 
 LANGUAGES = ("ar", "en", "th")

@@ -10,11 +10,11 @@ import records
 from optuna._hypervolume import compute_hypervolume
 from scipy import stats
 
-from pipeline import aggregate
+from pipeline import report as aggregate
 from pipeline.analysis import bootstrap, exchange, fronts, money, noise, paired, scaling, tables
 from pipeline.analysis.pareto import front, hypervolume, hypervolume_3, knee, non_dominated
-from pipeline.analysis.served import trades as trades_of
-from pipeline.results import Cell, ResultStore
+from pipeline.analysis.trades import trades as trades_of
+from pipeline.store.results import Cell, ResultStore
 from pipeline.values import UserError
 
 MONEY = money.Prices("a rack", "imagined", "2026-01-01", 0.4, 0, 0.1, 400), money.Scenario(1000, 1000, 1, 1)

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from tiny import MODEL as TINY
 from transformers import PreTrainedTokenizerFast
 
-from pipeline import encoder
 from pipeline.config import ModelConfig
-from pipeline.encoder import Encoder, load
+from pipeline.encoder import model as encoder
+from pipeline.encoder.model import Encoder, load
 from pipeline.values import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -131,7 +131,7 @@ def test_a_save_that_ends_halfway_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     tiny().save(tmp_path)
-    monkeypatch.setattr("pipeline.files.sync", full)
+    monkeypatch.setattr("pipeline.store.files.sync", full)
     with pytest.raises(OSError, match="No space left"):
         tiny(seed=1).save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -6,8 +6,8 @@ import torch
 from tiny import encoder
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.encoder import Encoder
-from pipeline.encoding import batches, encode
+from pipeline.encoder.encoding import batches, encode
+from pipeline.encoder.model import Encoder
 
 WORDS = ["the", "river", "Мадрид", "is", "水", "capital", "of", "a", "country", "Berlin", "Fluss", "eight", "legs"]
 
@@ -52,7 +52,7 @@ def test_same_as_one_by_one_whatever_the_budget(model, texts, token_budget):
 
 def test_chunks_keep_the_order(model, texts, monkeypatch):
     whole = encode(model, texts, "query")
-    monkeypatch.setattr("pipeline.encoding.CHUNK", 7)
+    monkeypatch.setattr("pipeline.encoder.encoding.CHUNK", 7)
     np.testing.assert_allclose(encode(model, texts, "query"), whole, atol=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_each_distinct_text_is_encoded_once(model, texts, monkeypatch):
 
 def test_embeddings_too_large_for_memory_are_the_same_on_disk(model, texts, monkeypatch):
     whole = encode(model, texts, "passage")
-    monkeypatch.setattr("pipeline.encoding.IN_MEMORY", 0)
+    monkeypatch.setattr("pipeline.encoder.encoding.IN_MEMORY", 0)
     mapped = encode(model, texts, "passage")
     assert isinstance(mapped, np.memmap)
     np.testing.assert_array_equal(mapped, whole)
@@ -111,7 +111,7 @@ def test_equals_sentence_transformers(tmp_path, texts, pooling):
 def test_progress_goes_to_stderr_and_only_when_work_is_long(model, texts, capsys, monkeypatch):
     encode(model, texts, "query", progress="queries")
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("pipeline.encoding.BAR_DELAY_S", 0)
+    monkeypatch.setattr("pipeline.encoder.encoding.BAR_DELAY_S", 0)
     encode(model, texts, "query")
     assert capsys.readouterr() == ("", "")
     encode(model, texts, "query", progress="queries")

@@ -8,10 +8,10 @@ from records import profile
 from tiny import PACKAGED as MODEL
 from tiny import encoder as tiny_encoder
 
-from pipeline import encoder as encoders
-from pipeline.encoding import encode
+from pipeline.encoder import model as encoders
+from pipeline.encoder.encoding import encode
 from pipeline.export import export, main
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 from pipeline.values import Record, UserError
 
 TEXTS = ["Wer war das?", "the cat sat on the mat", "ทดสอบ", "Это текст. " * 400]

@@ -126,7 +126,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(tmp_path):
 def test_torch_says_in_two_ways_that_memory_does_not_suffice():
     import torch
 
-    from pipeline.cell import out_of_memory
+    from pipeline.experiment import out_of_memory
 
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 46)

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from pipeline import config, run
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 from pipeline.values import Record, UserError
 
 ROOT = Path(__file__).parent.parent

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from pipeline import indexes
-from pipeline.indexes import build_index, rank_by_index, search, to_gpus, truncate
-from pipeline.metrics import average_precision, ndcg
 from pipeline.profiling import index as meter
-from pipeline.retrieval import SCORE_TOLERANCE, rank
+from pipeline.retrieval import faiss_index as indexes
+from pipeline.retrieval.exact import SCORE_TOLERANCE, rank
+from pipeline.retrieval.faiss_index import build_index, rank_by_index, search, to_gpus, truncate
+from pipeline.retrieval.metrics import average_precision, ndcg
 from pipeline.values import Collection, Ranking, Relevance, Texts, UserError
 
 SIZES = {"en": 299, "de": 300, "fi": 301}

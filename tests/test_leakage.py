@@ -74,7 +74,7 @@ def test_the_sentence_names_what_is_shared() -> None:
 
 
 def test_the_record_says_what_is_shared() -> None:
-    from pipeline.provenance import notes
+    from pipeline.store.provenance import notes
 
     data, held_out = training(titles=["T"] * 3), benchmark(titles=["t"])
     leaks = {"b": leakage.check(data, held_out)}

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from pipeline import locks
+from pipeline.store import locks
 
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline import locks
+from pipeline.store import locks
 path, how = Path(sys.argv[1]), sys.argv[2]
 held = locks.hold(path, shared=how == "shared")
 if how in ("alone", "together"):
@@ -116,7 +116,7 @@ def test_many_processes_never_meet(tmp_path):
     add = """
 import sys, time
 from pathlib import Path
-from pipeline import locks
+from pipeline.store import locks
 for _ in range(25):
     with locks.hold(Path(sys.argv[1])):
         count = int(Path(sys.argv[2]).read_text())

@@ -9,9 +9,9 @@ import pytrec_eval
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from pipeline import metrics
 from pipeline.config import check_target
-from pipeline.retrieval import rank
+from pipeline.retrieval import metrics
+from pipeline.retrieval.exact import rank
 from pipeline.values import Collection, Ranking, Relevance, Texts, UserError
 
 DEFAULT = Path(__file__).parents[1] / "conf/metrics/default.yaml"

@@ -14,9 +14,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import aggregate
+from pipeline import report as aggregate
 from pipeline.analysis import money, tables
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -142,7 +142,7 @@ def test_runs_get_figures_and_sources_where_they_have_a_profile(tmp_path):
 
 
 def run(folder, *arguments):
-    command = [sys.executable, "-m", "pipeline.aggregate", *arguments]
+    command = [sys.executable, "-m", "pipeline.report", *arguments]
     environment = os.environ | {"WANDB_MODE": "disabled"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -170,6 +170,6 @@ def test_a_price_changes_its_columns_and_no_record(tmp_path, monkeypatch, capsys
 def test_help_helps(tmp_path):
     ended = run(tmp_path, "--help")
     assert ended.returncode == 0
-    for word in ("pipeline.aggregate sweep=", "conf/prices", "usd_per_kwh", "utilisation"):
+    for word in ("pipeline.report sweep=", "conf/prices", "usd_per_kwh", "utilisation"):
         assert word in ended.stdout
     assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tiny import corpus, encoder
 
-from pipeline import negatives
-from pipeline.encoding import encode
-from pipeline.losses import ABSENT, NOBODYS
+from pipeline.encoder.encoding import encode
+from pipeline.training import negatives
+from pipeline.training.losses import ABSENT, NOBODYS
 from pipeline.values import Draw
 
 COUNT = 3

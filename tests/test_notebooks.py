@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 from test_tracking import read_back, store, table_of  # noqa: F401 (a fixture)
 
-from pipeline import aggregate
+from pipeline import report as aggregate
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results/reference"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import packaged
+from pipeline.encoder import packaged
 from pipeline.values import UserError
 
 

@@ -10,12 +10,14 @@ import pytest
 import records
 from browser import PROGRAM, Browser
 
-from pipeline import aggregate, metrics
+from pipeline import report as aggregate
 from pipeline.analysis import money
-from pipeline.page import evidence, page, show
-from pipeline.page.material import gather
-from pipeline.page.verdict import verdict
-from pipeline.results import Cell, ResultStore
+from pipeline.reporting.html import evidence, show
+from pipeline.reporting.html import write as page
+from pipeline.reporting.html.material import gather
+from pipeline.reporting.html.verdict import verdict
+from pipeline.retrieval import metrics
+from pipeline.store.results import Cell, ResultStore
 
 MONEY = money.Prices("a rack", "imagined", "2026-01-01", 0.4, 0, 0.1, 400), money.Scenario(1000, 1000, 1, 1)
 EVIL = "</script><b>ended by SIGKILL</b>"

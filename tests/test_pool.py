@@ -13,10 +13,12 @@ import records
 from scipy.stats import nbinom, norm
 from test_miracl import write_shards
 
-from pipeline import aggregate, metrics, pools, retrieval
+from pipeline import report as aggregate
 from pipeline.analysis import pool
 from pipeline.data import miracl
-from pipeline.results import ResultStore
+from pipeline.retrieval import exact as retrieval
+from pipeline.retrieval import metrics, pools
+from pipeline.store.results import ResultStore
 from pipeline.values import Collection, Relevance, Sample, Texts
 
 JUDGED, SAMPLED, OTHERS = 300, 2_000, 60_000  # passages of the simulated corpora

@@ -19,9 +19,9 @@ from tiny import MODEL as TINY
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from pipeline import profile
 from pipeline.profiling import energy, latency, machine, nvidia, throughput
-from pipeline.profiling.grade import grade
+from pipeline.profiling import measure as profile
+from pipeline.profiling.quality import grade
 from pipeline.profiling.samples import percentiles, relative_standard_error, round_robin, supported
 from pipeline.values import Profile
 

@@ -8,7 +8,7 @@ import pytest
 import records
 
 from pipeline import published
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 SMALL = {"layers": 12, "hidden": 384, "heads": 12, "intermediate": 1536, "vocab": 250037}

@@ -5,11 +5,11 @@ import pytest
 import pytrec_eval
 from tiny import PACKAGED
 
-from pipeline import metrics
 from pipeline.data.lareqa import test_articles as held_out_articles
-from pipeline.encoder import load
-from pipeline.encoding import encode
-from pipeline.retrieval import rank
+from pipeline.encoder.encoding import encode
+from pipeline.encoder.model import load
+from pipeline.retrieval import metrics
+from pipeline.retrieval.exact import rank
 
 LANGUAGES = ["en", "th", "zh"]
 

@@ -6,7 +6,7 @@ import pytest
 from records import add_run, add_sweep
 
 from pipeline.recommend import LIMITS, answer, main, parse, recommend
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 P95, MEMORY = LIMITS[0], next(limit for limit in LIMITS if limit.flag == "--memory-mib")

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import records
 
-from pipeline import aggregate, report
+from pipeline import report as aggregate
 from pipeline.analysis.tables import COSTS
-from pipeline.results import Cell, ResultStore
+from pipeline.reporting import figure as report
+from pipeline.store.results import Cell, ResultStore
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_every_cost_names_a_field_of_the_table(sweep):
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, arguments, sentence):
-    command = [sys.executable, "-m", "pipeline.aggregate", *arguments]
+    command = [sys.executable, "-m", "pipeline.report", *arguments]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
@@ -160,6 +161,6 @@ def test_bad_input_is_one_sentence(tmp_path, arguments, sentence):
 
 def test_reading_results_needs_no_torch():
     code = (
-        "import sys, pipeline.aggregate, pipeline.tracking; sys.exit(any(m in sys.modules for m in ('torch', 'wandb')))"
+        "import sys, pipeline.report, pipeline.reporting.wandb; sys.exit(any(m in sys.modules for m in ('torch', 'wandb')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import records
 
-from pipeline.files import Damaged, read_json, write_atomically, write_json
-from pipeline.results import Cell, ResultStore, fingerprint, row
+from pipeline.store.files import Damaged, read_json, write_atomically, write_json
+from pipeline.store.results import Cell, ResultStore, fingerprint, row
 from pipeline.values import Profile, Record, UserError
 
 

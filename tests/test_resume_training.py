@@ -12,8 +12,8 @@ import pytest
 import torch
 from tiny import LONG, encoder, train
 
-from pipeline import files
-from pipeline.checkpoints import FILES, Checkpoint, latest, write
+from pipeline.store import files
+from pipeline.training.checkpoints import FILES, Checkpoint, latest, write
 
 TIMES = {"pairs_per_s"}
 
@@ -92,7 +92,7 @@ def test_every_kind_of_training_goes_on_bit_identical(tmp_path, monkeypatch, cha
         pytest.importorskip("peft")
     whole = train(tmp_path, dropout=0.1, **changes)
     shutil.rmtree(tmp_path / "step-00000006")
-    monkeypatch.setattr("pipeline.negatives.mine", None)  # what was mined is kept
+    monkeypatch.setattr("pipeline.training.negatives.mine", None)  # what was mined is kept
     assert_same(train(tmp_path, dropout=0.1, **changes), whole)
 
 
@@ -106,7 +106,7 @@ def test_without_a_sound_checkpoint_the_training_starts_anew(undisturbed, killed
 
 def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
     first = train(tmp_path)
-    monkeypatch.setattr("pipeline.training.run", None)
+    monkeypatch.setattr("pipeline.training.fit.run", None)
     assert_same(train(tmp_path), first)
 
 

@@ -8,8 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from pipeline.indexes import build_index, search
-from pipeline.retrieval import SCORE_TOLERANCE, rank
+from pipeline.retrieval.exact import SCORE_TOLERANCE, rank
+from pipeline.retrieval.faiss_index import build_index, search
 from pipeline.values import Collection, Relevance, Texts
 
 BLOCK = 32

@@ -12,9 +12,12 @@ from omegaconf import OmegaConf
 from records import profile as some_profile
 from test_config import ROOT
 
-from pipeline import cell, encoder, profile, search
+from pipeline import experiment as cell
+from pipeline import search
 from pipeline.config import build
-from pipeline.results import ResultStore
+from pipeline.encoder import model as encoder
+from pipeline.profiling import measure as profile
+from pipeline.store.results import ResultStore
 from pipeline.values import Serving, UserError
 
 SPACE = ["model=e5-small-l3,e5-small-l12", "sampler.alpha=interval(0,1)"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from test_encoder import BERT, XLMR, compose_model, tiny
 
-from pipeline.encoder import load, positions
-from pipeline.encoding import encode
-from pipeline.serving import Unavailable, check, footprint, serve, threads
+from pipeline.encoder.backends.serving import Unavailable, check, footprint, serve, threads
+from pipeline.encoder.encoding import encode
+from pipeline.encoder.model import load, positions
 from pipeline.values import Serving, UserError
 
 # Of several scripts and lengths, one of a single word, one cut at the maximum.

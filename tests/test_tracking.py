@@ -13,8 +13,10 @@ import records
 import wandb
 from wandb_server import WandbServer
 
-from pipeline import aggregate, metrics, tracking
-from pipeline.results import ResultStore
+from pipeline import report as aggregate
+from pipeline.reporting import wandb as tracking
+from pipeline.retrieval import metrics
+from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 
@@ -215,7 +217,7 @@ def test_an_unreachable_server_costs_one_warning_and_keeps_the_run(store, monkey
     record = records.add_run(store, "toy", 3, "hybrid")
     tracking.log_run(store, record)
     (warning,) = [
-        entry for entry in caplog.records if entry.levelno >= logging.WARNING and entry.name == "pipeline.tracking"
+        entry for entry in caplog.records if entry.levelno >= logging.WARNING and entry.name == "pipeline.reporting.wandb"
     ]
     assert record.name in warning.getMessage()
     (run,) = read_back(store)

@@ -13,14 +13,15 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
-from pipeline import config, negatives
-from pipeline.checkpoints import latest
-from pipeline.contrastive import Contrastive
+from pipeline import config
 from pipeline.export import fill
-from pipeline.losses import ABSENT, NOBODYS, info_nce, layerwise, matryoshka
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
-from pipeline.training import HELD_OUT_BATCHES, hold_out, with_dropout
+from pipeline.training import negatives
+from pipeline.training.checkpoints import latest
+from pipeline.training.fit import HELD_OUT_BATCHES, hold_out, with_dropout
+from pipeline.training.losses import ABSENT, NOBODYS, info_nce, layerwise, matryoshka
+from pipeline.training.module import Contrastive
 from pipeline.values import Record, UserError
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from command import SMALL, records, run
 
-from pipeline import indexes, metrics, retrieval
 from pipeline.config import servings
-from pipeline.evaluation import evaluate
-from pipeline.training import precision
+from pipeline.retrieval import exact as retrieval
+from pipeline.retrieval import faiss_index as indexes
+from pipeline.retrieval import metrics
+from pipeline.retrieval.evaluation import evaluate
+from pipeline.training.fit import precision
 from pipeline.values import Collection, Relevance, Serving, Texts
 
 RNG = np.random.default_rng(0)

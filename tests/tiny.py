@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.encoder import load
+from pipeline.encoder.model import load
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
-from pipeline.training import fit, hold_out
+from pipeline.training.fit import fit, hold_out
 from pipeline.values import ParallelText
 
 ARCHITECTURE = {

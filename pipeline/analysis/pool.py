@@ -31,7 +31,7 @@ from scipy.special import betainc, gammaln, softmax
 from scipy.stats import multivariate_t
 
 from pipeline.analysis.bootstrap import interval
-from pipeline.results import ResultStore
+from pipeline.store.results import ResultStore
 
 TOP = 10  # of the nDCG
 DRAWS = 500  # of the bootstrap

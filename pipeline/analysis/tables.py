@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.analysis.bootstrap import query_scores
-from pipeline.results import ResultStore, fingerprint, row
+from pipeline.store.results import ResultStore, fingerprint, row
 from pipeline.values import Record, Serving, UserError
 
 AS_TRAINED = Serving().label

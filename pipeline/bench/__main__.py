@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from pipeline.bench import cells, encoding, gpu, growth, instrument, ranking, training
-from pipeline.commands import refusing
-from pipeline.files import write_atomically
+from pipeline.launch.commands import refusing
 from pipeline.profiling import machine
 from pipeline.profiling.throughput import MATRIX_WIDTH, matrix_product_flop_per_s
+from pipeline.store.files import write_atomically
 from pipeline.values import UserError
 
 THREADS = 2

@@ -13,8 +13,8 @@ import hydra
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
 from pipeline.data import lareqa
-from pipeline.encoder import Encoder
-from pipeline.evaluation import encode_all, evaluate
+from pipeline.encoder.model import Encoder
+from pipeline.retrieval.evaluation import encode_all, evaluate
 from pipeline.values import Collection, Serving
 
 AT_MOST_S = 10

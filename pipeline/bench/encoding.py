@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import serving
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
-from pipeline.encoder import Encoder
-from pipeline.encoding import encode
+from pipeline.encoder.backends import serving
+from pipeline.encoder.encoding import encode
+from pipeline.encoder.model import Encoder
 from pipeline.profiling.throughput import matrix_product_flop_per_s
 
 CONTEXTS, ROUNDS, QUERIES = 2000, 2, 200

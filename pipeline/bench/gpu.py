@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import encoder as encoders
-from pipeline import serving
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
-from pipeline.encoding import encode
+from pipeline.encoder import model as encoders
+from pipeline.encoder.backends import serving
+from pipeline.encoder.encoding import encode
 from pipeline.profiling.throughput import matrix_product_flop_per_s
 from pipeline.values import UserError
 

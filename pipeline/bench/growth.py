@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import retrieval
 from pipeline.bench import texts
 from pipeline.bench.ranking import QUERIES, WIDTH, one_pool
 from pipeline.profiling.memory import status_mib
+from pipeline.retrieval import exact as retrieval
 
 SIZES = {"encode": (1_000, 10_000, 100_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
 BLOCK = 10_000
@@ -34,8 +34,8 @@ def passages(count: int) -> list[str]:
 
 
 def encoding(count: int) -> Callable[[], Any]:
-    from pipeline import encoder as encoders
-    from pipeline.encoding import encode
+    from pipeline.encoder import model as encoders
+    from pipeline.encoder.encoding import encode
 
     encoder = encoders.load(**texts.settings("model", *SHALLOW), seed=0)
     some = passages(count)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import profile
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, alternate
-from pipeline.encoding import encode
+from pipeline.encoder.encoding import encode
 from pipeline.profiling import latency
+from pipeline.profiling import measure as profile
 from pipeline.values import Profile, Side
 
 SETTINGS = {

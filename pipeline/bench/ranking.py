@@ -8,10 +8,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from pipeline import metrics, retrieval
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, alternate
 from pipeline.data import lareqa
+from pipeline.retrieval import exact as retrieval
+from pipeline.retrieval import metrics
 from pipeline.values import Collection, Ranking, Relevance, Texts
 
 WIDTH, SEED = 384, 0

@@ -10,8 +10,8 @@ from typing import Any
 import hydra
 
 from pipeline import config, export
-from pipeline import encoder as encoders
-from pipeline.encoder import Encoder
+from pipeline.encoder import model as encoders
+from pipeline.encoder.model import Encoder
 from pipeline.profiling.samples import round_robin
 from pipeline.profiling.throughput import transformer_flop
 from pipeline.values import Record, UserError

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from pipeline import training
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row
-from pipeline.contrastive import schedule
 from pipeline.data import lareqa
+from pipeline.training import fit as training
+from pipeline.training.module import schedule
 from pipeline.values import Draw, ParallelText
 
 STEPS = 7  # of a training; the first warms up and is not counted

