@@ -1,1 +1,17 @@
-"""An experiment sweep over model size x batch strategy: accuracy and cost of multilingual dense retrievers."""
+"""An experiment sweep over model size x batch strategy: accuracy and cost of multilingual dense retrievers.
+
+One word per concept, in code, config, docs, tables and messages:
+
+    run                 one model trained with one strategy and one seed, evaluated and profiled: one record
+    system              the runs of all seeds of one model x strategy x inference variant: one point of a plot
+    inference variant   backend, precision, lengths, width, index: what changes cost without training (`variants=`)
+    Pareto front        the systems that no other beats at once on cost and accuracy
+    cache key           hash of all that a stage's result follows from
+    quality checks      whether a profile may be believed: passed or failed
+    meter               one measurement of a profile, a file in profiling/meters/
+    truncated           of texts, embeddings and depth
+    query, passage      the field's, as are qrels, X-X-mono, X-Y, and the settings mono, cross and multi
+    report              report.html and its tables: the command pipeline.report
+
+To read the code, start with `experiment`, which reads as a method section; docs/design.md draws the rooms.
+"""

@@ -1,4 +1,4 @@
-"""The plain values that cross module borders. Everything may import this module; it imports nothing of ours.
+"""The plain values that cross rooms. Every module may import this one; it imports nothing of ours.
 
 Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D embedding width.
 """
@@ -12,6 +12,9 @@ import numpy as np
 
 Side = Literal["query", "passage"]
 Setting = Literal["mono", "cross", "multi"]
+
+
+REFUSED = 2  # the exit code of bad input
 
 
 class UserError(Exception):
@@ -104,6 +107,7 @@ class Collection:
     relevance: Mapping[tuple[str, str], Relevance]
     settings: tuple[Setting, ...] = ("mono", "cross", "multi")
     every_query_counts: bool = False
+    main_metric: str = "map"  # of retrieval.metrics: what fronts, tests and verdicts compare on this benchmark
     samples: Mapping[str, Sample] = field(default_factory=dict)  # by language; empty where the pools are no samples
     titles: frozenset[str] = frozenset()  # of the articles, for the leakage check
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -111,10 +115,10 @@ class Collection:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where one query language's relevant passages stand in one pool: uncut, and small whatever the pool's size.
+    """Where one query language's relevant passages stand in one pool: the full ranking, small whatever the pool's size.
 
     The arrays of length R are parallel, sorted by (query, rank); `query` points into the benchmark's queries of
-    `query_language`, `query_ids` lists those that count in this setting, `language` points into `pool_languages`.
+    `query_language`, `queries` lists those that count in this setting, `language` points into `pool_languages`.
     `top_language_QK` holds the language of each counted query's K best passages (-1 past the pool's end).
     """
 
@@ -131,62 +135,11 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """What one encoder costs on one machine. Units are in the names; `sources` says of each field how it came to be:
-    `measured: …`, `modelled: …` or `not measured: …`. `details` keeps raw values, intervals, counts, machine facts and
-    the grade's checks; `by_language` there lists tokens, latency and energy of a query in each language.
+class Variant:
+    """An inference variant: what changes the cost of a trained encoder without training. The defaults are as trained.
 
-    A query is encoded alone, passages in batches; both include tokenisation. None: too few timings for a percentile,
-    no GPU, or a library is missing. Energy is above idle; gross energy holds what the idle machine draws as well.
-    """
-
-    query_latency_p50_ms: float
-    query_latency_p90_ms: float | None
-    query_latency_p95_ms: float | None
-    query_latency_p99_ms: float | None
-    query_latency_without_tokenisation_p50_ms: float
-    end_to_end_latency_p50_ms: float | None  # encode and search; the index is named in details
-    end_to_end_latency_p95_ms: float | None
-    passages_per_s: float
-    passage_tokens_per_s: float
-    passage_token_budget: int  # of the batches, the best of those tried
-    flop_per_s: float
-    flop_share_of_matrix_product: float
-    peak_rss_mib: float  # above the process that has imported its libraries
-    gpu_peak_allocated_mib: float | None
-    gpu_peak_reserved_mib: float | None
-    weights_mib: float
-    weights_on_disk_mib: float
-    index_bytes_per_passage: float | None
-    energy_j_per_1k_queries: float | None
-    energy_j_per_1k_passages: float | None
-    gross_energy_j_per_1k_queries: float | None
-    gross_energy_j_per_1k_passages: float | None
-    idle_power_w: float | None
-    co2_g_per_1m_queries: float | None
-    co2_g_per_1m_passages: float | None
-    parameters: int
-    grade_passed: bool
-    sources: Mapping[str, str]
-    details: Mapping[str, Any] = field(default_factory=dict)
-    query_device_time_p50_ms: float | None = None  # of the GPU: from the first kernel of a query's encoding to the last
-    search_latency_p50_ms: float | None = None  # of another index than the flat one, and what follows too
-    search_latency_p95_ms: float | None = None
-    index_build_s: float | None = None
-    index_recall_10: float | None = None
-
-    @property
-    def failed_checks(self) -> list[str]:
-        """Of the grade, by name."""
-        return [check["name"] for check in self.details["grade"]["checks"] if not check["passed"]]
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How a trained encoder is put to use: what moves its cost without training it again. The defaults are as trained.
-
-    `index` is a FAISS factory string (retrieval): it says how vectors are stored and searched; "exact" is an uncut
-    float32 ranking. `width` keeps an embedding's first dimensions.
+    `index` is a FAISS factory string (retrieval.faiss_index) that says how vectors are stored and searched; "exact" is
+    the full float32 ranking. `width` keeps the first dimensions of an embedding.
     """
 
     backend: str = "eager"
@@ -197,38 +150,17 @@ class Serving:
 
     @property
     def engine(self) -> tuple[str, str, int | None]:
-        """What determines the embeddings; all widths and indexes read the same ones."""
+        """What determines the embeddings: all widths and indexes of one engine share them."""
         return self.backend, self.precision, self.max_passage_tokens
 
     @property
     def label(self) -> str:
-        """What differs from `as trained`, in words that fit on a plot and in the name of a run."""
+        """What differs from as trained, short enough for a plot and for the name of a run."""
         length = f"t{self.max_passage_tokens}" if self.max_passage_tokens else None
         width = f"w{self.width}" if self.width else None
         parts = [self.backend, self.precision, length, width, self.index]
         return " ".join(part for part in parts if part not in (None, "eager", "float32", "exact")) or "as trained"
 
-    def run(self, name: str) -> str:
-        """The run's name, given that of the encoder as trained."""
-        return name if self == Serving() else f"{name}+{re.sub('[^A-Za-z0-9_.=]+', '-', self.label)}"
-
-
-@dataclass(frozen=True)
-class Record:
-    """All that one cell of a sweep leaves behind; as JSON it is `record.json`, flattened it is one row of a table."""
-
-    name: str
-    fingerprint: str
-    status: Literal["done", "failed"]
-    choices: Mapping[str, str]  # Hydra's: model, sampler, data, …
-    config: Mapping[str, Any]
-    seed: int
-    provenance: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)  # '<benchmark>.<setting>.<metric>'
-    profile: Profile | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
-    corpus: Mapping[str, Any] = field(default_factory=dict)  # what encoding the benchmarks' passages took
-    stage_s: Mapping[str, float] = field(default_factory=dict)
-    served: str = "as trained"  # the label of its Serving
-    notes: tuple[str, ...] = ()
-    reason: str | None = None  # of a failure
+    def run_name(self, name: str) -> str:
+        """The name of this variant's run, given that of the encoder as trained."""
+        return name if self == Variant() else f"{name}+{re.sub('[^A-Za-z0-9_.=]+', '-', self.label)}"

@@ -19,7 +19,7 @@ PATIENCE_S = 60
 
 
 class Browser:
-    """One browser with one tab. `errors` and `requests` list what the page complained of and asked the network for."""
+    """One browser with one tab. `errors` lists the console errors of the page, `requests` the URLs it requested."""
 
     def __init__(self, profile: Path):
         ours_out, ours_in = self._start(profile)
@@ -59,22 +59,22 @@ class Browser:
         deadline_s = time.monotonic() + PATIENCE_S
         while b"\0" not in self._waiting:
             ready, _, _ = select.select([self._in], [], [], max(deadline_s - time.monotonic(), 0))
-            heard = os.read(self._in, 1 << 16) if ready else b""
-            assert heard, "the browser has died, or says nothing"
-            self._waiting += heard
+            received = os.read(self._in, 1 << 16) if ready else b""
+            assert received, "the browser has ended or does not answer"
+            self._waiting += received
         raw, _, self._waiting = self._waiting.partition(b"\0")
         message = json.loads(raw)
-        event, found = message.get("method"), message.get("params", {})
+        event, params = message.get("method"), message.get("params", {})
         if event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Runtime.exceptionThrown":
-            self.errors.append(str(found["exceptionDetails"]))
-        elif event == "Log.entryAdded" and found["entry"]["level"] == "error":
-            self.errors.append(found["entry"]["text"])
-        elif event == "Runtime.consoleAPICalled" and found["type"] in ("error", "warning"):
-            self.errors.append(str(found["args"]))
+            self.errors.append(str(params["exceptionDetails"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.errors.append(params["entry"]["text"])
+        elif event == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+            self.errors.append(str(params["args"]))
         elif event == "Network.requestWillBeSent":
-            self.requests.append(found["request"]["url"])
+            self.requests.append(params["request"]["url"])
         return message
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Browser:
         self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; a promise is waited for."""
+        """Evaluate a JavaScript expression; a promise is awaited."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
@@ -110,7 +110,7 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type=kind, x=x_px, y=y_px, **pressed)
 
     def screenshot(self, path: Path) -> Path:
-        """The whole page, not the window alone."""
+        """Save a picture of the whole page, not of the window only."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)

@@ -1,4 +1,4 @@
-"""The command line as a user types it, in a real process, on cells small enough for a test."""
+"""The command line as a user types it, in a real process, on runs small enough for a test."""
 
 import json
 import os
@@ -8,12 +8,12 @@ import time
 
 import psutil
 
-CELL = ["data.languages=[de,en]", "eval.worldfacts.languages=[de,en]", "trainer.steps=2", "trainer.batch_size=4"]
-CELL += ["profile=off", "tracking.wandb=false"]
-SMALL = ["model=e5-small-l3", "model.layers=1", *CELL]  # trains and evaluates
+RUN = ["data.languages=[de,en]", "eval.worldfacts.languages=[de,en]", "trainer.steps=2", "trainer.batch_size=4"]
+RUN += ["profile=off", "tracking.wandb=false"]
+SMALL = ["model=e5-small-l3", "model.layers=1", *RUN]  # trains and evaluates
 SIZES = ["hidden_size=48", "intermediate_size=64", "vocab_size=500"]
 TINY = ["model=e5-small", "model.weights=random", "model.layers=1", *(f"model.architecture.{size}" for size in SIZES)]
-TINY += CELL  # has no accuracy: only its record is made
+TINY += RUN  # has no accuracy: only its record is made
 
 
 def start(*arguments, cwd, module="pipeline.run"):
@@ -31,10 +31,10 @@ def run(*arguments, cwd, module="pipeline.run"):
 
 
 def child_of(process, other_than=None):
-    """The cell's process, once there is one."""
+    """The child process of a run, once there is one."""
     for _ in range(2400):
         for child in psutil.Process(process.pid).children(recursive=True):
-            if child != other_than and "pipeline.launch.start experiment" in " ".join(child.cmdline()):
+            if child != other_than and "pipeline.launch.start launch.worker" in " ".join(child.cmdline()):
                 return child
         time.sleep(0.05)
     raise AssertionError("no child appeared")
@@ -44,5 +44,5 @@ def records(folder):
     return [json.loads(path.read_text()) for path in sorted((folder / "results/runs").glob("*/record.json"))]
 
 
-def cells(folder, sweep):
-    return [json.loads(path.read_text()) for path in sorted((folder / f"results/{sweep}/cells").glob("*.json"))]
+def manifest(folder, sweep):
+    return [json.loads(path.read_text()) for path in sorted((folder / f"results/{sweep}/manifest").glob("*.json"))]

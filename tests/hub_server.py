@@ -1,9 +1,9 @@
 """A small Hugging Face hub on loopback: the endpoints that huggingface_hub and transformers call to download.
 
-It serves a folder tree `<root>/<models|datasets>/<owner>/<name>/<files>`; every repository has one commit, which all
-`revisions` name. Large files (by suffix) answer as on the hub: a redirect to another host, with the sha256 in the
-linked ETag. Faults are set by the tests: `gated` repositories, `damaged` files (other bytes than the checksum says),
-`cut` files (the connection breaks once, after that many bytes), `failing` files (503).
+It answers from a folder tree `<root>/<models|datasets>/<owner>/<name>/<files>`; every repository has one commit, which
+all `revisions` name. Large files (by suffix) get the hub's answer: a redirect to another host, with the SHA-256 in the
+linked ETag. Tests set faults: `gated` repositories, `damaged` files (bytes that do not match the checksum),
+`interrupted` files (the connection breaks once, after that many bytes), `failing` files (503).
 
     with HubServer(tmp_path) as hub:
         printed = hub.client("from transformers import AutoModel; print(AutoModel.from_pretrained('owner/name'))")
@@ -29,7 +29,7 @@ class HubServer:
         self.gated: set[str] = set()  # datasets/<owner>/<name>
         self.damaged: set[str] = set()  # datasets/<owner>/<name>/<file>
         self.failing: set[str] = set()
-        self.cut: dict[str, int] = {}
+        self.interrupted: dict[str, int] = {}
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, Range
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.hub = self  # type: ignore[attr-defined]
@@ -45,7 +45,7 @@ class HubServer:
         self._server.server_close()
 
     def client(self, code: str, *arguments: str, timeout_s: float = 120, **environment: str) -> str:
-        """What a fresh process prints that knows no other hub; its cache lies beside the served folders."""
+        """Return what `code` prints in a fresh process that knows no other hub; its cache is in `root`."""
         settings = {
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(self.root / "cache"),
@@ -126,8 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = (self.hub.root / name).read_bytes()
         if name in self.hub.damaged:
             body = body[:-1] + bytes([body[-1] ^ 1])
-        asked = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0]
-        start, status = int(asked), 206 if "Range" in self.headers else 200
+        first_byte = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0]
+        start, status = int(first_byte), 206 if "Range" in self.headers else 200
         self.send_response(status)
         for header, value in {"Content-Length": str(len(body) - start), **(headers or {})}.items():
             self.send_header(header, value)
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body[start : self.hub.cut.pop(name, len(body))])
+            self.wfile.write(body[start : self.hub.interrupted.pop(name, len(body))])
 
     def _answer(self, status: int, headers: dict[str, str], body: str = "") -> None:
         self.send_response(status)

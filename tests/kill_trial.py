@@ -31,11 +31,11 @@ def table(folder: Path) -> list[tuple]:
     """All that must not depend on what happened: no times, and of the profile only that there is one."""
     rows = []
     store = ResultStore(folder / "results")
-    for cell in store.cells("killed"):
-        curve = store.curve(cell.name)
+    for state in store.runs("killed"):
+        curve = store.curve(state.name)
         losses = [] if curve.empty else curve["loss"].tolist()
-        drawn = cell.record.training.get("language_pairs")
-        rows.append((cell.name, cell.record.metrics, drawn, losses, cell.record.profile is not None))
+        language_pairs = state.record.training.get("language_pairs")
+        rows.append((state.name, state.record.metrics, language_pairs, losses, state.record.profile is not None))
     return rows
 
 
@@ -71,7 +71,7 @@ def main(kills: int) -> None:
     code, _, err = run(*SWEEP, cwd=folder)
     assert code == 0, err
     whole_s, expected = time.monotonic() - start_s, table(folder)
-    print(f"undisturbed: {whole_s:.0f} s, {len(expected)} cells", flush=True)
+    print(f"undisturbed: {whole_s:.0f} s, {len(expected)} runs", flush=True)
     killed = finished = most_steps = 0
     while killed < kills or folder.name != "undisturbed":
         if folder.name == "undisturbed":

@@ -1,4 +1,4 @@
-"""A small sweep written through the real store: simulated scores of 40 questions in 3 languages, costs by layers."""
+"""A small sweep written through the real store: simulated scores of 40 queries in 3 languages, costs by layers."""
 
 from itertools import permutations
 
@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.retrieval.metrics import macro
-from pipeline.store.results import Cell, ResultStore, fingerprint
-from pipeline.values import Profile, Record
+from pipeline.store.keys import cache_key
+from pipeline.store.records import Profile, Record
+from pipeline.store.results import ResultStore, RunState
 
 LANGUAGES = ("ar", "en", "th")
 GAIN = {"none": (0.0, 0.0, 0.0), "monolingual": (0.04, 0.06, 0.1), "hybrid": (0.04, 0.1, 0.15)}  # mono, cross, multi
 
 
-def profile(layers: int, graded: bool = True) -> Profile:
+def profile(layers: int, quality_passed: bool = True) -> Profile:
+    """A profile whose costs grow with layers; every other figure is 1."""
     numbers = {name: 1.0 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
     optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
     numbers |= {
@@ -25,18 +27,18 @@ def profile(layers: int, graded: bool = True) -> Profile:
         "energy_j_per_1k_passages": 40.0 * layers,
         "idle_power_w": 10.0,
         "index_bytes_per_passage": 1536.0,
-        "grade_passed": graded,
+        "quality_passed": quality_passed,
     }
     sources = dict.fromkeys(numbers | optional, "measured: wall clock")
     sources["energy_j_per_1k_queries"] = "modelled: TDP of 120 W"
-    details = {"machine": {"cpu": "Imaginary 9000", "device": "cpu"}, "grade": {"passed": graded, "checks": []}}
-    details["threads"] = 2
+    machine = {"cpu": "Imaginary 9000", "device": "cpu"}
+    details = {"machine": machine, "threads": 2, "quality": {"passed": quality_passed, "checks": []}}
     return Profile(**optional | numbers, sources=sources, details=details)
 
 
-def per_query(layers: int, sampler: str, seed: int, questions: int = 40) -> pd.DataFrame:
-    """Scores between 0 and 1 whose expectation grows with layers; a question is as hard for all."""
-    difficulty_Q = np.random.default_rng(0).normal(0, 0.15, questions)
+def per_query(layers: int, sampler: str, seed: int, queries: int = 40) -> pd.DataFrame:
+    """Scores between 0 and 1 whose expectation grows with layers; a query is equally hard for all runs."""
+    difficulty_Q = np.random.default_rng(0).normal(0, 0.15, queries)
     rng = np.random.default_rng([layers, *sampler.encode(), seed])
     pairs = [("mono", a, a) for a in LANGUAGES] + [("multi", a, "*") for a in LANGUAGES]
     pairs += [("cross", a, b) for a, b in permutations(LANGUAGES, 2)]
@@ -44,22 +46,34 @@ def per_query(layers: int, sampler: str, seed: int, questions: int = 40) -> pd.D
     for setting, query_language, passage_language in pairs:
         kind = ("mono", "cross", "multi").index(setting)
         mean = (0.6, 0.4, 0.2)[kind] + GAIN[sampler][kind] + 0.05 * np.log2(layers)
-        frame = pd.DataFrame({"setting": setting, "query_language": query_language}, index=range(questions))
-        frame["passage_language"], frame["query_id"] = passage_language, [f"q{i}" for i in range(questions)]
-        frame["map"] = np.clip(mean + difficulty_Q + rng.normal(0, 0.1, questions), 0, 1)
+        frame = pd.DataFrame({"setting": setting, "query_language": query_language}, index=range(queries))
+        frame["passage_language"], frame["query_id"] = passage_language, [f"q{i}" for i in range(queries)]
+        frame["map"] = np.clip(mean + difficulty_Q + rng.normal(0, 0.1, queries), 0, 1)
         frame["rank_distance"] = 300.0 - 10 * layers if setting == "multi" else np.nan
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
-def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int = 0, *, cost_only: bool = False,
-            profiled: bool = True, graded: bool = True, architecture: dict | None = None,
-            **sampler_settings) -> Record:  # fmt: skip
+def add_run(
+    store: ResultStore,
+    sweep: str,
+    layers: int,
+    sampler: str,
+    seed: int = 0,
+    *,
+    cost_only: bool = False,
+    profiled: bool = True,
+    quality_passed: bool = True,
+    architecture: dict | None = None,
+    settings: dict | None = None,
+) -> Record:
+    """Save a finished run, with `settings` of its sampler, and record it in the manifest of the sweep."""
     model = f"e5-small-l{layers}" if not cost_only else "xlmr-large"
     choices = {"model": model, "sampler": sampler, "data": "toy"}
+    settings = settings or {}
     config = {
         "model": {"family": "e5-small" if not cost_only else "xlmr", "weights": "random" if cost_only else "packaged"},
-        "sampler": {"_target_": sampler} | sampler_settings,
+        "sampler": {"_target_": sampler} | settings,
         "seed": seed,
         "threads": 2,
         "sweep": sweep,
@@ -67,8 +81,8 @@ def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int
         "tracking": {"wandb": True, "project": "toy", "entity": None, "dir": str(store.root)},
     }
     config["model"] |= {"layers": layers} | ({"architecture": architecture} if architecture else {})
-    settings = "".join(f"-{key}{value}" for key, value in sampler_settings.items())
-    name = f"{model}-{sampler}-toy{settings}-s{seed}-abcd"
+    suffix = "".join(f"-{key}{value}" for key, value in settings.items())
+    name = f"{model}-{sampler}-toy{suffix}-s{seed}-abcd"
     metrics = {}
     if not cost_only:
         table = per_query(layers, sampler, seed)
@@ -79,15 +93,24 @@ def add_run(store: ResultStore, sweep: str, layers: int, sampler: str, seed: int
         curve = {"step": steps, "loss": [3 / (step + 1) for step in steps], "learning_rate": 3e-5, "pairs_per_s": 20.0}
         store.save_frame(store.run_dir(name), "training", pd.DataFrame(curve))
     record = Record(
-        name=name, fingerprint=fingerprint(name), status="done", choices=choices, config=config, seed=seed,
-        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z"}, metrics=metrics,
-        profile=profile(layers, graded) if profiled else None, stage_s={"train": 12.5}, notes=("an exercise",),
-    )  # fmt: skip
+        name=name,
+        cache_key=cache_key(name),
+        status="done",
+        choices=choices,
+        config=config,
+        seed=seed,
+        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z"},
+        metrics=metrics,
+        profile=profile(layers, quality_passed) if profiled else None,
+        stage_s={"train": 12.5},
+        notes=("an exercise",),
+    )
     store.save(record)
-    store.note(sweep, Cell(name, "done", choices, 20.0))
+    store.add_to_manifest(sweep, RunState(name, "done", choices, 20.0))
     return record
 
 
 def add_sweep(store: ResultStore, sweep: str = "toy", seeds: int = 2) -> list[Record]:
-    cells = [(layers, sampler, seed) for layers in (3, 6, 12) for sampler in GAIN for seed in range(seeds)]
-    return [add_run(store, sweep, *cell) for cell in cells]
+    """Save 3 sizes x 3 strategies x `seeds`."""
+    runs = [(layers, sampler, seed) for layers in (3, 6, 12) for sampler in GAIN for seed in range(seeds)]
+    return [add_run(store, sweep, *run) for run in runs]

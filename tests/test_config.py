@@ -1,5 +1,6 @@
 """Every yaml binds to what it configures; every impossible value is one sentence that names its key."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pipeline import config
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
-GROUPS = ("model", "sampler", "data", "eval", "metrics", "trainer", "profile", "variants", "tracking")
+GROUPS = ("model", "sampler", "data", "eval", "trainer", "profile", "variants", "tracking")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 
@@ -47,6 +48,8 @@ def test_every_sweep_composes_and_says_what_it_is_for(sweep):
         ("+sampler.beta=1", r"unknown key sampler\.beta: sampler takes alpha"),
         ("~data.languages", r"data\.languages is missing"),
         ("data.languages=en", r"data\.languages='en'"),
+        ("variants.grids=[{backend:[onxx]}]", r"variants\.grids\[0\]\.backend=onxx: did you mean onnx\?"),
+        ("variants.grids=[{width:[0]}]", r"variants\.grids\[0\]\.width=\[0\]: it must list positive numbers"),
         ("profile.country=Germany", r"profile\.country=Germany: it must be an ISO 3166-1 alpha-3 code"),
     ],
 )
@@ -62,27 +65,22 @@ def test_an_explicit_benchmark_wins_over_the_one_that_goes_with_the_data():
     assert list(composed("eval=[worldfacts,xquad_r]").eval) == ["worldfacts", "xquad_r"]
 
 
-def test_paths_and_cosmetics_do_not_determine_a_result():
-    one = config.inputs(config.plain(composed()))
-    assert config.inputs(config.plain(composed("results_dir=elsewhere", "sweep=x", "tracking.wandb=false"))) == one
+def test_a_config_survives_the_way_to_a_child_process():
+    for overrides in ([], ["variants=grid", "trainer.dropout=null", "model.layers=2"], ["eval=[worldfacts,miracl]"]):
+        typed = config.check(composed(*overrides))
+        assert config.from_plain(json.loads(json.dumps(config.plain(typed)))) == typed
 
 
-@pytest.mark.parametrize(
-    ("override", "changes"),
-    [
-        ("trainer.temperature=0.03", {"train", "evaluate", "profile"}),
-        ("sampler.alpha=0.4", {"train", "evaluate", "profile"}),
-        ("eval=xquad_r", {"evaluate", "profile"}),
-        ("metrics.r_10.k=11", {"evaluate", "profile"}),
-        ("profile.min_calls=200", {"profile"}),
-    ],
-)
-def test_a_stage_runs_again_only_if_what_it_builds_on_changed(override, changes):
-    one, other = config.inputs(config.plain(composed())), config.inputs(config.plain(composed(override)))
-    assert {stage for stage in one if one[stage] != other[stage]} == changes
+def test_a_grid_is_every_combination_and_engines_stand_together():
+    grids = "variants.grids=[{backend:[onnx]},{width:[null,96],index:[exact,SQ8]}]"
+    variants = config.check(composed(grids)).inference_variants()
+    assert [variant.label for variant in variants] == ["as trained", "SQ8", "w96", "w96 SQ8", "onnx"]
+    assert variants[3].run_name("name") == "name+w96-SQ8"
+    assert variants[0].run_name("name") == "name"
 
 
-def test_the_code_of_a_stage_counts():
-    train = config.inputs(config.plain(composed()))["train"]
-    assert {"code of training", "code of sampling", "code of data/worldfacts"} <= set(train)
-    assert not any("metrics" in key or "report" in key for key in train)
+def test_a_misspelt_name_gets_a_suggestion():
+    assert config.unknown("backend", "opnevino", ["onnx", "openvino"]) == (
+        "backend=opnevino: did you mean openvino? There are: onnx, openvino."
+    )
+    assert config.unknown("backend", "zzz", ["onnx"]) == "backend=zzz: There are: onnx."

@@ -35,10 +35,10 @@ def model() -> Encoder:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """40 texts of 0 to 79 words, so both sides cut some; every fourth is a repetition."""
+    """40 texts of 0 to 78 words, so both sides truncate some; every fourth is a repetition."""
     rng = np.random.default_rng(0)
-    made = [" ".join(rng.choice(WORDS, 2 * n)) for n in rng.permutation(40)]
-    return [made[n // 4] if n % 4 == 0 else made[n] for n in range(40)]
+    distinct = [" ".join(rng.choice(WORDS, 2 * n)) for n in rng.permutation(40)]
+    return [distinct[n // 4] if n % 4 == 0 else distinct[n] for n in range(40)]
 
 
 @pytest.mark.parametrize("token_budget", [1, 47, 48, 49, 300, 100_000])
@@ -51,9 +51,9 @@ def test_same_as_one_by_one_whatever_the_budget(model, texts, token_budget):
 
 
 def test_chunks_keep_the_order(model, texts, monkeypatch):
-    whole = encode(model, texts, "query")
+    expected = encode(model, texts, "query")
     monkeypatch.setattr("pipeline.encoder.encoding.CHUNK", 7)
-    np.testing.assert_allclose(encode(model, texts, "query"), whole, atol=1e-5)
+    np.testing.assert_allclose(encode(model, texts, "query"), expected, atol=1e-5)
 
 
 def test_each_distinct_text_is_encoded_once(model, texts, monkeypatch):
@@ -65,11 +65,11 @@ def test_each_distinct_text_is_encoded_once(model, texts, monkeypatch):
 
 
 def test_embeddings_too_large_for_memory_are_the_same_on_disk(model, texts, monkeypatch):
-    whole = encode(model, texts, "passage")
+    expected = encode(model, texts, "passage")
     monkeypatch.setattr("pipeline.encoder.encoding.IN_MEMORY", 0)
     mapped = encode(model, texts, "passage")
     assert isinstance(mapped, np.memmap)
-    np.testing.assert_array_equal(mapped, whole)
+    np.testing.assert_array_equal(mapped, expected)
 
 
 def test_no_texts(model):
@@ -79,14 +79,14 @@ def test_no_texts(model):
 @pytest.mark.parametrize("lengths", [[], [5], [5, 5, 5], [1, 2, 3, 4, 5, 6], [9, 1, 1, 1, 1]])
 @pytest.mark.parametrize("token_budget", [1, 9, 10, 11])
 def test_batches_cover_all_and_keep_the_budget(lengths, token_budget):
-    made = list(batches(lengths, token_budget))
-    assert sorted(position for batch in made for position in batch) == list(range(len(lengths)))
-    for batch in made:
+    result = list(batches(lengths, token_budget))
+    assert sorted(position for batch in result for position in batch) == list(range(len(lengths)))
+    for batch in result:
         assert len(batch) == 1 or len(batch) * max(lengths[position] for position in batch) <= token_budget
-    assert [lengths[position] for batch in made for position in batch] == sorted(lengths, reverse=True)
+    assert [lengths[position] for batch in result for position in batch] == sorted(lengths, reverse=True)
 
 
-def test_a_batch_is_filled_up_to_the_budget():
+def test_a_batch_fills_the_budget():
     assert list(batches([5, 5, 5], 10)) == [[0, 1], [2]]
     assert list(batches([5, 5, 5], 14)) == [[0, 1], [2]]
     assert list(batches([5, 5, 5], 15)) == [[0, 1, 2]]
@@ -108,7 +108,7 @@ def test_equals_sentence_transformers(tmp_path, texts, pooling):
     np.testing.assert_allclose(ours, theirs.encode(texts, prompt_name="passage", batch_size=8), atol=1e-5)
 
 
-def test_progress_goes_to_stderr_and_only_when_work_is_long(model, texts, capsys, monkeypatch):
+def test_progress_goes_to_stderr_and_only_after_a_second(model, texts, capsys, monkeypatch):
     encode(model, texts, "query", progress="queries")
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr("pipeline.encoder.encoding.BAR_DELAY_S", 0)

@@ -1,41 +1,62 @@
-"""An exported encoder is the same encoder: as sentence-transformers loads it, and in its card's figures."""
+"""An exported encoder gives the same embeddings in sentence-transformers, and its card shows the run's figures."""
 
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from records import profile
-from tiny import PACKAGED as MODEL
 from tiny import encoder as tiny_encoder
 
-from pipeline.encoder import model as encoders
+from pipeline.config import plain, typed
+from pipeline.encoder import model_folder
 from pipeline.encoder.encoding import encode
+from pipeline.encoder.sources import load
 from pipeline.export import export, main
+from pipeline.reporting.card import card
+from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import Record, UserError
+from pipeline.values import UserError
 
+CONF = Path(__file__).parents[1] / "conf"
 TEXTS = ["Wer war das?", "the cat sat on the mat", "ทดสอบ", "Это текст. " * 400]
 
 
+@pytest.fixture(scope="module")
+def config():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("config", overrides=["model=e5-small-l2"]))
+
+
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, config):
     """One trained run: the packaged encoder, its first layer changed."""
     store = ResultStore(tmp_path / "results")
-    encoder = encoders.load(**MODEL, seed=0)
+    encoder = load(config.model, seed=0)
     next(iter(encoder.backbone.encoder.layer[0].parameters())).data *= 1.5
     encoder.save(store.stage_dir("train", "key") / "encoder")
     choices = {"model": "e5-small-l2", "sampler": "hybrid", "data": "toy"}
     provenance = {"layers": 2, "commit": "abc", "stages": {"train": "key"}}
     record = Record(
-        name="run", fingerprint="1", status="done", choices=choices, config={"model": MODEL}, seed=0,
-        provenance=provenance, metrics={"toy.mono.map": 0.8125}, profile=profile(2), training={"final_loss": 1.0},
+        name="run",
+        cache_key="1",
+        status="done",
+        choices=choices,
+        config=plain(config),
+        seed=0,
+        provenance=provenance,
+        metrics={"toy.mono.map": 0.8125},
+        profile=profile(2),
+        training={"final_loss": 1.0},
         notes=("An exercise.",),
-    )  # fmt: skip
+    )
     store.save(record)
     return store, encoder
 
 
-def test_sentence_transformers_gives_the_same_embeddings(store, tmp_path):
+def test_sentence_transformers_gives_the_same_embeddings(store, config, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     results, encoder = store
@@ -43,21 +64,31 @@ def test_sentence_transformers_gives_the_same_embeddings(store, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # theirs
         theirs = SentenceTransformer(str(tmp_path / "exported"), device="cpu")
-    untrained = encode(encoders.load(**MODEL, seed=0), TEXTS, "passage")
+    untrained = encode(load(config.model, seed=0), TEXTS, "passage")
     ours = encode(encoder, TEXTS, "passage")
     assert np.abs(ours - untrained).max() > 1e-3
     np.testing.assert_allclose(theirs.encode_document(TEXTS), ours, atol=1e-6)
     np.testing.assert_allclose(theirs.encode_query(TEXTS[:3]), encode(encoder, TEXTS[:3], "query"), atol=1e-6)
-    card = (tmp_path / "exported" / "README.md").read_text()
-    for said in ("| toy.mono.map | 0.8125 |", "An exercise.", "hybrid batches", "modelled"):
-        assert said in card
+    assert (tmp_path / "exported" / "README.md").read_text() == card(results.load("run"))
 
 
-def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(store, tmp_path, monkeypatch, capsys):
+def test_the_card_shows_figures_sources_and_notes(store):
+    record = store[0].load("run")
+    text = card(record)
+    assert "| toy.mono.map | 0.8125 |\n" in text
+    assert "\n| energy per 1,000 queries (J) | 62 | modelled |\n" in text
+    assert "\n| time per passage (ms) | 5 | measured |\n" in text
+    assert "e5-small-l2, 2 layers, trained with hybrid batches on toy, seed 0; commit abc." in text
+    assert "An exercise." in text
+    assert "inference variant" not in text
+    assert "Measured on this inference variant: onnx int8." in card(replace(record, variant="onnx int8"))
+
+
+def test_a_refused_export_is_one_sentence_and_leaves_nothing(store, tmp_path, monkeypatch, capsys):
     results, _ = store
     with pytest.raises(UserError, match=r"record\.json does not exist"):
         export(results, "other", tmp_path / "exported")
-    (results.stage_dir("train", "key") / "encoder" / "model.safetensors").write_bytes(b"cut")
+    (results.stage_dir("train", "key") / "encoder" / "model.safetensors").write_bytes(b"truncated")
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
         export(results, "run", tmp_path / "exported")
     with pytest.raises(UserError, match="exists already"):
@@ -69,18 +100,14 @@ def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(store, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_a_pooling_of_cls_is_kept(tmp_path):
+def test_cls_pooling_is_kept(tmp_path):
     from sentence_transformers import SentenceTransformer
 
-    from pipeline.export import fill
-
-    encoder = tiny_encoder()
-    encoder.pooling = "cls"
-    choices = {"model": "tiny", "sampler": "none", "data": "toy"}
-    fill(tmp_path, encoder, Record("run", "1", "done", choices, {"model": MODEL}, 0, {"layers": 1, "commit": None}))
+    encoder = tiny_encoder(pooling="cls")
+    model_folder.write(encoder, tmp_path / "exported", card="")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        theirs = SentenceTransformer(str(tmp_path), device="cpu")
+        theirs = SentenceTransformer(str(tmp_path / "exported"), device="cpu")
     np.testing.assert_allclose(
         theirs.encode_document(["a", "b c"]), encode(encoder, ["a", "b c"], "passage"), atol=1e-6
     )

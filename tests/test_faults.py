@@ -1,11 +1,21 @@
-"""What goes wrong in a night of cells, done for real: processes that are killed, hang or run twice, full disks."""
+"""What goes wrong in a night of runs, done for real: processes that are killed, hang or run twice, full disks."""
 
 import resource
 import signal
+import threading
+from pathlib import Path
 
 import psutil
 import pytest
-from command import SMALL, TINY, cells, child_of, records, run, start
+import torch
+from command import SMALL, TINY, child_of, manifest, records, run, start
+from hydra import compose, initialize_config_dir
+
+from pipeline.config import check
+from pipeline.launch import child
+from pipeline.launch.request import make_request
+
+ROOT = Path(__file__).parent.parent
 
 
 def sentences(err):
@@ -33,72 +43,117 @@ def test_results_that_cannot_be_written_are_refused_before_any_work(tmp_path):
         assert "load" not in err
 
 
-def test_a_kill_at_the_smallest_chunks_and_a_loss_that_is_no_number_are_failures(tmp_path):
+def test_a_kill_and_a_nan_loss_are_failures(tmp_path):
     nan = ["sampler=monolingual", "trainer.learning_rate=1e30", "trainer.steps=3"]
     process = start("-m", *SMALL, *nan, "seed=0,1", "sweep=failing", cwd=tmp_path)
-    child = None
-    for _ in range(3):
-        child = child_of(process, other_than=child)
-        child.send_signal(signal.SIGKILL)
+    child_of(process).send_signal(signal.SIGKILL)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
-    first, second = cells(tmp_path, "failing")
-    assert (first["status"], first["reason"]) == ("failed", "killed by SIGKILL (the out-of-memory killer does this)")
+    first, second = manifest(tmp_path, "failing")
+    assert first["status"] == "failed"
+    assert first["reason"] in ("killed by SIGKILL, not for memory", child.without_answer(-9, None)["reason"])
     assert second["status"] == "failed"
     assert second["reason"].startswith("FloatingPointError: the loss is nan at step")
-    assert not list(tmp_path.rglob("done.json"))
+    assert not list(tmp_path.glob("results/stages/train-*/done.json"))
     table = [line for line in err.splitlines() if line.startswith("failed ")]
     assert [line.partition(" s  ")[2] for line in table] == [first["reason"], second["reason"]]
     assert err.splitlines()[-1] == "2 failed"
 
 
+def test_a_kill_for_memory_is_tried_again_with_half_the_tokens(tmp_path, monkeypatch):
+    """The kernel's word is a file here; the child that is killed is real."""
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("pgfault 5\noom_kill 3\n")
+    monkeypatch.setattr(child, "KILL_COUNTS", [vmstat, tmp_path / "no cgroup"])
+    assert child.oom_kills() == 3
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=[*SMALL, "sampler=monolingual", f"results_dir={tmp_path / 'results'}"])
+    request = make_request(check(cfg), {"model": "m", "sampler": "s", "data": "d"})
+
+    def kill_first_child():
+        worker = child_of(psutil.Process())
+        vmstat.write_text("pgfault 6\noom_kill 4\n")
+        worker.send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_first_child)
+    killer.start()
+    assert child.attempt(request, None) == {"status": "done"}
+    killer.join()
+    (record,) = records(tmp_path)
+    assert record["config"]["trainer"]["forward_tokens"] == 1024  # as it was asked for: it is still the same system
+    assert "Out of memory: forward passes took 1/2 of the usual tokens." in record["notes"]
+
+
+def test_why_a_child_died_without_an_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "KILL_COUNTS", [tmp_path / "vmstat", tmp_path / "memory.events"])
+    assert child.oom_kills() is None
+    assert "perhaps for memory" in child.without_answer(-signal.SIGKILL, None)["reason"]
+    (tmp_path / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    assert child.without_answer(-signal.SIGKILL, 0)["status"] == "out of memory"
+    assert child.without_answer(-signal.SIGKILL, 1) == {
+        "status": "failed",
+        "reason": "killed by SIGKILL, not for memory",
+    }
+    assert child.without_answer(-signal.SIGSEGV, 0) == {"status": "failed", "reason": "killed by SIGSEGV"}
+    assert "exited with code 3" in child.without_answer(3, 0)["reason"]
+
+
+def test_a_long_reason_does_not_block(tmp_path):
+    """A line of 200 kB in a data file would fill the pipe that the child answers through."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/en.jsonl").write_text('{"id": "' + "x" * 200_000 + '"}\n')
+    code, _, err = run("data=parallel", "data.path=data", "data.languages=[en]", "sampler=monolingual",
+                       "model=e5-small-l3", "model.layers=1", cwd=tmp_path)  # fmt: skip
+    assert code == 2, err[-500:]
+    assert "Traceback" not in err
+
+
 def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path):
     process = start(*TINY, "time_limit_min=0.05", cwd=tmp_path)
-    child = child_of(process)
-    child.suspend()
+    worker = child_of(process)
+    worker.suspend()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "took longer than time_limit_min=0.05" in err
-    assert ended(child)
-    assert cells(tmp_path, "adhoc")[0]["status"] == "failed"
+    assert ended(worker)
+    assert manifest(tmp_path, "adhoc")[0]["status"] == "failed"
 
 
 def test_ctrl_c_ends_everything_and_keeps_the_state(tmp_path):
     process = start("-m", *TINY, "sweep=stopped", cwd=tmp_path)
-    child = child_of(process)
+    worker = child_of(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "interrupted: the same command goes on where this one stopped"
-    assert ended(child)
-    assert status("stopped", tmp_path)[-1].startswith("stopped: 0 of 1 cells; dead")
+    assert err.splitlines()[-1] == "interrupted: run the same command again to resume"
+    assert ended(worker)
+    assert status("stopped", tmp_path)[-1].startswith("stopped: 0 of 1 runs; dead")
 
 
 def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_again(tmp_path):
     command = ["-m", *SMALL, "sampler=monolingual", "sweep=twice"]
     dead = start(*command, cwd=tmp_path)
-    child = child_of(dead)
+    worker = child_of(dead)
     assert status("twice", tmp_path)[-1].endswith("; running")
     dead.kill()
     dead.communicate()
-    assert ended(child)  # it notices by itself
+    assert ended(worker)  # it notices by itself
     table, *_, last = status("twice", tmp_path)
     assert table.startswith("waiting ")
-    assert last.startswith("twice: 0 of 1 cells; dead")
+    assert last.startswith("twice: 0 of 1 runs; dead")
 
     first = start(*command, cwd=tmp_path)
-    child_of(first).send_signal(signal.SIGKILL)  # for want of memory, as it were: it is tried again
+    child_of(first)
     second = start(*command, cwd=tmp_path)
     said = [process.communicate(timeout=240)[1].splitlines() for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), said
-    for stage in ("train", "evaluate"):
+    for stage in ("train", "rank", "score"):
         assert sum(line == f"  {stage} …" for lines in said for line in lines) == 1
     assert any(line.startswith("  waiting for ") for line in said[1])
     assert any("] cached in 0 s" in line for line in said[1])
     (before,) = records(tmp_path)
-    assert "Out of memory: 1/2 of the usual tokens went through the encoder at once." in before["notes"]
-    assert status("twice", tmp_path)[-1] == "twice: 1 of 1 cells; finished"
+    assert status("twice", tmp_path)[-1] == "twice: 1 of 1 runs; finished"
 
     (encoder,) = tmp_path.glob("results/stages/train-*/encoder/model.safetensors")
     encoder.write_bytes(encoder.read_bytes()[:-1])
@@ -119,18 +174,16 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(tmp_path):
     assert process.returncode == 1, err
     assert "] failed in " in err
     assert "File too large" in err
-    assert sentences(err)[-1].startswith("error: how e5-small-")
+    assert sentences(err)[-1].startswith("error: the manifest of adhoc cannot be written, e5-small-")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
 
 
 def test_torch_says_in_two_ways_that_memory_does_not_suffice():
-    import torch
-
-    from pipeline.experiment import out_of_memory
+    from pipeline.launch.worker import is_out_of_memory
 
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 46)
-    assert out_of_memory(raised.value)
-    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert out_of_memory(MemoryError())
-    assert not out_of_memory(RuntimeError("shapes differ"))
+    assert is_out_of_memory(raised.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes differ"))

@@ -58,9 +58,9 @@ def test_files_arrive_once_and_outlive_the_network(hub: HubServer) -> None:
     assert fetched(hub, SMALL, HF_HUB_OFFLINE="1") == first[:1]
 
 
-def test_a_cut_download_resumes(hub: HubServer) -> None:
+def test_an_interrupted_download_resumes(hub: HubServer) -> None:
     (hub.root / "datasets/owner/set" / LARGE).write_bytes(RANDOM)
-    hub.cut[f"datasets/owner/set/{LARGE}"] = 11 << 20
+    hub.interrupted[f"datasets/owner/set/{LARGE}"] = 11 << 20
     [answer] = fetched(hub, LARGE)
     assert Path(answer["path"]).read_bytes() == RANDOM
     assert ("GET", f"cdn/datasets/owner/set/{LARGE}", f"bytes={10 << 20}-") in hub.requests
@@ -76,7 +76,7 @@ def test_a_damaged_download_is_refused_and_not_kept(hub: HubServer, name: str) -
     assert Path(answer["path"]).read_bytes() == bytes_at_hub(hub, name)
 
 
-def test_a_gated_repository_says_where_to_ask_and_opens_with_a_token(hub: HubServer) -> None:
+def test_a_gated_repository_names_the_page_with_its_terms_and_opens_with_a_token(hub: HubServer) -> None:
     hub.gated.add("datasets/owner/set")
     [answer] = fetched(hub, SMALL)
     assert answer["error"] == (
@@ -86,27 +86,27 @@ def test_a_gated_repository_says_where_to_ask_and_opens_with_a_token(hub: HubSer
     assert "path" in fetched(hub, SMALL, HF_TOKEN="hf_of_a_test")[0]
 
 
-def test_what_is_not_there_is_named(hub: HubServer) -> None:
+def test_a_missing_file_revision_or_repository_is_named(hub: HubServer) -> None:
     hub.failing.add("datasets/owner/set/busy.tsv")
     absent, busy = fetched(hub, "absent.tsv", "busy.tsv")
     assert absent["error"].startswith("owner/set/absent.tsv: the repository has no such file")
     assert busy["error"].startswith(f"owner/set/busy.tsv: {hub.endpoint} answered 503")
     [answer] = fetched(hub, SMALL, revision="v9")
-    assert answer["error"].startswith(f"owner/set/{SMALL}: the repository lacks the revision")
+    assert answer["error"].startswith(f"owner/set/{SMALL}: the repository has no revision v9: correct it")
     (hub.root / "datasets/owner/set").rename(hub.root / "datasets/owner/other")
     [answer] = fetched(hub, SMALL)
     assert answer["error"].startswith(f"owner/set/{SMALL}: no such repository, or a private one: set HF_TOKEN")
 
 
-def test_a_dead_network_is_said_soon_with_the_ways_out(hub: HubServer) -> None:
+def test_a_dead_network_is_reported_with_a_way_out(hub: HubServer) -> None:
     hub.__exit__()
     [answer] = fetched(hub, SMALL)
     assert answer["error"] == (
         f"owner/set/{SMALL} is not in the cache and {hub.endpoint} is not reachable: connect, set HF_ENDPOINT to a "
         "mirror, or point eval.x.path at a local copy."
     )
-    list_it = CLIENT.replace("import fetch", "import listing as fetch")
-    assert "is not reachable" in hub.client(list_it, json.dumps([["topics", None]]))
+    client = CLIENT.replace("import fetch", "import listing as fetch")
+    assert "is not reachable" in hub.client(client, json.dumps([["topics", None]]))
 
 
 def test_a_listing_is_the_same_from_the_hub_and_from_a_folder(hub: HubServer) -> None:
@@ -144,6 +144,41 @@ def test_broken_json_names_file_and_line(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"en\.json is not UTF-8 text"):
         read_json(path)
+
+
+SNAPSHOT = """
+from pathlib import Path
+from pipeline.data.hub import snapshot
+from pipeline.values import UserError
+try:
+    folder = snapshot("owner/model", ["config.json", "model*.safetensors"], revision=None, way_out="or take another")
+    print(*sorted(path.name for path in folder.iterdir()))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_snapshot_holds_the_matching_files_and_outlives_the_network(hub: HubServer) -> None:
+    model = hub.root / "models/owner/model"
+    model.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin"):
+        (model / name).write_bytes(name.encode())
+    files = "config.json model.safetensors"
+    hub.gated.add("models/owner/model")
+    message = hub.client(SNAPSHOT).strip()
+    assert message.startswith(f"owner/model is gated: accept its terms at {hub.endpoint}/owner/model and set HF_TOKEN")
+    assert message.endswith(", or take another.")
+    assert hub.client(SNAPSHOT, HF_TOKEN="hf_of_a_test").strip() == files
+    assert hub.client(SNAPSHOT).strip() == files  # gated again, but in the cache
+    hub.gated.clear()
+    hub.requests.clear()
+    assert hub.client(SNAPSHOT).strip() == files
+    assert [method for method, _, _ in hub.requests] == ["GET", "HEAD", "HEAD"], hub.requests
+    hub.__exit__()
+    assert hub.client(SNAPSHOT).strip() == files
+    assert hub.client(SNAPSHOT, HF_HUB_OFFLINE="1").strip() == files
+    message = hub.client(SNAPSHOT, HF_HOME=str(hub.root / "empty")).strip()
+    assert message.startswith(f"owner/model is not in the cache and {hub.endpoint} is not reachable: ")
 
 
 MODEL = """

@@ -15,7 +15,7 @@ from pipeline.values import UserError
 
 LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
 CANDIDATES = [1222, 1276, 1234, 1180, 1215, 1244, 1219, 852, 1167, 1209, 1196]  # LAReQA's README
-# Questions without duplicates, mean characters of a paragraph and of a question: mteb's published statistics.
+# Queries without duplicates, mean characters per paragraph and per query: mteb's published statistics.
 MTEB = {
     "ar": (1186, 683.4667, 53.3280),
     "de": (1181, 894.0667, 69.0432),
@@ -32,7 +32,7 @@ MTEB = {
 
 
 def paragraph(sentences: list[str], **answers: str) -> dict[str, Any]:
-    """A paragraph whose question `id` is answered by the text `answers[id]`."""
+    """A paragraph whose query `id` is answered by the text `answers[id]`."""
     context, breaks = " ".join(sentences), []
     for sentence in sentences:
         start = breaks[-1][1] + 1 if breaks else 0
@@ -56,15 +56,17 @@ def test_xquad_r_has_the_published_counts(shared_data: Path) -> None:
     assert [len(collection.passages[language]) for language in LANGUAGES] == CANDIDATES
     assert {len(queries) for queries in collection.queries.values()} == {1190}
     assert len(collection.relevance) == 121
-    for (asked, answered), relevance in collection.relevance.items():
+    for (query_language, passage_language), relevance in collection.relevance.items():
         assert np.array_equal(relevance.query, np.arange(1190))
-        assert relevance.passage.max() < len(collection.passages[answered]), asked
+        assert relevance.passage.max() < len(collection.passages[passage_language]), query_language
         assert relevance.grade.tolist() == [1] * 1190
     assert len(collection.titles) == 48
     assert "Super_Bowl_50" in collection.titles
 
 
-def test_gold_holds_the_start_of_the_answer_and_candidates_are_cut_from_the_context(shared_data: Path) -> None:
+def test_relevant_sentences_contain_the_start_of_the_answer_and_passages_are_slices_of_the_context(
+    shared_data: Path,
+) -> None:
     collection = lareqa.benchmark("xquad_r", LANGUAGES, str(shared_data / "xquad-r"))
     for language in LANGUAGES:
         data = json.loads((shared_data / f"xquad-r/{language}.json").read_text(encoding="utf-8"))["data"]
@@ -72,8 +74,8 @@ def test_gold_holds_the_start_of_the_answer_and_candidates_are_cut_from_the_cont
         texts = collection.passages[language].texts
         assert list(texts) == [p["context"][start:end] for p in paragraphs for start, end in p["sentence_breaks"]]
         starts = [qa["answers"][0]["text"][:1] for p in paragraphs for qa in p["qas"]]
-        gold = collection.relevance[language, language].passage
-        assert all(start in texts[passage] for start, passage in zip(starts, gold, strict=True))
+        relevant = collection.relevance[language, language].passage
+        assert all(start in texts[passage] for start, passage in zip(starts, relevant, strict=True))
     sentences = [text for p in paragraphs for text in p["sentences"]]
     assert len(sentences) == len(texts)  # of zh; in tr the field differs from the context
     turkish = json.loads((shared_data / "xquad-r/tr.json").read_text(encoding="utf-8"))["data"]
@@ -93,9 +95,9 @@ def test_articles_are_split_without_overlap(shared_data: Path) -> None:
     position = {id: number for number, id in enumerate(whole.queries["hi"].ids)}
     for row in (0, 400, 757):
         query = position[train.ids[row]]
-        gold = whole.relevance["hi", "hi"].passage[query]
+        relevant = whole.relevance["hi", "hi"].passage[query]
         assert train.text(row, "hi", "query") == whole.queries["hi"].texts[query]
-        assert train.text(row, "hi", "passage") == whole.passages["hi"].texts[gold]
+        assert train.text(row, "hi", "passage") == whole.passages["hi"].texts[relevant]
     for passages in train.passages.values():  # the same sentence, the same group
         group_of = dict(zip(passages, train.passage_group.tolist(), strict=True))
         assert [group_of[passage] for passage in passages] == train.passage_group.tolist()
@@ -105,15 +107,15 @@ def test_rows_that_share_a_sentence_in_any_language_are_one_group(tmp_path: Path
     english = paragraph(["Ada one.", "Bob two.", "Cy three.", "Di four."], a="Ada", b="Bob", c="Cy", d="Di")
     thai = paragraph(["Ada one. Bob two.", "Cy three.", "Di four."], a="Ada", b="Bob", c="Cy", d="Di")
     hindi = paragraph(["Ada one.", "Bob two. Cy three.", "Di four."], a="Ada", b="Bob", c="Cy", d="Di")
-    for language, its in {"en": english, "th": thai, "hi": hindi}.items():
-        articles = [{"title": "held out", "paragraphs": []}, {"title": "t", "paragraphs": [its]}]
+    for language, text in {"en": english, "th": thai, "hi": hindi}.items():
+        articles = [{"title": "held out", "paragraphs": []}, {"title": "t", "paragraphs": [text]}]
         (tmp_path / f"{language}.json").write_text(json.dumps({"data": articles}))
     assert lareqa.train_articles(["en"], str(tmp_path)).passage_group.tolist() == [0, 1, 2, 3]
     assert lareqa.train_articles(["en", "th"], str(tmp_path)).passage_group.tolist() == [0, 0, 2, 3]
     assert lareqa.train_articles(["en", "th", "hi"], str(tmp_path)).passage_group.tolist() == [0, 0, 0, 3]
 
 
-def test_mlqa_r_has_a_relevant_sentence_in_each_language_of_the_question(tmp_path: Path) -> None:
+def test_mlqa_r_has_a_relevant_sentence_in_each_language_of_the_query(tmp_path: Path) -> None:
     folder = write(
         tmp_path,
         en=[paragraph(["Six eggs.", "Ten hens."], q1="Ten", q2="Six"), paragraph(["A fox."], q3="fox")],
@@ -139,21 +141,21 @@ def test_mlqa_r_has_a_relevant_sentence_in_each_language_of_the_question(tmp_pat
     assert collection.titles == {"en title", "de title", "es title"}
 
 
-@pytest.mark.parametrize(("answer_start", "gold"), [(0, 0), (4, 0), (6, 1), (9, 1)])
-def test_gold_is_where_the_answer_starts(tmp_path: Path, answer_start: int, gold: int) -> None:
-    its = paragraph(["Five.", "Nine"], q="Five")
-    its["qas"][0]["answers"][0]["answer_start"] = answer_start
-    collection = lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[its]))
-    assert collection.relevance["en", "en"].passage.tolist() == [gold]
+@pytest.mark.parametrize(("answer_start", "relevant"), [(0, 0), (4, 0), (6, 1), (9, 1)])
+def test_the_relevant_sentence_is_where_the_answer_starts(tmp_path: Path, answer_start: int, relevant: int) -> None:
+    text = paragraph(["Five.", "Nine"], q="Five")
+    text["qas"][0]["answers"][0]["answer_start"] = answer_start
+    collection = lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[text]))
+    assert collection.relevance["en", "en"].passage.tolist() == [relevant]
 
 
 @pytest.mark.parametrize("answer_start", [-1, 5, 10])
 def test_an_answer_in_no_sentence_is_refused(tmp_path: Path, answer_start: int) -> None:
-    its = paragraph(["Five.", "Nine"], q7="Five")
-    its["qas"][0]["answers"][0]["answer_start"] = answer_start
-    message = f"en.json: in article 'en title' the answer of question q7 starts at character {answer_start}, in no"
+    text = paragraph(["Five.", "Nine"], q7="Five")
+    text["qas"][0]["answers"][0]["answer_start"] = answer_start
+    message = f"en.json: article 'en title', query q7: the answer starts at character {answer_start}, outside every"
     with pytest.raises(UserError, match=message):
-        lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[its]))
+        lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[text]))
 
 
 def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
@@ -161,9 +163,9 @@ def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
     folder = write(tmp_path, en=[good], de=[good], ru=[paragraph(["Five."], other="Five")])
     with pytest.raises(UserError, match=r"^eval\.xquad_r\.path: .* has no fr\.json \(languages there: de, en, ru\)\.$"):
         lareqa.benchmark("xquad_r", ["en", "fr"], folder)
-    with pytest.raises(UserError, match=r"^eval\.mlqa_r\.path is null: .* conf/eval/mlqa_r\.yaml says how"):
+    with pytest.raises(UserError, match=r"^eval\.mlqa_r\.path is null, .* conf/eval/mlqa_r\.yaml says how"):
         lareqa.benchmark("mlqa_r", ["en"], None)
-    with pytest.raises(UserError, match=r"^data\.path is null: .* conf/eval/xquad_r\.yaml says how"):
+    with pytest.raises(UserError, match=r"^data\.path is null, .* conf/eval/xquad_r\.yaml says how"):
         lareqa.train_articles(["en"], None)
     (tmp_path / "de.json").write_text('{"data": [\n')
     with pytest.raises(UserError, match=r"de\.json is broken JSON at line 2"):
@@ -175,7 +177,7 @@ def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"de\.json is not in LAReQA's format"):
         lareqa.benchmark("xquad_r", ["de"], folder)
     twice = paragraph(["Five."], q="Five")
-    with pytest.raises(UserError, match=r"xquad_r: de\.json holds a question id twice"):
+    with pytest.raises(UserError, match=r"xquad_r: de\.json repeats a query id"):
         lareqa.benchmark("xquad_r", ["de"], write(tmp_path, de=[twice, twice]))
 
 
@@ -183,25 +185,25 @@ def test_training_files_that_are_not_parallel_are_refused(tmp_path: Path) -> Non
     for language, id in {"en": "q", "ru": "other"}.items():
         articles = [{"title": "x", "paragraphs": []}, {"title": "y", "paragraphs": [paragraph(["A."], **{id: "A"})]}]
         (tmp_path / f"{language}.json").write_text(json.dumps({"data": articles}))
-    with pytest.raises(UserError, match=r"^data\.path: the questions of ru\.json are not those of en\.json\.$"):
+    with pytest.raises(UserError, match=r"^data\.path: the query ids of ru\.json differ from those of en\.json\.$"):
         lareqa.train_articles(["en", "ru"], str(tmp_path))
 
 
 def test_mteb_contexts_have_mtebs_statistics(shared_data: Path) -> None:
     collection = lareqa.mteb_contexts(LANGUAGES, str(shared_data / "xquad-r"))
-    for language, (questions, context_chars, question_chars) in MTEB.items():
+    for language, (count, context_chars, query_chars) in MTEB.items():
         queries, passages = collection.queries[language], collection.passages[language]
-        assert (len(queries), len(passages)) == (questions, 240)
+        assert (len(queries), len(passages)) == (count, 240)
         assert np.mean([len(text) for text in passages.texts]) == pytest.approx(context_chars, abs=6e-5)
-        assert np.mean([len(text) for text in queries.texts]) == pytest.approx(question_chars, abs=6e-5)
-        assert np.array_equal(collection.relevance[language, language].query, np.arange(questions))
-    assert collection.settings == ("mono",)
+        assert np.mean([len(text) for text in queries.texts]) == pytest.approx(query_chars, abs=6e-5)
+        assert np.array_equal(collection.relevance[language, language].query, np.arange(count))
+    assert (collection.settings, collection.main_metric) == (("mono",), "ndcg_10")
     data = json.loads((shared_data / "xquad-r/en.json").read_text(encoding="utf-8"))["data"]
     rows = [(qa, p["context"]) for article in data for p in article["paragraphs"] for qa in p["qas"]]
     last = {qa["question"].strip(): (qa["id"], context.strip()) for qa, context in rows}
-    gold = collection.relevance["en", "en"].passage
+    relevant = collection.relevance["en", "en"].passage
     for number, text in enumerate(collection.queries["en"].texts):
-        assert last[text] == (collection.queries["en"].ids[number], collection.passages["en"].texts[gold[number]])
+        assert last[text] == (collection.queries["en"].ids[number], collection.passages["en"].texts[relevant[number]])
 
 
 MTEB_FROM_HUB = """

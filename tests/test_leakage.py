@@ -29,7 +29,7 @@ def training(titles: Sequence[str] | None = None, **columns: Sequence[str | None
 
 def benchmark(titles: Sequence[str] = (), **texts: Sequence[str]) -> Collection:
     ids = [f"b{number}" for number in range(9)]
-    queries = {language: Texts(ids, its) for language, its in texts.items() if language != "zh"}
+    queries = {language: Texts(ids, column) for language, column in texts.items() if language != "zh"}
     return Collection("b", queries, {"zh": Texts(ids, texts.get("zh", []))}, {}, titles=frozenset(titles))
 
 
@@ -51,9 +51,9 @@ def test_each_kind_is_found_by_itself() -> None:
 def test_distinct_texts_count_and_examples_stand_as_trained_on() -> None:
     data = training(ids=[f"t{n}" for n in range(6)], questions=["A?", "a?", "B ?", "c?", None, "D?"])
     result = leakage.check(data, benchmark(en=["a?", "b ?"], de=["A?", "C?", "d?"]))
-    assert result["questions"] == 4
-    assert result["examples"]["questions"] == ["A?", "B ?", "c?"]
-    assert result["checked"] == {"ids": 6, "titles": 0, "questions": 5, "passages": 0}
+    assert result["queries"] == 4
+    assert result["examples"]["queries"] == ["A?", "B ?", "c?"]
+    assert result["checked"] == {"ids": 6, "titles": 0, "queries": 5, "passages": 0}
     assert json.loads(json.dumps(result)) == result
 
 
@@ -62,24 +62,26 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, rows: 
     monkeypatch.setattr(leakage, "CHUNK", 4)
     data = training(ids=[str(n) for n in range(rows)], questions=[f"{n % 7}?" for n in range(rows)])
     result = leakage.check(data, benchmark(en=[f"{n}?" for n in range(1, 8)]))
-    assert result["questions"] == len({n % 7 for n in range(rows)} - {0})
-    assert result["checked"]["questions"] == rows
+    assert result["queries"] == len({n % 7 for n in range(rows)} - {0})
+    assert result["checked"]["queries"] == rows
 
 
 def test_the_sentence_names_what_is_shared() -> None:
-    clean = {"ids": 0, "titles": None, "questions": 0, "passages": 0}
+    clean = {"ids": 0, "titles": None, "queries": 0, "passages": 0}
     assert leakage.sentence("set", "b", clean) is None
-    said = leakage.sentence("set", "b", clean | {"titles": 48, "questions": 1})
-    assert said == "The training data set shares titles (48), questions (1) with b."
+    note = leakage.sentence("set", "b", clean | {"titles": 48, "queries": 1})
+    assert note == "The training data set shares titles (48), queries (1) with b."
 
 
 def test_the_record_says_what_is_shared() -> None:
     from pipeline.store.provenance import notes
 
     data, held_out = training(titles=["T"] * 3), benchmark(titles=["t"])
-    leaks = {"b": leakage.check(data, held_out)}
-    assert notes(data, {"b": held_out}, leaks, False, 0) == ("The training data set shares titles (1) with b.",)
-    assert notes(data, {"b": held_out}, {}, False, 0) == ()
+    note = leakage.sentence(data.name, held_out.name, leakage.check(data, held_out))
+    sources = [data.provenance, held_out.provenance]
+    assert note == "The training data set shares titles (1) with b."
+    assert notes(sources, [note], cost_only=False, halvings=0) == [note]
+    assert notes(sources, [], cost_only=False, halvings=0) == []
 
 
 def test_the_splits_of_one_source_share_nothing(shared_data: Path) -> None:
@@ -105,14 +107,14 @@ def squad(shared_data: Path, tmp_path_factory: pytest.TempPathFactory):
         yield load
 
 
-def test_squad_parallel_shares_one_generic_question_with_xquad_r(squad, shared_data: Path) -> None:
+def test_squad_parallel_shares_one_generic_query_with_xquad_r(squad, shared_data: Path) -> None:
     result = leakage.check(
         squad("squad_parallel", languages=["en", "pt"]),
         lareqa.benchmark("xquad_r", LANGUAGES, str(shared_data / "xquad-r")),
     )
     assert [result[kind] for kind in leakage.KINDS] == [0, 0, 1, 0]
-    assert result["examples"]["questions"] == ["What was the average family size?"]
-    assert result["checked"] == {"ids": 87_599, "titles": 87_599, "questions": 89_709, "passages": 89_709}
+    assert result["examples"]["queries"] == ["What was the average family size?"]
+    assert result["checked"] == {"ids": 87_599, "titles": 87_599, "queries": 89_709, "passages": 89_709}
 
 
 def test_squad_parallel_shares_no_paragraph_with_xquad(squad, shared_data: Path) -> None:

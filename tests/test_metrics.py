@@ -1,34 +1,33 @@
 """Metrics against pytrec_eval and by hand; the tables against a second way of computing them."""
 
-from functools import partial
-from pathlib import Path
+import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import pytrec_eval
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from test_config import composed
 
-from pipeline.config import check_target
-from pipeline.retrieval import metrics
+from pipeline.retrieval import example, metrics
 from pipeline.retrieval.exact import rank
+from pipeline.retrieval.metrics import METRICS, metric
+from pipeline.retrieval.scoring import attraction_table, per_query_table
 from pipeline.values import Collection, Ranking, Relevance, Texts, UserError
 
-DEFAULT = Path(__file__).parents[1] / "conf/metrics/default.yaml"
-TREC_EVAL = {
-    "map": metrics.average_precision,
-    "map_cut_20": partial(metrics.average_precision, k=20),
-    "recall_1": partial(metrics.recall, k=1),
-    "recall_10": partial(metrics.recall, k=10),
-    "recall_100": partial(metrics.recall, k=100),
-    "recip_rank": metrics.reciprocal_rank,
-    "ndcg_cut_10": partial(metrics.ndcg, k=10),
-    "ndcg_cut_100": partial(metrics.ndcg, k=100),
+TREC_EVAL = {  # trec_eval's name -> ours
+    "map": "map",
+    "map_cut_20": "map_20",
+    "recall_1": "r_1",
+    "recall_10": "r_10",
+    "recall_100": "r_100",
+    "recip_rank": "mrr",
+    "ndcg_cut_10": "ndcg_10",
+    "ndcg_cut_100": "ndcg_100",
 }
 
 
 def by_hand() -> Ranking:
-    """Two English queries against en, de, fi: one finds all three of its passages, the other has a German one only."""
+    """Three English queries against en, de, fi: with three relevant passages, with none, and with a German one only."""
     return Ranking(
         setting="multi",
         query_language="en",
@@ -89,9 +88,10 @@ def test_values_equal_pytrec_eval_with_graded_relevance_and_ties(seed):
                 qrels[str(query)][f"{9999 - offset - passage}"] = int(grade)
         expected = pytrec_eval.RelevanceEvaluator({q: r for q, r in qrels.items() if r}, set(TREC_EVAL)).evaluate(run)
         assert len(expected) == 8
-        for name, metric in TREC_EVAL.items():
-            values = [expected.get(str(query), {name: 0.0})[name] for query in ranking.queries]
-            np.testing.assert_allclose(metric(ranking), values, atol=1e-9, err_msg=f"{name} {ranking.setting}")
+        for theirs, ours in TREC_EVAL.items():
+            expected_Q = [expected.get(str(query), {theirs: 0.0})[theirs] for query in ranking.queries]
+            values_Q = metric(ours).function(ranking)
+            np.testing.assert_allclose(values_Q, expected_Q, atol=1e-9, err_msg=f"{ours} {ranking.setting}")
 
 
 def test_values_by_hand():
@@ -100,22 +100,22 @@ def test_values_by_hand():
     ideal = 3 / np.log2(2) + 2 / np.log2(3) + 1 / np.log2(4)
     expected = {
         "map": [(1 / 1 + 2 / 4 + 3 / 30) / 3, 0, 1 / 2],
-        "map_cut_20": [(1 / 1 + 2 / 4) / 3, 0, 1 / 2],
-        "recall_1": [1 / 3, 0, 0],
-        "recall_10": [2 / 3, 0, 1],
-        "recall_100": [1, 0, 1],
-        "recip_rank": [1, 0, 1 / 2],
-        "ndcg_cut_10": [dcg / ideal, 0, 1 / np.log2(3)],
+        "map_20": [(1 / 1 + 2 / 4) / 3, 0, 1 / 2],
+        "r_1": [1 / 3, 0, 0],
+        "r_10": [2 / 3, 0, 1],
+        "r_100": [1, 0, 1],
+        "mrr": [1, 0, 1 / 2],
+        "mrr_1": [1, 0, 0],
+        "ndcg_10": [dcg / ideal, 0, 1 / np.log2(3)],
     }
     for name, values in expected.items():
-        np.testing.assert_allclose(TREC_EVAL[name](ranking), values, err_msg=name)
-    np.testing.assert_array_equal(metrics.reciprocal_rank(ranking, k=1), [1, 0, 0])
+        np.testing.assert_allclose(metric(name).function(ranking), values, err_msg=name)
 
 
-@pytest.mark.parametrize(("k", "found"), [(3, 1), (4, 2), (5, 2), (29, 2), (30, 3), (31, 3)])
-def test_a_cut_includes_its_own_rank(k, found):
-    assert metrics.recall(by_hand(), k)[0] == found / 3
-    assert metrics.average_precision(by_hand(), k)[0] == pytest.approx(sum([1, 0.5, 0.1][:found]) / 3)
+@pytest.mark.parametrize(("k", "relevant"), [(3, 1), (4, 2), (5, 2), (29, 2), (30, 3), (31, 3)])
+def test_a_cutoff_includes_its_own_rank(k, relevant):
+    assert metrics.recall(by_hand(), k)[0] == relevant / 3
+    assert metrics.average_precision(by_hand(), k)[0] == pytest.approx(sum([1, 0.5, 0.1][:relevant]) / 3)
 
 
 def test_language_bias_by_hand():
@@ -125,7 +125,7 @@ def test_language_bias_by_hand():
     # English holds half of the pool: 3 of 4, none, and 1 of 4 are 1.5, 0 and 0.5 of its fair share.
     np.testing.assert_array_equal(metrics.own_language_share(ranking, k=4), [1.5, 0, 0.5])
     np.testing.assert_array_equal(metrics.own_language_share(ranking, k=1), [2, 0, 2])
-    attraction = metrics.language_attraction([ranking], k=4)
+    attraction = attraction_table([ranking], k=4)
     # Of the 12 places 4, 5 and 3 are en, de and fi, which hold 1/2, 1/4 and 1/4 of the pool.
     assert attraction.loc["en"].to_dict() == pytest.approx({"en": 2 / 3, "de": 5 / 3, "fi": 1})
 
@@ -136,28 +136,24 @@ def test_a_top_longer_than_the_pool_shares_what_there_is():
     assert metrics.own_language_share(ranking, k=4)[0] == 1.0
 
 
-def test_a_share_past_the_top_that_was_kept_is_refused():
-    with pytest.raises(ValueError, match=r"^k must lie in \[1, 4\], the top kept when ranking, got 5"):
+def test_a_share_past_the_top_of_the_ranking_is_refused():
+    with pytest.raises(ValueError, match=r"^k must lie in \[1, 4\], the top of the ranking, got 5"):
         metrics.own_language_share(by_hand(), k=5)
 
 
 def test_language_bias_has_no_meaning_outside_the_multilingual_pool():
     rankings = [ranking for ranking in rank(*random_case(0)) if ranking.setting != "multi"]
     for ranking in rankings:
-        for metric in (
-            metrics.rank_distance,
-            metrics.best_other_language_rank,
-            partial(metrics.own_language_share, k=10),
-        ):
-            assert np.isnan(metric(ranking)).all()
+        for name in ("rank_distance", "best_other_rank", "own_share_10"):
+            assert np.isnan(metric(name).function(ranking)).all()
 
 
 def test_tables_hold_every_query_of_every_setting_and_their_macro_means():
     case = random_case(1)
     rankings = rank(*case)
-    scores = {"map": metrics.average_precision, "rank_distance": metrics.rank_distance}
-    table = metrics.per_query_table(rankings, case[2], scores)
-    assert list(table.columns) == ["setting", "query_language", "passage_language", "query_id", *scores]
+    names = ["map", "rank_distance"]
+    table = per_query_table(rankings, case[2], names)
+    assert list(table.columns) == ["setting", "query_language", "passage_language", "query_id", *names]
     assert len(table) == (3 + 6 + 3) * 9
     assert set(table.loc[table["setting"] == "multi", "passage_language"]) == {"*"}
     assert table.iloc[0]["query_id"] == "en0"
@@ -176,20 +172,87 @@ def test_tables_hold_every_query_of_every_setting_and_their_macro_means():
             assert matrix.loc[ranking.query_language, ranking.pool_languages[0]] == pytest.approx(mean)
 
 
-def test_the_default_metrics_can_be_built_and_applied():
-    conf = OmegaConf.load(DEFAULT)
-    conf.merge_with_dotlist(["map_20.k=3"])
-    built = instantiate(conf, _convert_="all")
+def test_a_language_matrix_keeps_pairs_without_a_value_and_the_order_of_appearance():
+    rows = [
+        ("mono", "sw", "sw", 0.5),
+        ("cross", "sw", "en", np.nan),
+        ("multi", "sw", "*", 0.1),
+        ("mono", "en", "en", 1),
+    ]
+    frame = pd.DataFrame(rows, columns=[*metrics.SETTING_COLUMNS, "map"])
+    matrix = metrics.language_matrix(frame, "map")
+    assert list(matrix.index) == list(matrix.columns) == ["sw", "en"]
+    np.testing.assert_array_equal(matrix, [[0.5, np.nan], [np.nan, 1]])
+
+
+def test_the_default_metrics_exist_and_give_a_value_per_query():
     queries, passages, collection = random_case(0)
     ranking = rank(queries, passages, collection)[-1]
-    assert all(metric(ranking).shape == (9,) for metric in built.values())
-    np.testing.assert_array_equal(built["map_20"](by_hand()), metrics.average_precision(by_hand(), k=3))
+    names = list(composed().metrics)
+    assert len(names) == 10
+    for name in names:
+        assert metric(name).name == name
+        assert metric(name).function(ranking).shape == (9,)
 
 
-@pytest.mark.parametrize("impossible", ["r_10.k=0", "map_20.k=-1", "own_share_10.k=21"])
-def test_an_impossible_cut_is_refused_before_any_work(impossible):
-    conf = OmegaConf.load(DEFAULT)
-    conf.merge_with_dotlist([impossible])
-    name = impossible.split(".")[0]
-    with pytest.raises(UserError, match=rf"metrics\.{name}\.k="):
-        check_target(f"metrics.{name}", conf[name])
+@pytest.mark.parametrize(
+    ("name", "label", "higher_is_better"),
+    [
+        ("map", "mAP", True),
+        ("map_20", "mAP@20", True),
+        ("r_10", "R@10", True),
+        ("mrr", "MRR", True),
+        ("mrr_5", "MRR@5", True),
+        ("ndcg_10", "nDCG@10", True),
+        ("rank_distance", "rank distance", False),
+        ("own_share_10", "own-language share@10", None),
+        ("best_other_rank", "best other-language rank", False),
+    ],
+)
+def test_a_name_gives_label_and_direction(name, label, higher_is_better):
+    assert metric(name).label == label
+    assert metric(name).higher_is_better is higher_is_better
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_registry_tells_truly_which_functions_take_a_cutoff(name):
+    parameters = inspect.signature(METRICS[name].function).parameters
+    cutoff = "none" if "k" not in parameters else "optional" if parameters["k"].default is None else "required"
+    assert METRICS[name].cutoff == cutoff
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ndgc_10", r"is unknown: did you mean ndcg_<k>\? Metrics: map, map_<k>, r_<k>, mrr, .*best_other_rank\."),
+        ("rank_distanc", r"is unknown: did you mean rank_distance\?"),
+        ("accuracy", r"is unknown: Metrics: map, "),
+        ("map_010", r"is unknown: did you mean map or map_<k>"),
+        ("ndcg", r"needs a cutoff, as in ndcg_10\."),
+        ("own_share", r"needs a cutoff, as in own_share_10\."),
+        ("rank_distance_5", r"rank_distance takes no cutoff\."),
+        ("r_0", r"the cutoff must be at least 1\."),
+        ("map_-1", r"the cutoff must be at least 1\."),
+        ("own_share_21", r"the cutoff must lie in \[1, 20\]\."),
+    ],
+)
+def test_an_impossible_name_is_refused_before_any_work(name, reason):
+    with pytest.raises(UserError, match=rf"^metric {name}:? {reason}"):
+        metric(name)
+
+
+def test_a_metric_without_a_direction_cannot_order_runs():
+    assert metric("map_20").direction == "maximize"
+    assert metric("rank_distance").direction == "minimize"
+    with pytest.raises(UserError, match=r"^metric own_share_10 cannot order runs"):
+        _ = metric("own_share_10").direction
+
+
+def test_ranking_keeps_as_many_languages_as_the_largest_cutoff_needs():
+    assert METRICS["own_share"].largest_k == inspect.signature(rank).parameters["top"].default
+
+
+def test_the_worked_examples_ranking_is_the_exact_one():
+    exact = rank(example.QUERIES, example.PASSAGES, example.COLLECTION, top=5)[2]
+    for field, value in vars(example.RANKING).items():
+        np.testing.assert_array_equal(getattr(exact, field), value, strict=isinstance(value, np.ndarray))

@@ -72,10 +72,10 @@ def test_topics_and_qrels_of_18_languages_have_the_published_counts(shared_data:
     judged = {language: len(relevance.grade) for (language, _), relevance in collection.relevance.items()}
     assert (len(topics), sum(topics.values()), sum(judged.values())) == (18, 13_495, 130_408)
     assert (topics["de"], judged["de"], topics["yo"], judged["yo"]) == (305, 3_144, 119, 1_188)
-    english = collection.relevance["en", "en"]  # mteb's published 2.911 relevant passages a topic
+    english = collection.relevance["en", "en"]  # mteb's published 2.911 relevant passages per topic
     assert (english.grade > 0).sum() / topics["en"] == pytest.approx(2.911138923654568)
     assert collection.every_query_counts
-    assert collection.settings == ("mono",)
+    assert (collection.settings, collection.main_metric) == (("mono",), "ndcg_10")
 
 
 @pytest.mark.parametrize("pool", ["judged", "sample:1", "full"])
@@ -93,10 +93,10 @@ def test_every_judgement_is_kept_in_every_pool(folder: Path, pool: str) -> None:
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(folder: Path) -> None:
     ids = {n: list(load(folder, f"sample:{n}").passages["sw"].ids) for n in (1, 10, OTHERS - 1, OTHERS, OTHERS + 1)}
-    assert [len(its) - 3 for its in ids.values()] == [1, 10, OTHERS - 1, OTHERS, OTHERS]
-    for n, its in ids.items():
-        assert its == ids[OTHERS][: 3 + n]
-        assert set(its[:3]) == {"1#0", "2#0", "3#4"}
+    assert [len(pool) - 3 for pool in ids.values()] == [1, 10, OTHERS - 1, OTHERS, OTHERS]
+    for n, pool in ids.items():
+        assert pool == ids[OTHERS][: 3 + n]
+        assert set(pool[:3]) == {"1#0", "2#0", "3#4"}
     assert set(ids[OTHERS]) == set(load(folder, "full").passages["sw"].ids)
     assert ids[OTHERS + 1] == ids[OTHERS]
     assert ids[10] != list(load(folder, "sample:10", seed=1).passages["sw"].ids)
@@ -167,7 +167,7 @@ def test_an_unknown_pool_is_refused(folder: Path, pool: str) -> None:
 
 
 def test_an_unknown_language_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"^languages must be some of ar, .*, got el$"):
+    with pytest.raises(ValueError, match=r"^languages must be among ar, .*, got el$"):
         miracl.dev(["sw", "el"], str(folder), "judged", 0)
 
 
@@ -193,7 +193,7 @@ def test_broken_files_are_one_sentence_and_leave_nothing_behind(folder: Path, ca
 def test_missing_shards_and_passages_are_named(folder: Path) -> None:
     corpus = folder / "miracl-corpus-v1.0-sw"
     (corpus / "docs-3.jsonl.gz").rename(corpus / "docs-11.jsonl.gz")
-    with pytest.raises(UserError, match=r"^eval\.miracl\.path: .* must hold docs-0\.jsonl\.gz, .* without a gap"):
+    with pytest.raises(UserError, match=r"^eval\.miracl\.path: .* must hold docs-0\.jsonl\.gz, .* without gaps"):
         load(folder, "judged")
     shutil.rmtree(corpus)
     with pytest.raises(UserError, match=r"^eval\.miracl\.path: there is no folder .*miracl-corpus-v1\.0-sw\.$"):
@@ -210,7 +210,7 @@ def test_broken_tables_are_named(folder: Path) -> None:
         with pytest.raises(UserError, match=r"sw-dev\.tsv, line 2: expected 4 columns"):
             load(folder, "judged")
     qrels.write_text("8\tQ0\t1#0\t1\n")
-    with pytest.raises(UserError, match=r"the sw qrels judge topic 8, which the topics lack"):
+    with pytest.raises(UserError, match=r"the sw qrels judge topic 8, which the topics file lacks"):
         load(folder, "judged")
     qrels.unlink()
     with pytest.raises(UserError, match=r"^eval\.miracl\.path: there is no file .*qrels\.miracl-v1\.0-sw-dev\.tsv"):

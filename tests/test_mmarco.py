@@ -103,7 +103,7 @@ import json
 from pipeline.data import mmarco
 data = mmarco.train(["en", "de"], None)
 sides = [data.questions, data.passages, data.negatives]
-print(json.dumps([list(data.ids), [{language: list(its) for language, its in side.items()} for side in sides]]))
+print(json.dumps([list(data.ids), [{language: list(texts) for language, texts in side.items()} for side in sides]]))
 """
 
 
@@ -111,7 +111,7 @@ def test_the_hub_gives_what_the_folder_gives(folder: Path, tmp_path: Path) -> No
     shutil.copytree(folder, tmp_path / "hub/datasets/unicamp-dl/mmarco")
     data = load(folder)
     sides = [data.questions, data.passages, data.negatives or {}]
-    expected = [list(data.ids), [{language: list(its) for language, its in side.items()} for side in sides]]
+    expected = [list(data.ids), [{language: list(texts) for language, texts in side.items()} for side in sides]]
     with HubServer(tmp_path / "hub") as hub:
         assert json.loads(hub.client(LOAD_FROM_HUB)) == expected
 
@@ -122,10 +122,10 @@ def test_the_hub_gives_what_the_folder_gives(folder: Path, tmp_path: Path) -> No
         (
             TRIPLES,
             b"7\t0\t3\n7\t0\n",
-            r"small\.tsv must hold three ids a line, between tabs: .*Expected 3 columns, got 2",
+            r"small\.tsv must hold three ids per line, separated by tabs: .*Expected 3 columns, got 2",
         ),
-        (TRIPLES, b"7\t0\tx\n", r"small\.tsv must hold three ids a line, between tabs: .*invalid value 'x'"),
-        (TRIPLES, b"7\t0\t-1\n", r"small\.tsv must hold three ids a line, between tabs: .*invalid value '-1'"),
+        (TRIPLES, b"7\t0\tx\n", r"small\.tsv must hold three ids per line, separated by tabs: .*invalid value 'x'"),
+        (TRIPLES, b"7\t0\t-1\n", r"small\.tsv must hold three ids per line, separated by tabs: .*invalid value '-1'"),
         (
             TRIPLES,
             b"7\t0\t6\n",

@@ -1,4 +1,4 @@
-"""Dollars and CO2: the example of docs/money.md, and what the command makes of prices that are good and bad."""
+"""Dollars and CO2: the example of docs/money.md, and how the command treats valid and impossible prices."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import report as aggregate
 from pipeline.analysis import money, tables
+from pipeline.reporting import publish
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -45,17 +45,17 @@ def bill(prices=PRICES, scenario=SCENARIO, **profile):
 
 
 def report(*overrides, folder=ROOT / "conf"):
-    """What the command would be given; `folder` may hold further sheets."""
+    """The typed options of a command line; `folder` may hold further sheets."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return OmegaConf.to_object(compose("report", [f"hydra.searchpath=[file://{folder}]", *overrides]))
 
 
 def test_the_example_worked_by_hand():
-    found = bill()
+    figures = bill()
     text = (ROOT / "docs/money.md").read_text()
-    assert set(found.index) == set(STATED)
+    assert set(figures.index) == set(STATED)
     for figure, stated in STATED.items():
-        assert found[figure] == pytest.approx(float(stated.split()[0]), abs=5e-5)
+        assert figures[figure] == pytest.approx(float(stated.split()[0]), abs=5e-5)
         assert f"**{stated}**" in text
 
 
@@ -68,7 +68,7 @@ def test_power_within_the_hour_is_not_paid_again_and_its_co2_stays():
     assert "power at 0.25 USD/kWh" in str(PRICES)
 
 
-def test_what_was_not_measured_is_missed_only_where_it_counts():
+def test_a_missing_figure_matters_only_where_it_counts():
     unknown = {"energy_j_per_1k_queries": None, "idle_power_w": None}
     assert np.isnan(bill(**unknown)["usd_per_1m_queries"])
     cloud = bill(replace(PRICES, usd_per_kwh=0), **unknown)
@@ -76,13 +76,13 @@ def test_what_was_not_measured_is_missed_only_where_it_counts():
     assert np.isnan(cloud["kg_co2_per_month"])
 
 
-def test_utilisation_makes_queries_dearer_and_leaves_encoding_alone():
+def test_utilisation_makes_queries_more_expensive_and_does_not_change_encoding():
     full = bill(scenario=replace(SCENARIO, utilisation=1))
     assert full["usd_per_1m_queries"] == pytest.approx(5 * 0.36 + 0.15 * 0.25)  # 5 h; 360,000 + 180,000 J
     assert full["usd_to_encode_corpus"] == bill()["usd_to_encode_corpus"]
 
 
-def test_what_nobody_asks_for_costs_nothing():
+def test_without_load_only_the_index_costs():
     at_rest = bill(scenario=replace(SCENARIO, queries_per_day=0, reencodes_per_year=0))
     assert at_rest["usd_per_month"] == at_rest["usd_per_month_index"] == pytest.approx(1.3824)
     assert at_rest["kg_co2_per_month"] == 0
@@ -90,7 +90,7 @@ def test_what_nobody_asks_for_costs_nothing():
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         (
             "prices.usd_per_instance_hour=-0.01",
@@ -106,8 +106,8 @@ def test_what_nobody_asks_for_costs_nothing():
         ("scenario.utilisation=1.01", r"scenario\.utilisation=1.01: it must lie in \(0, 1\]"),
     ],
 )
-def test_impossible_values_name_their_key(override, says):
-    with pytest.raises(UserError, match=says):
+def test_impossible_values_name_their_key(override, message):
+    with pytest.raises(UserError, match=message):
         report(override)
 
 
@@ -152,8 +152,8 @@ def test_a_price_changes_its_columns_and_no_record(tmp_path, monkeypatch, capsys
     store = ResultStore(tmp_path / "results")
     for sampler in ("none", "hybrid"):
         records.add_run(store, "s", 24, sampler, cost_only=True)
-    kept = {path: path.stat().st_mtime_ns for path in (store.root / "runs").rglob("*")}
-    aggregate.aggregate(store.root, "s")  # as at the end of a sweep
+    times = {path: path.stat().st_mtime_ns for path in (store.root / "runs").rglob("*")}
+    publish.report(store.root, "s")  # as at the end of a sweep
     capsys.readouterr()
     before = pd.read_csv(store.root / "s/runs.csv")
     ended = run(tmp_path, "sweep=s", "prices=gpu_example", "scenario.queries_per_day=0")
@@ -164,10 +164,10 @@ def test_a_price_changes_its_columns_and_no_record(tmp_path, monkeypatch, capsys
     assert changed == figures | {"profile.kg_co2_per_month"} | {f"profile.sources.{figure}" for figure in STATED}
     ratio = after["profile.usd_per_1m_queries"] / before["profile.usd_per_1m_queries"]
     assert ratio.tolist() == pytest.approx([1.006 / 0.0816] * 2)
-    assert {path: path.stat().st_mtime_ns for path in (store.root / "runs").rglob("*")} == kept
+    assert {path: path.stat().st_mtime_ns for path in (store.root / "runs").rglob("*")} == times
 
 
-def test_help_helps(tmp_path):
+def test_help_lists_the_options_and_files(tmp_path):
     ended = run(tmp_path, "--help")
     assert ended.returncode == 0
     for word in ("pipeline.report sweep=", "conf/prices", "usd_per_kwh", "utilisation"):

@@ -1,4 +1,4 @@
-"""The notebooks run top to bottom on the committed sweep; and all places that show a figure show the same one."""
+"""The notebooks run on the committed sweep, and csv, report, W&B and notebook show the same numbers."""
 
 import json
 import re
@@ -9,18 +9,19 @@ import nbformat
 import pandas as pd
 import pytest
 from nbclient import NotebookClient
-from test_tracking import read_back, store, table_of  # noqa: F401 (a fixture)
+from test_wandb import read_back, store, table_of  # noqa: F401 (a fixture)
 
-from pipeline import report as aggregate
+from pipeline.analysis.tables import main_metric
+from pipeline.reporting import publish
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results/reference"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-POINT = ["benchmark", "setting", "cost", "variant"]
+POINT = ["benchmark", "setting", "cost", "system"]
 
 
 def executed(path: Path, *further: str) -> list:
-    """Its code cells after they ran, and `further` ones after them."""
+    """Run a notebook, and `further` code after it; return the code cells with their outputs."""
     book = nbformat.read(path, as_version=4)
     book.cells += [nbformat.v4.new_code_cell(source) for source in further]
     NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
@@ -45,27 +46,27 @@ def test_report_csv_wandb_and_notebook_show_the_same_numbers(store, monkeypatch)
     monkeypatch.chdir(store.root.parent)  # where the records' own W&B folder then lies
     shutil.copytree(REFERENCE / "runs", store.root / "runs")
     shutil.copytree(REFERENCE / "small", store.root / "small")
-    aggregate.aggregate(store.root, "small")
+    publish.report(store.root, "small")
     csv = pd.read_csv(store.root / "small/pareto.csv").set_index(POINT)
     assert len(csv) > 100
     numbers = ["value", "accuracy", "accuracy_low", "accuracy_high"]
 
     html = (store.root / "small/report.html").read_text()
     data = json.loads(re.search('<script type="application/json" id="data">(.*?)</script>', html).group(1))
-    page = pd.DataFrame(data["points"]).set_index(POINT)
-    pd.testing.assert_frame_equal(page[numbers], csv[numbers], check_exact=True)
+    points = pd.DataFrame(data["points"]).set_index(POINT)
+    pd.testing.assert_frame_equal(points[numbers], csv[numbers], check_exact=True)
 
-    (run,) = read_back(store)
+    systems, (run,) = pd.read_csv(store.root / "small/systems.csv"), read_back(store)
     for (benchmark, setting, cost), panel in csv.groupby(POINT[:3], sort=False):
-        sent = table_of(run, f"pareto/{benchmark}/{setting}/{cost}_table").set_index("variant")
-        accuracy = sent[f"{benchmark}_{setting}_map"]
-        shown = panel.droplevel(POINT[:3])
-        assert sent[cost].astype(float).to_dict() == shown["value"].to_dict()
-        assert accuracy.to_dict() == shown["accuracy"].to_dict()
+        sent = table_of(run, f"pareto/{benchmark}/{setting}/{cost}_table").set_index("system")
+        accuracy = sent[f"{benchmark}_{setting}_{main_metric(systems, benchmark)}"]
+        by_system = panel.droplevel(POINT[:3])
+        assert sent[cost].astype(float).to_dict() == by_system["value"].to_dict()
+        assert accuracy.to_dict() == by_system["accuracy"].to_dict()
 
-    (store.root.parent / "home").mkdir()  # a kernel wants one
+    (store.root.parent / "home").mkdir()  # a kernel needs one
     monkeypatch.setenv("RESULTS", str(store.root))
-    *cells, last = executed(NOTEBOOKS[0], 'print(found["pareto"].to_csv())')
+    *cells, last = executed(NOTEBOOKS[0], 'print(tables["pareto"].to_csv())')
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
     (store.root / "notebook.csv").write_text("".join(output.text for output in last.outputs))
     notebook = pd.read_csv(store.root / "notebook.csv").set_index(POINT)

@@ -1,4 +1,4 @@
-"""The packaged checkpoint: layout, dequantisation, tokenizer, and that the whole means something."""
+"""The packaged checkpoint: layout, dequantization, tokenizer, and that translations rank first."""
 
 import struct
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def test_header(package):
     assert (config.type_vocab_size, config.layer_norm_eps) == (2, 1e-12)
 
 
-def test_every_tensor_is_named_sized_and_in_its_place(package):
+def test_every_tensor_has_its_name_size_and_place(package):
     assert len(package.tensors) == 5 + 12 * 16
     end = min(tensor.offset for tensor in package.tensors.values())
     for name, tensor in package.tensors.items():
@@ -59,7 +59,7 @@ def test_dequantise_equals_a_slow_reference(blocks):
     np.testing.assert_array_equal(packaged.dequantise(raw), np.float32(expected))
 
 
-def test_first_layers_hold_the_files_numbers(package):
+def test_first_layers_hold_the_numbers_in_the_file(package):
     bert = package.backbone(2)
     assert bert.config.num_hidden_layers == len(bert.encoder.layer) == 2
     assert bert.config._attn_implementation == "sdpa"

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import SIZES, cells, records, run
+from command import SIZES, manifest, records, run
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["river", "mountain", "city", "king", "war", "treaty", "language", "island", "planet", "metal", "song", "bird"]
@@ -72,5 +72,5 @@ def test_its_models_are_built_with_random_weights(sources, tmp_path):
     tiny += ["model.architecture.num_attention_heads=2", "model.layers=1", "model.weights=random"]
     code, _, err = paper(*sources, *tiny, "model=xlmr-base,xlmr-large,labse", "sampler=none", "seed=0", cwd=tmp_path)
     assert code == 0, err
-    assert [cell["status"] for cell in cells(tmp_path, "paper")] == ["done"] * 3
+    assert [run["status"] for run in manifest(tmp_path, "paper")] == ["done"] * 3
     assert all("Random weights: cost only, no accuracy." in record["notes"] for record in records(tmp_path))

@@ -83,6 +83,7 @@ def test_files_of_languages_are_joined_by_id(tmp_path: Path, suffix: str) -> Non
     write(tmp_path / f"set/de.{suffix}", GERMAN)
     data = load(tmp_path / "set", "en", "de")
     assert contents(data) == EXPECTED
+    assert data.ids[1:] == ["b", "d"]
     assert (data.titles, data.negatives) == (None, None)
     with pytest.raises(KeyError, match="parallel: row 0 has no de passage"):
         data.text(0, "de", "passage")
@@ -110,7 +111,7 @@ def test_optional_columns(tmp_path: Path) -> None:
     )
     assert list(data.titles or []) == ["T", "T", "U"]
     assert data.passage_group.tolist() == [0, 1, 0]  # a exists in English alone, d in German: by p1 they are one
-    assert {language: list(its) for language, its in (data.negatives or {}).items()} == {
+    assert {language: list(texts) for language, texts in (data.negatives or {}).items()} == {
         "en": [["Bob."], None, None],
         "de": [None, ["Im Juni."], []],
     }
@@ -129,13 +130,13 @@ def test_rows_with_the_same_passage_in_any_language_are_one_group(tmp_path: Path
 
 @pytest.mark.parametrize("rows", [1023, 1024, 1025, 2500])
 def test_rows_beyond_one_chunk_of_any_reader(tmp_path: Path, rows: int) -> None:
-    its = [{"id": f"{n}", "question": f"q{n}", "passage": f"p{n // 2}"} for n in range(rows)]
-    write(tmp_path / "set/en.parquet", its)
-    write(tmp_path / "set/de.jsonl", its[::-1])
+    table = [{"id": f"{n}", "question": f"q{n}", "passage": f"p{n // 2}"} for n in range(rows)]
+    write(tmp_path / "set/en.parquet", table)
+    write(tmp_path / "set/de.jsonl", table[::-1])
     data = load(tmp_path / "set", "en", "de")
-    assert list(data.ids) == [row["id"] for row in its]
+    assert list(data.ids) == [row["id"] for row in table]
     for language in ("en", "de"):
-        assert list(data.questions[language]) == [row["question"] for row in its]
+        assert list(data.questions[language]) == [row["question"] for row in table]
     assert data.passage_group.tolist() == [n // 2 * 2 for n in range(rows)]
 
 
@@ -157,9 +158,9 @@ def test_squad_parallel_has_the_counts_of_its_readme(shared_data: Path) -> None:
     row = 5
     assert (data.ids[row], (data.titles or [])[row]) == ("2008_Sichuan_earthquake#000#05", "2008_Sichuan_earthquake")
     table = pyarrow.parquet.read_table(folder / "fi.parquet", columns=["id", "question", "answer_sentence"]).to_pylist()
-    cells = {cell["id"]: (cell["question"], cell["answer_sentence"]) for cell in table if cell["answer_sentence"]}
+    texts = {line["id"]: (line["question"], line["answer_sentence"]) for line in table if line["answer_sentence"]}
     for row in np.flatnonzero(data.available_NL[:, 1])[::997].tolist():
-        assert (data.text(row, "fi", "query"), data.text(row, "fi", "passage")) == cells[data.ids[row]]
+        assert (data.text(row, "fi", "query"), data.text(row, "fi", "passage")) == texts[data.ids[row]]
     group_of = dict(zip(data.passages["fi"], data.passage_group.tolist(), strict=True))
     assert all(
         group_of[text] == group for text, group in zip(data.passages["fi"], data.passage_group, strict=True) if text
@@ -188,7 +189,7 @@ def test_squad_dev_parallel_has_the_counts_of_its_readme_and_carries_its_note(sh
 def test_wrong_paths_and_languages_are_one_sentence(tmp_path: Path) -> None:
     write(tmp_path / "set/en.jsonl", ENGLISH)
     for path, languages, message in [
-        (None, ["en"], r"^data\.path is null: .* the header of the yaml in conf/data says how to get them\.$"),
+        (None, ["en"], r"^data\.path is null\. .* the header of the yaml in conf/data says how to get them\.$"),
         (tmp_path / "none", ["en"], r"^data\.path: there is no file or folder .*none\.$"),
         (tmp_path / "set", ["en", "fr"], r"has no fr\.parquet or fr\.jsonl \(languages there: en\)\.$"),
         (tmp_path / "cache", ["en"], r"has no en\.parquet or en\.jsonl \(languages there: none\)\.$"),
@@ -208,7 +209,7 @@ GOOD = b'{"id": "a", "question": "q", "passage": "p"}\n'
     [
         (GOOD + b'{"id": "b", \n', r"en\.jsonl is broken JSON at line 2"),
         (GOOD + b'{"id": "b", "question": "q"}\n', r"en\.jsonl, line 2 lacks the column passage; it has id, question"),
-        (GOOD + b'["b"]\n', r'en\.jsonl, line 2 is no JSON object: \["b"\]'),
+        (GOOD + b'["b"]\n', r'en\.jsonl, line 2 is not a JSON object: \["b"\]'),
         (
             GOOD + b'{"id": 7, "question": "q", "passage": "p"}',
             r"en\.jsonl, line 2: column id must hold text, got 7\.$",
@@ -218,7 +219,7 @@ GOOD = b'{"id": "a", "question": "q", "passage": "p"}\n'
             GOOD + b'{"id": "b", "question": ["q"], "passage": "p"}',
             r"line 2: column question must hold text, got \['q'\]",
         ),
-        (GOOD + GOOD, r"^data\.path: .*set holds 'a' twice in column id of en\.$"),
+        (GOOD + GOOD, r"^data\.path: .*set repeats the id 'a' in column id of en\.$"),
         (GOOD + b'{"id": "\xff"}', r"en\.jsonl is not UTF-8 text"),
         (
             b'{"id": "a", "question": "", "passage": "p"}',
@@ -247,7 +248,7 @@ def test_broken_parquet_names_file_and_column(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"en\.parquet: column title must hold a list of texts, got string\.$"):
         load(tmp_path / "set", "en", negatives_column="title")
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"en\.parquet is no parquet file, or a damaged one: "):
+    with pytest.raises(UserError, match=r"en\.parquet is not a parquet file, or it is damaged: "):
         load(tmp_path / "set", "en")
 
 
@@ -268,9 +269,9 @@ def test_peak_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
 
     def peaks_mib(rows: int) -> list[float]:
         folder, text = tmp_path / str(rows), "word " * 800
-        its = ({"id": str(n), "question": f"{n}?", "passage": f"{n} {text}"} for n in range(rows))
+        lines = ({"id": str(n), "question": f"{n}?", "passage": f"{n} {text}"} for n in range(rows))
         folder.mkdir()
-        (folder / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in its))
+        (folder / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
         command = [sys.executable, "-c", PEAK, str(folder)]
         environment = {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
         runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]

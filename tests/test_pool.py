@@ -1,4 +1,4 @@
-"""Pools that are samples: their ranks, the curve of nDCG@10 over their size, its extrapolation against known truth."""
+"""Pools that are samples: their ranks, the curve of nDCG@10 over their size, extrapolation against a known truth."""
 
 import io
 from contextlib import redirect_stdout
@@ -13,22 +13,30 @@ import records
 from scipy.stats import nbinom, norm
 from test_miracl import write_shards
 
-from pipeline import report as aggregate
 from pipeline.analysis import pool
 from pipeline.data import miracl
-from pipeline.retrieval import exact as retrieval
-from pipeline.retrieval import metrics, pools
+from pipeline.reporting import publish
+from pipeline.retrieval.exact import rank
+from pipeline.retrieval.metrics import ndcg
+from pipeline.retrieval.ranking import rank_benchmark
+from pipeline.retrieval.scoring import score_benchmark
 from pipeline.store.results import ResultStore
-from pipeline.values import Collection, Relevance, Sample, Texts
+from pipeline.values import Collection, Relevance, Sample, Texts, Variant
 
 JUDGED, SAMPLED, OTHERS = 300, 2_000, 60_000  # passages of the simulated corpora
 TOPICS = 30  # of the small MIRACL
 
 
+def pool_ranks(queries: dict, passages: dict, collection: Collection, folder: Path) -> pd.DataFrame:
+    """Rank a benchmark whose pools are samples, and return its table of ranks in nested pools."""
+    rank_benchmark(queries, passages, collection, Variant(), folder)
+    return score_benchmark(folder, collection, ["ndcg_10"]).frames[f"pool_ranks-{collection.name}"]
+
+
 def simulated(rng: np.random.Generator, topics: int, shares: str) -> pd.DataFrame:
     """Topics with one or two relevant passages: their ranks among the judged, in the sample and in the full pool.
 
-    A share of all passages beats a relevant one: Gamma as the model has it, or Phi(-z) of normal scores, as it has not.
+    A share of all passages beats a relevant one: Gamma as in the model, or Phi(-z) of normal scores, unlike the model.
     """
     if shares == "gamma":
         share_Q2 = np.minimum(rng.gamma(0.25, 1 / 200, (topics, 2)), 1)
@@ -47,7 +55,7 @@ def simulated(rng: np.random.Generator, topics: int, shares: str) -> pd.DataFram
     return pd.concat(frames)
 
 
-def ndcg(ranks: pd.DataFrame, pool_size: int) -> float:
+def mean_ndcg(ranks: pd.DataFrame, pool_size: int) -> float:
     rows = ranks[ranks["pool_size"] == pool_size]
     return (rows["gain"] * pool.discount(rows["rank"])).sum() / rows["query_id"].nunique()
 
@@ -60,15 +68,15 @@ def test_the_full_pool_lies_in_the_interval(shares, corpora, bias, coverage, mon
     monkeypatch.setattr(pool, "LARGER_POOLS", 1)
     monkeypatch.setattr(pool, "TRIALS", 250)
     rng = np.random.default_rng(0)
-    truth = ndcg(simulated(rng, 100_000, shares), JUDGED + OTHERS)
+    truth = mean_ndcg(simulated(rng, 100_000, shares), JUDGED + OTHERS)
     estimates, covers = [], []
     for _ in range(corpora):
         ranks = simulated(rng, 300, shares)
-        drawn_X = pool.curve(ranks[ranks["pool_size"] <= JUDGED + SAMPLED], draws=100).iloc[-1].to_numpy()
-        low, high = np.quantile(drawn_X[1:], [0.025, 0.975])
-        estimates.append(drawn_X[0])
+        ndcg_X = pool.curve(ranks[ranks["pool_size"] <= JUDGED + SAMPLED], draws=100).iloc[-1].to_numpy()
+        low, high = np.quantile(ndcg_X[1:], [0.025, 0.975])
+        estimates.append(ndcg_X[0])
         covers.append(low <= truth <= high)
-    sampled = ndcg(ranks, JUDGED + SAMPLED)
+    sampled = mean_ndcg(ranks, JUDGED + SAMPLED)
     assert sampled - truth > 0.25  # there is something to extrapolate
     assert abs(np.mean(estimates) - truth) < bias
     assert np.mean(covers) >= coverage
@@ -79,7 +87,7 @@ def test_a_sample_that_is_the_full_pool_is_measured_and_not_extrapolated():
     ranks = simulated(np.random.default_rng(0), 50, "gamma")
     curve = pool.curve(ranks)
     assert curve.index.to_list() == [(size, "measured") for size in (300, 2_300, 60_300)]
-    assert curve[0].to_list() == pytest.approx([ndcg(ranks, size) for size in (300, 2_300, 60_300)], rel=1e-12)
+    assert curve[0].to_list() == pytest.approx([mean_ndcg(ranks, size) for size in (300, 2_300, 60_300)], rel=1e-12)
 
 
 def test_an_added_passage_changes_next_to_nothing():
@@ -96,16 +104,16 @@ def test_where_nothing_beats_the_estimate_stays_near_the_top():
 
 
 def test_likelihood_and_expectation_equal_scipys_negative_binomial():
-    cells = pool.Cells(np.array([0, 3, 3, 9]), np.array([0, 1, 0, 0]), np.array([4, 6, 2, 1]))  # the second, fourth cut
+    cases = pool.Cases(np.array([0, 3, 3, 9]), np.array([0, 1, 0, 0]), np.array([4, 6, 2, 1]))  # 2nd and 4th: censored
     a, c, t, growth = 0.3, 0.7, 2.5, 12.0
     parameters_1P = np.log([[a, c, t]])
-    shape_C = a + c * cells.judged_C
+    shape_C = a + c * cases.judged_C
     counts = nbinom(shape_C, 1 / (1 + t))
-    expected = np.where([0, 1, 0, 1], counts.logsf(cells.sampled_C - 1), counts.logpmf(cells.sampled_C))
-    np.testing.assert_allclose(pool.log_likelihood(cells, parameters_1P)[0], expected, rtol=1e-10)
-    added = nbinom(shape_C + cells.sampled_C, (1 + t) / (1 + t + t * growth))
-    mean_C = sum(added.pmf(b) * pool.discount(1 + cells.beaten_C + b) for b in range(11))
-    np.testing.assert_allclose(pool.expected_discount(cells, parameters_1P, growth)[0], mean_C, rtol=1e-10)
+    expected = np.where([0, 1, 0, 1], counts.logsf(cases.sampled_C - 1), counts.logpmf(cases.sampled_C))
+    np.testing.assert_allclose(pool.log_likelihood(cases, parameters_1P)[0], expected, rtol=1e-10)
+    added = nbinom(shape_C + cases.sampled_C, (1 + t) / (1 + t + t * growth))
+    mean_C = sum(added.pmf(b) * pool.discount(1 + cases.beaten_C + b) for b in range(11))
+    np.testing.assert_allclose(pool.expected_discount(cases, parameters_1P, growth)[0], mean_C, rtol=1e-10)
 
 
 def unit(emb_ND: np.ndarray) -> np.ndarray:
@@ -113,7 +121,7 @@ def unit(emb_ND: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("others", [0, 1, 7, 8, 40])
-def test_ranks_give_the_ndcg_of_each_smaller_pool(others):
+def test_ranks_give_the_ndcg_of_each_smaller_pool(others, tmp_path):
     rng = np.random.default_rng(others)
     queries, passages = unit(rng.standard_normal((6, 8))), unit(rng.standard_normal((15 + others, 8)))
     judged = Relevance(
@@ -121,16 +129,22 @@ def test_ranks_give_the_ndcg_of_each_smaller_pool(others):
     )
     texts = [str(i) for i in range(15 + others)]
     collection = Collection(
-        "toy", {"sw": Texts(texts[:6], texts[:6])}, {"sw": Texts(texts, texts)}, {("sw", "sw"): judged},
-        settings=("mono",), every_query_counts=True, samples={"sw": Sample(15, 1000)},
-    )  # fmt: skip
-    ranks = pools.ranks({"sw": queries}, {"sw": passages}, collection)
+        name="toy",
+        queries={"sw": Texts(texts[:6], texts[:6])},
+        passages={"sw": Texts(texts, texts)},
+        relevance={("sw", "sw"): judged},
+        settings=("mono",),
+        every_query_counts=True,
+        samples={"sw": Sample(15, 1000)},
+    )
+    ranks = pool_ranks({"sw": queries}, {"sw": passages}, collection, tmp_path)
+    assert not ranks.duplicated().any()
     assert ranks["pool_size"].unique().tolist() == sorted({15 + others * part // 8 for part in (0, 1, 2, 4, 8)})
     measured = pool.curve(ranks)[0]
     for size in ranks["pool_size"].unique():
         smaller = replace(collection, passages={"sw": Texts(texts[:size], texts[:size])})
-        (ranking,) = retrieval.rank({"sw": queries}, {"sw": passages[:size]}, smaller)
-        assert measured[size, "measured"] == pytest.approx(metrics.ndcg(ranking, 10).mean(), rel=1e-12)
+        (ranking,) = rank({"sw": queries}, {"sw": passages[:size]}, smaller)
+        assert measured[size, "measured"] == pytest.approx(ndcg(ranking, 10).mean(), rel=1e-12)
 
 
 @pytest.fixture
@@ -164,20 +178,19 @@ def test_from_miracls_files_to_the_csv_and_the_picture(small_miracl, tmp_path, m
     passages = {"sw": unit(np.stack([embed(docid) for docid in small_miracl.passages["sw"].ids]))}
     monkeypatch.setenv("WANDB_MODE", "disabled")
     store = ResultStore(tmp_path / "results")
+    ranks = pool_ranks(queries, passages, small_miracl, tmp_path)
     for seed in (0, 1):
         record = records.add_run(store, "toy", 3, "hybrid", seed)
-        store.save_frame(
-            store.run_dir(record.name), "pool_ranks-miracl[sample:200]", pools.ranks(queries, passages, small_miracl)
-        )
+        store.save_frame(store.run_dir(record.name), "pool_ranks-miracl[sample:200]", ranks)
     with redirect_stdout(io.StringIO()) as printed:
-        aggregate.aggregate(store.root, "toy")
+        publish.report(store.root, "toy")
 
     curve = pd.read_csv(store.sweep_dir("toy") / "pool_curve.csv")
     assert set(curve["benchmark"]) == {"miracl[sample:200]"}
     measured, extrapolated = (curve[curve["kind"] == kind] for kind in ("measured", "extrapolated"))
     assert measured["pool_size"].tolist() == [60, 85, 110, 160, 260]
-    (ranking,) = retrieval.rank(queries, passages, small_miracl)
-    assert measured["ndcg_10"].iloc[-1] == pytest.approx(metrics.ndcg(ranking, 10).mean(), rel=1e-12)
+    (ranking,) = rank(queries, passages, small_miracl)
+    assert measured["ndcg_10"].iloc[-1] == pytest.approx(ndcg(ranking, 10).mean(), rel=1e-12)
     assert extrapolated["pool_size"].iloc[-1] == 131_924
     assert (curve["ndcg_10"].diff().dropna() <= 1e-12).all()
     assert (curve["low"] < curve["ndcg_10"]).all()

@@ -1,4 +1,4 @@
-"""`python -m pipeline.profile_model`: made-up texts, the command on a bare machine, and what it refuses."""
+"""`python -m pipeline.profile_model`: made-up texts, impossible values, and the command on a bare machine."""
 
 import csv
 import json
@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from packaging.requirements import Requirement
 
-from pipeline import profile_model as profile
+from pipeline.config import Pooling
 from pipeline.data import lareqa
 from pipeline.encoder import packaged
-from pipeline.profiling import words
+from pipeline.encoder.engine import has_bfloat16
+from pipeline.profiling import architectures, words
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -36,15 +38,15 @@ def composed(*overrides):
 
 
 @pytest.mark.parametrize("count", [9, 10, 11, 20])
-def test_made_up_texts_have_the_tokens_that_are_asked_for(count):
+def test_made_up_texts_have_the_requested_lengths(count):
     lengths = {"query": [3, 5, 7, 9, 11, 13, 15, 17, 19, 21], "passage": [50, 60]}
     made = words.texts({"en": lengths, "th": lengths}, count, vocabulary=300, seed=0)
     rows = {side: words.tokenizer(300).encode_batch_fast(texts) for side, texts in made["th"].items()}
     assert all(row.ids[0] == 0 and row.ids[-1] == 2 and min(row.ids[1:-1]) >= 4 for row in rows["query"])
     assert max(max(row.ids) for row in rows["passage"]) < 300
-    found = [sum(len(row.ids) == length for row in rows["query"]) for length in lengths["query"]]
-    assert sum(found) == count
-    assert max(found) - min(found) <= 1  # any beginning holds each length equally often
+    counts = [sum(len(row.ids) == length for row in rows["query"]) for length in lengths["query"]]
+    assert sum(counts) == count
+    assert max(counts) - min(counts) <= 1  # any prefix holds each length equally often
     assert {len(row.ids) for row in rows["passage"]} == {50, 60}
     assert len(set(made["en"]["passage"] + made["th"]["passage"])) == 2 * count
 
@@ -53,16 +55,16 @@ def test_lengths_are_those_of_xquad(shared_data):
     languages = ["th", "zh"]
     benchmark = lareqa.mteb_contexts(languages, str(shared_data / "xquad-r"))
     tokenizer = packaged.read().tokenizer(250002)
-    said = composed().texts
+    lengths = composed().texts
     for side, by_language in (("query", benchmark.queries), ("passage", benchmark.passages)):
         for language in languages:
             rows = tokenizer.encode_batch_fast([f"{side}: {text}" for text in by_language[language].texts])
             tenths = np.array_split(np.sort([len(row.ids) for row in rows]), 10)
-            assert said[language][side] == [round(float(tenth.mean())) for tenth in tenths]
+            assert lengths[language][side] == [round(float(tenth.mean())) for tenth in tenths]
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "sentence"),
     [
         ("weights=packaged", r"^weights=packaged: architectures are profiled with random weights"),
         ("device=tpu", r"^device=tpu: it must be cpu or cuda\.$"),
@@ -72,10 +74,24 @@ def test_lengths_are_those_of_xquad(shared_data):
         ("profile.token_budgets=[8,0]", r"^profile\.token_budgets\[1\]=0: it must be a positive number\.$"),
     ],
 )
-def test_impossible_values_name_their_key(override, says):
-    profile.check(composed())
-    with pytest.raises(UserError, match=says):
-        profile.check(composed(override))
+def test_impossible_values_name_their_key(override, sentence):
+    architectures.check(composed())
+    with pytest.raises(UserError, match=sentence):
+        architectures.check(composed(override))
+
+
+def test_emulated_bfloat16_is_refused(monkeypatch):
+    monkeypatch.setattr(architectures, "has_bfloat16", lambda device: False)
+    architectures.check(composed())
+    with pytest.raises(UserError, match=r"^precision=bfloat16: this machine lacks bfloat16 instructions"):
+        architectures.check(composed("precision=bfloat16"))
+
+
+def test_the_config_is_typed():
+    config = architectures.check(composed("model=e5-small", "model.layers=2", "device=cpu"))
+    assert (config.model.layers, config.model.weights, config.model.query_prefix) == (2, "random", "")
+    assert config.model.pooling is Pooling.mean
+    assert config.profile.token_budgets == [256, 1024, 2048]
 
 
 def command(python, folder, *overrides):
@@ -83,7 +99,7 @@ def command(python, folder, *overrides):
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_what_only_the_encoder_can_refuse_is_one_sentence_too(tmp_path):
+def test_a_refusal_of_the_encoder_is_one_sentence_too(tmp_path):
     done = command(sys.executable, tmp_path, "model.layers=99")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == "error: model.layers=99: the model has 12 layers."
@@ -91,29 +107,29 @@ def test_what_only_the_encoder_can_refuse_is_one_sentence_too(tmp_path):
 
 
 def needed(*names: str) -> set[str]:
-    """Distributions, and what they require, without any extra. pydantic is no necessity of theirs: left out."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop().lower().replace("_", "-")
-        if name not in found and not name.startswith("pydantic"):
-            found.add(name)
+    """Distributions and their requirements, without extras. They run without pydantic, so it is left out."""
+    distributions: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop().lower().replace("_", "-")
+        if name not in distributions and not name.startswith("pydantic"):
+            distributions.add(name)
             requirements = map(Requirement, distribution(name).requires or [])
-            waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
+            queue += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return distributions
 
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory) -> Path:
-    """An environment that has only what the command says it needs."""
+    """An environment that has only the libraries that the command says it needs."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     for name in needed("torch", "transformers", "pandas", "hydra-core"):
-        found = distribution(name)
-        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+        installed = distribution(name)
+        for top in {file.parts[0] for file in installed.files or []} - {"..", "__pycache__"}:
             if not (site / top).exists():
-                (site / top).symlink_to(found.locate_file(top))
+                (site / top).symlink_to(installed.locate_file(top))
     return folder / "bin" / "python"
 
 
@@ -122,20 +138,21 @@ def test_the_command_on_a_bare_machine(bare_python, tmp_path):
     script = f"import importlib.util as u; print([m for m in {absent} if u.find_spec(m)])"
     assert subprocess.run([bare_python, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
-    done = command(bare_python, tmp_path, "precision=float32,bfloat16", "weights=random", "device=cpu")
+    precisions = ["float32", *["bfloat16"] * has_bfloat16(torch.device("cpu"))]
+    done = command(bare_python, tmp_path, f"precision={','.join(precisions)}", "weights=random", "device=cpu")
     assert done.returncode == 0, done.stderr
     saved = [json.loads(path.read_text()) for path in (tmp_path / "profiles-cli").glob("*.json")]
-    assert {entry["config"]["precision"] for entry in saved} == {"float32", "bfloat16"}
+    assert sorted(entry["config"]["precision"] for entry in saved) == sorted(precisions)
     for entry in saved:
-        found, sources = entry["profile"], entry["profile"]["sources"]
-        figures = {field for field in found if field not in ("sources", "details")}
+        profile, sources = entry["profile"], entry["profile"]["sources"]
+        figures = {field for field in profile if field not in ("sources", "details")}
         assert figures == set(sources)
         without = {"faiss": set(), "codecarbon": set()}
         for field in figures:
             if sources[field].endswith(" is not installed"):
                 library = sources[field].removeprefix("not measured: ").split()[0]
                 without[library].add(field)
-                assert found[field] is None
+                assert profile[field] is None
         assert without["faiss"] == {
             "end_to_end_latency_p50_ms",
             "end_to_end_latency_p95_ms",
@@ -145,14 +162,14 @@ def test_the_command_on_a_bare_machine(bare_python, tmp_path):
             "idle_power_w"
         }
         assert sources["passages_per_s"].endswith("made-up words")
-        assert found["details"]["latency"]["by_language"]["zh"]["tokens_mean"] > 12
-        assert len(found["details"]["by_language"]) == 11
+        assert profile["details"]["latency"]["by_language"]["zh"]["tokens_mean"] > 12
+        assert len(profile["details"]["by_language"]) == 11
         size = 4 if entry["config"]["precision"] == "float32" else 2
         buffers = 2 * 512 * 8  # position ids and token types, int64, for 512 positions
-        assert found["weights_mib"] == pytest.approx((found["parameters"] * size + buffers) / 2**20)
+        assert profile["weights_mib"] == pytest.approx((profile["parameters"] * size + buffers) / 2**20)
         for field in ("query_latency_p50_ms", "passages_per_s", "peak_rss_mib"):
-            assert found[field] > 0
-        assert {check["name"] for check in found["details"]["grade"]["checks"]} == {
+            assert profile[field] > 0
+        assert {check["name"] for check in profile["details"]["quality"]["checks"]} == {
             "count",
             "quiet",
             "clock",

@@ -1,4 +1,4 @@
-"""Published scores are joined to runs of the same architecture alone, and marked."""
+"""Published scores are joined only to runs of the same architecture, and marked."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import records
 
-from pipeline import published
+from pipeline.analysis import published
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -43,14 +43,14 @@ def table(tmp_path):
 
 
 def test_the_mean_over_languages_stands_at_the_cost_of_the_same_architecture(store, table):
-    found = published.points(published.read(table), [cell.record for cell in store.cells("sweep")])
-    latency = found[found["cost"] == "query_latency_p95_ms"].set_index("model")
-    assert set(latency.index) == {"a/small", "b/half", "d/better"}  # nothing was measured that is like c/wide
+    points = published.points(published.read(table), published.profiled_runs(store, "sweep"))
+    latency = points[points["cost"] == "query_latency_p95_ms"].set_index("model")
+    assert set(latency.index) == {"a/small", "b/half", "d/better"}  # no run has the architecture of c/wide
     assert latency["ndcg_at_10"].to_dict() == pytest.approx({"a/small": 0.4, "b/half": 0.4, "d/better": 0.6})
     cost = {layers: records.profile(layers).query_latency_p95_ms for layers in (6, 12)}
     assert latency["value"].to_dict() == {"a/small": cost[12], "b/half": cost[6], "d/better": cost[12]}
     assert latency["on_front"].to_dict() == {"a/small": False, "b/half": True, "d/better": True}
-    assert set(found["mark"]) == {"published accuracy, measured cost"}
+    assert set(points["mark"]) == {"published accuracy, measured cost"}
 
 
 def test_the_command_leaves_a_table_and_a_figure(store, table):
@@ -64,19 +64,36 @@ def test_the_command_leaves_a_table_and_a_figure(store, table):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (TABLE.replace("layers", "depth"), "lacks the column layers"),
-        (TABLE.replace("b/half,en,.4,.7,6,384,12,1536,250037\n", ""), "scored on different languages"),
+        (TABLE.replace("b/half,en,.4,.7,6,384,12,1536,250037\n", ""), "scored on different languages, so"),
     ],
 )
-def test_a_table_that_cannot_be_compared_is_refused(table, text, says):
+def test_a_table_that_cannot_be_compared_is_refused(table, text, message):
     table.write_text(text)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         published.read(table)
+
+
+def test_a_table_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"table=.*none\.csv cannot be read"):
+        published.read(tmp_path / "none.csv")
 
 
 def test_no_common_architecture_is_a_sentence(store, table):
     scores = published.read(table).query("model == 'c/wide'")
     with pytest.raises(UserError, match="none of the sweep's runs"):
-        published.points(scores, [cell.record for cell in store.cells("sweep")])
+        published.points(scores, published.profiled_runs(store, "sweep"))
+
+
+def test_a_sweep_of_other_weights_has_no_architecture_in_common(store, table):
+    records.add_run(store, "trained", 12, "none")  # packaged: the config names no architecture
+    with pytest.raises(UserError, match="none of the sweep's runs"):
+        published.points(published.read(table), published.profiled_runs(store, "trained"))
+
+
+def test_a_sweep_without_profiles_is_refused(store):
+    records.add_run(store, "accuracy", 3, "none", profiled=False)
+    with pytest.raises(UserError, match=r"sweep accuracy in .* has no finished run with a profile"):
+        published.profiled_runs(store, "accuracy")

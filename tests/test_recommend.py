@@ -1,22 +1,25 @@
-"""What should I deploy: the best within the limits, by hand; how sure, by counting draws; what binds."""
+"""What should I deploy: the best within the limits, by hand; how sure, by counting draws; which limit binds."""
 
-import numpy as np
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from records import add_run, add_sweep
 
-from pipeline.recommend import LIMITS, answer, main, parse, recommend
+from pipeline.analysis.costs import cost
+from pipeline.analysis.recommendation import sentences
+from pipeline.recommend import answer, main, parse
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
-P95, MEMORY = LIMITS[0], next(limit for limit in LIMITS if limit.flag == "--memory-mib")
+P95, MEMORY = cost("query_latency_p95_ms"), cost("peak_rss_mib")
 TABLE = pd.DataFrame(
     {
         "model": ["small", "small", "big"],
         "strategy": ["hybrid", "monolingual", "hybrid"],
-        "served": ["as trained", "SQ8", "as trained"],
+        "variant": ["as trained", "SQ8", "as trained"],
         "seeds": [2, 2, 2],
-        "profile.grade_passed": [True, True, False],
+        "profile.quality_passed": [True, True, False],
         "profile.query_latency_p95_ms": [5.0, 4.0, 9.0],
         "profile.sources.query_latency_p95_ms": ["measured: wall clock"] * 3,
         "profile.peak_rss_mib": [300.0, 280.0, 700.0],
@@ -28,59 +31,95 @@ TABLE = pd.DataFrame(
 DRAWS = pd.DataFrame({"a": [0.61, 0.59, 0.60, 0.60], "b": [0.54, 0.60, 0.53, 0.53], "c": [0.8, 0.8, 0.8, 0.8]})
 
 
-def test_the_best_that_fits_the_runner_up_and_what_a_step_more_buys():
-    best, second, sure, modelled = answer(TABLE, DRAWS, "accuracy", {P95: 6.0, MEMORY: 400.0}, "toy multi map")
+def test_the_best_within_the_limits_and_the_runner_up():
+    best, second, share, modelled = sentences(TABLE, DRAWS, {P95: 6.0, MEMORY: 400.0}, "toy multi map")
     assert best == (
-        "Deploy small with hybrid batches: toy multi map 0.600 [0.591, 0.609] at 5 ms a query (p95), 300 MiB."
+        "Deploy small with hybrid batches: toy multi map 0.600 [0.591, 0.609] at 5 ms per query (p95), 300 MiB."
     )
-    assert second.startswith("Runner-up: small with monolingual batches, served SQ8, -0.050")
-    assert "cannot tell apart" in second  # one draw of four has it ahead
-    assert sure == "It is the best of the 2 that fit in 75% of the bootstrap's draws."
-    assert modelled == "Modelled, not measured: peak_rss_mib."  # of a looser limit nothing: both shut the big one out
+    assert second.startswith("Runner-up: small with monolingual batches, inference variant SQ8, -0.050")
+    assert "cannot tell from 0" in second  # one draw of four has it ahead
+    assert share == "It is the best of the 2 systems within the limits in 75% of bootstrap draws."
+    assert modelled == "Modelled, not measured: peak_rss_mib."  # no looser limit helps: both exclude the big one
 
 
-def test_one_limit_more_loosely():
-    said = answer(TABLE, DRAWS, "accuracy", {P95: 6.0}, "toy multi map")
-    assert "With 9 ms a query (p95): big with hybrid batches, +0.200 [+0.191, +0.209]." in said
+def test_where_low_is_better_the_lowest_is_deployed():
+    """The same table read as a bias: of the two within the limits b is lower, in three draws of four."""
+    best, second, share, *_ = sentences(TABLE, DRAWS, {P95: 6.0}, "toy multi bias", higher_is_better=False)
+    assert best.startswith("Deploy small with monolingual batches, inference variant SQ8: toy multi bias 0.550")
+    assert second.startswith("Runner-up: small with hybrid batches, +0.050")
+    assert share == "It is the best of the 2 systems within the limits in 75% of bootstrap draws."
+    (_, further) = sentences(TABLE, DRAWS, {P95: 4.0}, "x", higher_is_better=False)
+    assert further == "No other system is within the limits."  # the others are beyond the limit and more biased
+    costs = TABLE.assign(**{"profile.peak_rss_mib": [700.0, 280.0, 300.0]})
+    text = sentences(costs.drop(index="b"), DRAWS, {MEMORY: 400.0}, "x", higher_is_better=False)
+    assert text[0].startswith("Deploy big with hybrid batches")
+    assert "With 700 MiB: small with hybrid batches, -0.200 [-0.209, -0.191]." in text
 
 
-def test_a_failed_grade_is_said():
-    said = answer(TABLE, DRAWS, "accuracy", {}, "toy multi map")
-    assert said[0].startswith("Deploy big with hybrid batches")
-    assert any("failed its grade" in sentence for sentence in said)
+def test_a_looser_limit_and_what_it_brings():
+    text = sentences(TABLE, DRAWS, {P95: 6.0}, "toy multi map")
+    assert "With 9 ms per query (p95): big with hybrid batches, +0.200 [+0.191, +0.209]." in text
 
 
-def test_where_nothing_fits_the_binding_limit_is_named():
-    (said,) = answer(TABLE, DRAWS, "accuracy", {P95: 3.0, MEMORY: 400.0}, "x")
-    assert (
-        said == "Nothing fits. --p95-ms binds: the least is 4 ms a query (p95), "
-        "by small with monolingual batches, served SQ8."
+def test_failed_quality_checks_are_mentioned():
+    text = sentences(TABLE, DRAWS, {}, "toy multi map")
+    assert text[0].startswith("Deploy big with hybrid batches")
+    assert any("failed its quality checks" in sentence for sentence in text)
+
+
+def test_if_nothing_is_within_the_limits_the_binding_one_is_named():
+    (text,) = sentences(TABLE, DRAWS, {P95: 3.0, MEMORY: 400.0}, "x")
+    assert text == (
+        "No system is within the limits. --p95-ms binds: the lowest is 4 ms per query (p95), "
+        "of small with monolingual batches, inference variant SQ8."
     )
-    (said,) = answer(TABLE, DRAWS, "accuracy", {P95: 3.0, MEMORY: 1.0}, "x")
-    assert said.startswith("Nothing fits, whichever limit is dropped")
+    (text,) = sentences(TABLE, DRAWS, {P95: 3.0, MEMORY: 1.0}, "x")
+    assert text.startswith("No system is within the limits, whichever limit is dropped")
 
 
 def test_on_a_sweep(tmp_path, monkeypatch, capsys):
     store = ResultStore(tmp_path)
     add_sweep(store)
-    wishes = ["--sweep", "toy", "--results-dir", str(tmp_path)]
-    said = recommend(parse([*wishes, "--accuracy", "cross.map", "--p95-ms", "9"]))
-    assert said[0].startswith("Deploy e5-small-l6 with hybrid batches: facts cross map 0.")  # 12 layers take 14.9 ms
-    assert any(sentence.startswith("With 14.9 ms a query (p95): e5-small-l12") for sentence in said)
-    cheap = recommend(parse([*wishes, "--usd-per-million", "1000", "--prices", "gpu_example"]))
+    request = ["--sweep", "toy", "--results-dir", str(tmp_path)]
+    text = answer(parse([*request, "--accuracy", "cross.map", "--p95-ms", "9"]))
+    assert text[0].startswith("Deploy e5-small-l6 with hybrid batches: facts cross map 0.")  # 12 layers take 14.9 ms
+    assert any(sentence.startswith("With 14.9 ms per query (p95): e5-small-l12") for sentence in text)
+    cheap = answer(parse([*request, "--usd-per-million", "1000", "--prices", "gpu_example"]))
     assert cheap[0].startswith("Deploy e5-small-l12")
     with pytest.raises(UserError, match=r"--accuracy multi\.bleu: this sweep has facts\.mono\.map"):
-        recommend(parse([*wishes, "--accuracy", "multi.bleu"]))
+        answer(parse([*request, "--accuracy", "multi.bleu"]))
     monkeypatch.setattr("sys.argv", ["recommend", "--results-dir", str(tmp_path), "--sweep", "none"])
     with pytest.raises(SystemExit, match="2"):
         main()
     assert capsys.readouterr().err.startswith("error: no sweep none in")
 
 
+def test_best_never_means_most_biased(tmp_path):
+    """Rank distance is 300 - 10 x layers: 12 layers are least biased, and 6 are within 9 ms."""
+    store = ResultStore(tmp_path)
+    add_sweep(store, seeds=1)
+    request = ["--sweep", "toy", "--results-dir", str(tmp_path), "--accuracy", "multi.rank_distance"]
+    text = answer(parse(request))
+    assert text[0].startswith("Deploy e5-small-l12 with")
+    assert "facts multi rank_distance 180.000 [180.000, 180.000]" in text[0]
+    text = answer(parse([*request, "--p95-ms", "9"]))
+    assert text[0].startswith("Deploy e5-small-l6 with")
+    assert any(sentence.startswith("With 14.9 ms per query (p95): e5-small-l12") for sentence in text)
+
+
+def test_a_metric_that_cannot_order_runs_is_refused(tmp_path):
+    store = ResultStore(tmp_path)
+    record = add_run(store, "toy", 3, "hybrid")
+    store.save(replace(record, metrics=dict(record.metrics) | {"facts.multi.own_share_10": 1.2}))
+    request = ["--sweep", "toy", "--results-dir", str(tmp_path), "--accuracy", "multi.own_share_10"]
+    with pytest.raises(UserError, match="metric own_share_10 cannot order runs"):
+        answer(parse(request))
+
+
 def test_without_profiles_there_is_no_cost(tmp_path):
     store = ResultStore(tmp_path)
     add_run(store, "toy", 3, "hybrid", profiled=False)
-    with pytest.raises(UserError, match="--p95-ms: no cell of sweep toy has that figure"):
-        recommend(parse(["--sweep", "toy", "--results-dir", str(tmp_path), "--p95-ms", "9"]))
-    (best, _, _) = recommend(parse(["--sweep", "toy", "--results-dir", str(tmp_path)]))
-    assert np.char.endswith(best, "at a cost that was not measured.")
+    with pytest.raises(UserError, match="--p95-ms: no run of sweep toy has that figure"):
+        answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path), "--p95-ms", "9"]))
+    (best, _, _) = answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path)]))
+    assert best.endswith("at a cost that was not measured.")

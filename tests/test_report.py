@@ -1,4 +1,4 @@
-"""The figure and the table of a sweep, and the command that makes them."""
+"""The figures and tables of a sweep's report, and the command that writes them."""
 
 import io
 import subprocess
@@ -11,23 +11,23 @@ import pandas as pd
 import pytest
 import records
 
-from pipeline import report as aggregate
-from pipeline.analysis.tables import COSTS
-from pipeline.reporting import figure as report
-from pipeline.store.results import Cell, ResultStore
+from pipeline.analysis.costs import COSTS
+from pipeline.reporting import figure, publish
+from pipeline.reporting.config import options
+from pipeline.store.results import ResultStore, RunState
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """A sweep with a cost-only cell, a failed one and a profile in doubt, aggregated."""
+    """The report of a sweep with a cost-only run, a failed run and a profile that failed its quality checks."""
     store = ResultStore(tmp_path_factory.mktemp("results"))
     records.add_sweep(store, seeds=1)
-    records.add_run(store, "toy", 6, "hybrid", graded=False)
+    records.add_run(store, "toy", 6, "hybrid", quality_passed=False)
     records.add_run(store, "toy", 24, "none", cost_only=True)
-    store.note("toy", Cell("dead", "failed", {}, 1.0, "killed by SIGKILL"))
+    store.add_to_manifest("toy", RunState("dead", "failed", {}, 1.0, "killed by SIGKILL"))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
         patch.setenv("WANDB_MODE", "disabled")
-        aggregate.aggregate(store.root, "toy")
+        publish.report(store.root, "toy")
     return store, printed.getvalue()
 
 
@@ -38,8 +38,8 @@ def points(sweep):
 
 
 @pytest.fixture(scope="module")
-def figure(points):
-    return report.draw(points, "title")
+def plot(points):
+    return figure.draw(points, "title", "mAP")
 
 
 def test_the_csv_holds_the_records_numbers(sweep, points):
@@ -56,16 +56,23 @@ def test_files_are_a_picture_in_three_formats(sweep):
     assert height > 1500
     assert (folder / "pareto.pdf").read_bytes().startswith(b"%PDF")
     words = " ".join(ElementTree.parse(folder / "pareto.svg").getroot().itertext())
-    for expected in ("toy", "facts", "Imaginary 9000, 2 threads", "seeds a point: 1", "hybrid", "profile in doubt"):
+    for expected in (
+        "toy",
+        "facts",
+        "Imaginary 9000, 2 threads",
+        "seeds per point: 1",
+        "hybrid",
+        "quality checks failed",
+    ):
         assert expected in words
     for expected in ("query latency, p95 (ms)", "energy per 1,000 queries (J)", "measured", "modelled"):
         assert expected in words
 
 
-def test_a_panel_a_cost_and_setting_whose_front_is_a_step(points, figure):
-    panels = figure.axes
+def test_one_panel_per_cost_and_setting_whose_front_is_a_step(points, plot):
+    panels = plot.axes
     assert len(panels) == 3 * 4
-    assert [panel.get_ylabel() for panel in panels[::4]] == list(report.SETTINGS.values())
+    assert [panel.get_ylabel() for panel in panels[::4]] == [f"{setting} mAP" for setting in figure.SETTINGS.values()]
     multi_latency = panels[8]
     step = multi_latency.lines[0]
     hybrid = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'query_latency_p95_ms'")
@@ -75,9 +82,9 @@ def test_a_panel_a_cost_and_setting_whose_front_is_a_step(points, figure):
     assert panels[10].get_xscale() == "linear"  # memory differs by less than a factor of 2
 
 
-def test_labels_are_the_sizes_and_keep_clear_of_points_and_each_other(figure):
-    renderer = figure.canvas.get_renderer()
-    for panel in figure.axes:
+def test_labels_are_the_sizes_and_keep_clear_of_points_and_each_other(plot):
+    renderer = plot.canvas.get_renderer()
+    for panel in plot.axes:
         assert sorted(int(text.get_text()) for text in panel.texts) == [3, 6, 12]
         boxes = [text.get_window_extent(renderer) for text in panel.texts]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -87,25 +94,25 @@ def test_labels_are_the_sizes_and_keep_clear_of_points_and_each_other(figure):
                 assert not any(box.contains(*xy) for box in boxes for xy in drawn)
 
 
-def test_a_profile_in_doubt_is_hollow(points, figure):
+def test_a_failed_profile_is_a_hollow_marker(points, plot):
     fills = {
         (line.get_marker(), line.get_markerfacecolor(), line.get_xdata()[0])
-        for line in figure.axes[8].lines
+        for line in plot.axes[8].lines
         if line.get_marker() != "None"
     }
-    (doubted,) = points.query("not grade_passed and setting == 'multi' and cost == 'query_latency_p95_ms'")["value"]
-    assert [(marker, value) for marker, fill, value in fills if fill == "white"] == [("o", doubted)]
+    (failed,) = points.query("not quality_passed and setting == 'multi' and cost == 'query_latency_p95_ms'")["value"]
+    assert [(marker, value) for marker, fill, value in fills if fill == "white"] == [("o", failed)]
 
 
 def test_more_strategies_than_colours_still_look_different(points):
     one = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'peak_rss_mib'")
-    many = pd.concat([one.assign(strategy=f"s{i}", variant=f"v{i}") for i in range(9)], ignore_index=True)
-    figure = report.draw(many, "title")
-    looks = {(handle.get_color(), handle.get_marker()) for handle in figure.legends[0].legend_handles}
-    assert len(looks) == 9 + 2  # the joint front, the hollow mark
+    many = pd.concat([one.assign(strategy=f"s{i}", system=f"v{i}") for i in range(9)], ignore_index=True)
+    legend = figure.draw(many, "title", "mAP").legends[0]
+    looks = {(handle.get_color(), handle.get_marker()) for handle in legend.legend_handles}
+    assert len(looks) == 9 + 2  # the Pareto front, the hollow marker
 
 
-def test_the_terminal_table_shows_every_variant_and_failure(sweep):
+def test_the_terminal_table_shows_every_system_and_failure(sweep):
     store, text = sweep
     lines = text.splitlines()
     assert lines[1] == "toy, facts"
@@ -126,10 +133,10 @@ def test_a_cost_only_sweep_has_a_table_and_no_figure(tmp_path, capsys, monkeypat
     monkeypatch.setenv("WANDB_MODE", "disabled")
     store = ResultStore(tmp_path)
     records.add_run(store, "costs", 24, "none", cost_only=True)
-    aggregate.aggregate(tmp_path, "costs")
+    publish.report(tmp_path, "costs")
     assert "costs, cost only" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "costs").glob("*.*"))
-    assert names == ["pareto.csv", "report.html", "runs.csv", "variants.csv"]
+    assert names == ["pareto.csv", "report.html", "runs.csv", "systems.csv"]
     assert pd.read_csv(tmp_path / "costs" / "pareto.csv").empty
 
 
@@ -154,13 +161,32 @@ def test_bad_input_is_one_sentence(tmp_path, arguments, sentence):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
-    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert sentence in said
+    (message,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert sentence in message
     assert not list(tmp_path.iterdir())
 
 
-def test_reading_results_needs_no_torch():
-    code = (
-        "import sys, pipeline.report, pipeline.reporting.wandb; sys.exit(any(m in sys.modules for m in ('torch', 'wandb')))"
-    )
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [("pipeline.report, pipeline.reporting.wandb", "torch wandb"), ("pipeline.reporting.config", "torch matplotlib")],
+)
+def test_reading_results_needs_no_torch(modules, absent):
+    code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in '{absent}'.split()))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_options_are_those_of_the_conf_with_overrides():
+    config = options("somewhere", "toy", "scenario.queries_per_day=5", "prices=gpu_example")
+    assert (config.results_dir, config.sweep, config.scenario.queries_per_day) == ("somewhere", "toy", 5)
+    assert config.prices != options("somewhere", "toy").prices
+
+
+def test_labels_are_of_the_main_metric(points):
+    """A benchmark whose records name nDCG@10 is drawn and tabulated with it."""
+    one = points.query("cost == 'peak_rss_mib'")
+    assert [panel.get_ylabel() for panel in figure.draw(one, "title", "nDCG@10").axes] == [
+        f"{setting} nDCG@10" for setting in ("monolingual", "cross-lingual", "multilingual")
+    ]
+    systems = pd.DataFrame({"model": ["m"], "strategy": ["s"], "variant": ["as trained"], "seeds": [1]})
+    systems = systems.assign(**{"main_metric.b": "ndcg_10", "metrics.b.mono.map": 0.1, "metrics.b.mono.ndcg_10": 0.2})
+    assert figure.terminal(systems, "b").splitlines()[1].split() == ["m", "s", "1", "0.2000"]

@@ -2,15 +2,18 @@
 
 import os
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
 import records
 
 from pipeline.store.files import Damaged, read_json, write_atomically, write_json
-from pipeline.store.results import Cell, ResultStore, fingerprint, row
-from pipeline.values import Profile, Record, UserError
+from pipeline.store.keys import cache_key
+from pipeline.store.records import Profile, Record, row
+from pipeline.store.results import ResultStore, RunState
+from pipeline.store.stage import Stages
+from pipeline.values import UserError
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def profile():
 def record(profile):
     return Record(
         name="m-s-d-s0-1234",
-        fingerprint="1234",
+        cache_key="1234",
         status="done",
         choices={"model": "m", "sampler": "s", "data": "d"},
         config={"model": {"family": "f"}},
@@ -44,34 +47,31 @@ def test_a_record_comes_back_as_it_was(tmp_path, record):
     assert store.finished(record.name)
 
 
-def test_a_sweep_lists_its_cells_and_flattens_the_finished_ones(tmp_path, record):
+def test_a_sweep_lists_its_runs_and_flattens_the_finished_ones(tmp_path, record):
     store = ResultStore(tmp_path)
     store.save(record)
-    store.note("one", Cell(record.name, "done", record.choices, 3.0))
-    store.note("one", Cell("other", "failed", {"model": "n"}, 1.0, "killed by SIGKILL"))
-    assert [(cell.name, cell.status, cell.reason) for cell in store.cells("one")] == [
+    store.add_to_manifest("one", RunState(record.name, "done", record.choices, 3.0))
+    store.add_to_manifest("one", RunState("other", "failed", {"model": "n"}, 1.0, "killed by SIGKILL"))
+    assert [(state.name, state.status, state.reason) for state in store.runs("one")] == [
         (record.name, "done", None),
         ("other", "failed", "killed by SIGKILL"),
     ]
-    done, _ = store.cells("one")
+    done, _ = store.runs("one")
     flat = row(done.record)
     assert flat["model"] == "m"
     assert flat["metrics.b.mono.map"] == 0.5
     assert flat["profile.peak_rss_mib"] == 1.5
     assert flat["profile.sources.peak_rss_mib"] == "measured: VmHWM"
     with pytest.raises(UserError, match=r"no sweep two in .*; there are: one"):
-        store.cells("two")
+        store.runs("two")
 
 
-def test_frames_and_profiles(tmp_path, profile):
+def test_frames_come_back(tmp_path):
     store = ResultStore(tmp_path)
     frame = pd.DataFrame({"query_id": ["a"], "map": [0.25]})
     store.save_frame(store.run_dir("run"), "per_query-b", frame)
     pd.testing.assert_frame_equal(store.per_query("run", "b"), frame)
     assert store.curve("run").empty
-    assert store.profile("key") is None
-    store.save_profile("key", profile)
-    assert store.profile("key") == profile
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -147,26 +147,60 @@ def test_a_run_whose_table_is_damaged_is_not_finished(tmp_path, record, capsys):
         store.load(record.name)
 
 
-def test_a_damaged_profile_is_measured_again(tmp_path, profile, capsys):
+def test_results_of_another_version_are_named(tmp_path, record):
     store = ResultStore(tmp_path)
-    store.save_profile("key", profile)
-    path = tmp_path / "profiles" / "key.json"
-    path.write_text(path.read_text().replace("1.5", "0.5", 1))
-    assert store.profile("key") is None
-    assert str(path) in capsys.readouterr().err
+    path = store.save(record)
+    for schema, says in ((1, "was made by an older version"), (99, r"was made by a newer version \(schema 99")):
+        write_json(path, asdict(record) | {"schema": schema})
+        for read in (store.load, store.finished):
+            with pytest.raises(UserError, match=rf"record\.json {says}"):
+                read(record.name)
+    raw = asdict(record)
+    del raw["schema"]  # as the first version wrote it
+    write_json(path, raw)
+    with pytest.raises(UserError, match="was made by an older version"):
+        store.load(record.name)
+    (tmp_path / "old" / "cells").mkdir(parents=True)
+    with pytest.raises(UserError, match="old was made by an older version: move it away"):
+        store.runs("old")
+
+
+def test_a_stage_is_made_once_and_timed(tmp_path, capsys):
+    stages, made = Stages(ResultStore(tmp_path)), []
+
+    def make(folder):
+        made.append(folder)
+        write_atomically(folder / "table.txt", lambda path: path.write_text("a table"))
+        return {"rows": 1}
+
+    assert stages("rank", "key", make) == {"rows": 1}
+    assert Stages(stages.store)("rank", "key", make) == {"rows": 1}
+    assert made == [stages.store.stage_dir("rank", "key")]
+    assert capsys.readouterr().err == "  rank …\n"
+    assert list(stages.seconds) == ["rank"]
+    (made[0] / "table.txt").write_text("another")
+    assert stages("rank", "key", make) == {"rows": 1}
+    assert len(made) == 2
+
+
+def test_a_stage_that_fails_is_not_kept(tmp_path):
+    stages = Stages(ResultStore(tmp_path))
+    with pytest.raises(ValueError, match="no luck"):
+        stages("rank", "key", lambda folder: (_ for _ in ()).throw(ValueError("no luck")))
+    assert stages("rank", "key", lambda folder: {"rows": 2}) == {"rows": 2}
 
 
 def test_a_new_plan_keeps_what_was_done_and_forgets_what_failed_or_is_no_longer_wanted(tmp_path, record):
     store = ResultStore(tmp_path)
     for name in ("stays", "stays+SQ8", "earlier"):
         store.save(replace(record, name=name))
-        store.note("sweep", Cell(name, "done", record.choices, 3.0))
-    store.note("sweep", Cell("again", "failed", record.choices, 1.0, "killed by SIGKILL"))
+        store.add_to_manifest("sweep", RunState(name, "done", record.choices, 3.0))
+    store.add_to_manifest("sweep", RunState("again", "failed", record.choices, 1.0, "killed by SIGKILL"))
     choices = {"model": "m"}
     store.clear("sweep", keep=["stays", "stays+SQ8", "again", "new"])
     store.plan("sweep", dict.fromkeys(("stays", "again", "new"), choices))
     assert list(store.planned("sweep")) == ["stays", "again", "new"]
-    assert [cell.name for cell in store.cells("sweep")] == ["stays", "stays+SQ8"]
+    assert [state.name for state in store.runs("sweep")] == ["stays", "stays+SQ8"]
     assert store.finished("earlier")
 
 
@@ -175,13 +209,13 @@ def test_what_was_not_profiled_costs_what_the_same_model_costs_in_another_sweep(
     costs = {layers: records.add_run(store, "costs", layers, "none").profile for layers in (3, 6)}
     for layers in (3, 6, 12):
         records.add_run(store, "trained", layers, "hybrid", profiled=False)
-    assert [cell.record.profile for cell in store.cells("trained")] == [None] * 3
+    assert [state.record.profile for state in store.runs("trained")] == [None] * 3
     store.plan("trained", {}, costs_from="costs")
-    found = {cell.record.provenance["layers"]: cell.record.profile for cell in store.cells("trained")}
+    found = {state.record.provenance["layers"]: state.record.profile for state in store.runs("trained")}
     assert found == {**costs, 12: None}
     assert costs[3] != costs[6]
 
 
-def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
-    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+def test_a_cache_key_does_not_depend_on_the_order_of_keys():
+    assert cache_key({"a": 1, "b": [1, 2]}) == cache_key({"b": [1, 2], "a": 1})
+    assert cache_key({"a": 1}) != cache_key({"a": 2})

@@ -1,4 +1,4 @@
-"""A training that is killed ends as one that is not; a checkpoint that is broken is not believed."""
+"""A killed training resumes and ends bit-identical; a damaged checkpoint is never used."""
 
 import math
 import multiprocessing
@@ -15,7 +15,7 @@ from tiny import LONG, encoder, train
 from pipeline.store import files
 from pipeline.training.checkpoints import FILES, Checkpoint, latest, write
 
-TIMES = {"pairs_per_s"}
+TIMED = {"pairs_per_s"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """What a training leaves in its folder that got SIGKILL on its way."""
+    """The folder of a training that received SIGKILL between two checkpoints."""
     folder = tmp_path_factory.mktemp("killed") / "checkpoints"
     process = multiprocessing.get_context("fork").Process(target=train, args=[folder], kwargs=LONG)
     process.start()
@@ -37,80 +37,74 @@ def killed(tmp_path_factory):
     return folder
 
 
-def copied(folder, to):
-    shutil.copytree(folder, to)
-    return to
-
-
 def steps(folder):
     return [int(path.name.removeprefix("step-")) for path in sorted(folder.glob("step-*"))]
 
 
 def assert_same(one, other):
-    """Weights and curve bit by bit, but for the times."""
+    """Compare weights and curve bit by bit, apart from timings."""
     for name, value in one[0].state_dict().items():
         assert torch.equal(value, other[0].state_dict()[name]), name
-    untimed = [[{k: v for k, v in point.items() if k not in TIMES} for point in run[1]] for run in (one, other)]
+    untimed = [[{k: v for k, v in point.items() if k not in TIMED} for point in run[1]] for run in (one, other)]
     assert untimed[0] == untimed[1]
     assert one[2] == other[2]
 
 
-def test_a_killed_training_goes_on_and_ends_bit_identical(undisturbed, killed, tmp_path):
-    folder = copied(killed, tmp_path / "copy")
+def test_a_killed_training_resumes_and_ends_bit_identical(undisturbed, killed, tmp_path):
+    folder = shutil.copytree(killed, tmp_path / "copy")
     assert 40 <= steps(folder)[-1] < LONG["steps"]
-    (folder / ".unfinished").mkdir()  # as a kill during the writing leaves it
+    (folder / ".unfinished").mkdir()  # as left by a kill while a checkpoint is written
     best = min(undisturbed[1], key=lambda point: point.get("held_out_loss", math.inf))
-    assert best["step"] < 40  # so the weights that are kept come through the checkpoint
+    assert best["step"] < 40  # so the best weights come from the checkpoint
     resumed = train(folder, **LONG)
     assert_same(resumed, undisturbed)
     assert steps(folder) == [100, 120]
     assert not list(folder.glob(".*"))
 
 
-@pytest.mark.parametrize("break_it", [lambda path: os.truncate(path, path.stat().st_size - 1), Path.unlink, "flip"])
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, path.stat().st_size - 1), Path.unlink, "flip"])
 @pytest.mark.parametrize("name", [*FILES, "sha256.json"])
-def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(killed, tmp_path, capsys, name, break_it):
-    folder = copied(killed, tmp_path / "copy")
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(killed, tmp_path, capsys, name, damage):
+    folder = shutil.copytree(killed, tmp_path / "copy")
     before, newest = steps(folder)[-2:]
     path = folder / f"step-{newest:08d}" / name
-    if break_it == "flip":
+    if damage == "flip":
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     else:
-        break_it(path)
-    found = latest(folder)
-    assert found.state["progress"]["step"] == before
-    (said,) = capsys.readouterr().err.splitlines()
-    assert f"step-{newest:08d} is broken" in said
+        damage(path)
+    assert latest(folder).state["progress"]["step"] == before
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"step-{newest:08d} is damaged" in message
     assert steps(folder)[-1] == before
 
 
 @pytest.mark.parametrize("changes", [{"hard_negatives": 2}, {"lora_rank": 2}], ids=str)
-def test_every_kind_of_training_goes_on_bit_identical(tmp_path, monkeypatch, changes):
+def test_every_kind_of_training_resumes_bit_identical(tmp_path, monkeypatch, changes):
     if "lora_rank" in changes:
         pytest.importorskip("peft")
     whole = train(tmp_path, dropout=0.1, **changes)
     shutil.rmtree(tmp_path / "step-00000006")
-    monkeypatch.setattr("pipeline.training.negatives.mine", None)  # what was mined is kept
+    monkeypatch.setattr("pipeline.training.negatives.mine", None)  # mined rows are stored
     assert_same(train(tmp_path, dropout=0.1, **changes), whole)
 
 
-def test_without_a_sound_checkpoint_the_training_starts_anew(undisturbed, killed, tmp_path, capsys):
-    folder = copied(killed, tmp_path / "copy")
+def test_without_an_intact_checkpoint_training_starts_again(undisturbed, killed, tmp_path, capsys):
+    folder = shutil.copytree(killed, tmp_path / "copy")
     for path in folder.glob("*/weights.safetensors"):
         os.truncate(path, 100)
     assert_same(train(folder, **LONG), undisturbed)
-    assert capsys.readouterr().err.count("is broken") >= 2
+    assert capsys.readouterr().err.count("is damaged, training resumes") >= 2
 
 
-def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
+def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
     first = train(tmp_path)
-    monkeypatch.setattr("pipeline.training.fit.run", None)
+    monkeypatch.setattr("pipeline.training.fit.run_lightning", None)
     assert_same(train(tmp_path), first)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
     weights = dict(encoder().trained())
     write(tmp_path, 1, Checkpoint(weights, {}, {"step": 1}))
 

@@ -1,16 +1,21 @@
-"""Exact ranks against a float64 sort and FAISS: settings, ties, sizes around the block, memory."""
+"""Exact ranks against a float64 sort and FAISS: settings, ties, sizes around the block, memory; stored rankings."""
 
 import tracemalloc
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import faiss
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.retrieval.exact import SCORE_TOLERANCE, rank
 from pipeline.retrieval.faiss_index import build_index, search
-from pipeline.values import Collection, Relevance, Texts
+from pipeline.retrieval.ranking import rank_benchmark
+from pipeline.retrieval.rankings import NESTED, RANKINGS, load_rankings, save_rankings
+from pipeline.retrieval.scoring import score_benchmark
+from pipeline.store import keys
+from pipeline.values import Collection, Relevance, Sample, Texts, UserError, Variant
 
 BLOCK = 32
 POOL_SIZES = {"en": BLOCK - 1, "de": BLOCK, "fi": BLOCK + 1}
@@ -31,8 +36,8 @@ def judgements(rng: np.random.Generator, queries: int, passages: int) -> Relevan
     """About one in eight judged, with grades 0 to 3; the last two queries have no judgement at all."""
     grade_QP = rng.integers(0, 4, (queries, passages)) * (rng.random((queries, passages)) < 0.12)
     query, passage = np.nonzero(grade_QP + (rng.random(grade_QP.shape) < 0.02))
-    kept = query < queries - 2
-    query, passage = query[kept], passage[kept]
+    has_judgement = query < queries - 2
+    query, passage = query[has_judgement], passage[has_judgement]
     return Relevance(query.astype(np.int32), passage.astype(np.int64), grade_QP[query, passage].astype(np.int8))
 
 
@@ -54,7 +59,7 @@ def case() -> tuple[dict, dict, Collection]:
 
 
 def by_sorting(queries: dict, passages: dict, collection: Collection, language: str, pools: tuple[str, ...]) -> dict:
-    """Query position -> its relevant passages as sorted (rank, grade, pool), and the pools of the whole ranking."""
+    """Query position -> its relevant passages as sorted (rank, grade, pool), and the pools of the full ranking."""
     emb_PD = np.concatenate([passages[pool] for pool in pools]).astype(np.float64)
     pool_P = np.repeat(np.arange(len(pools)), [len(passages[pool]) for pool in pools])
     # Duplicates may differ in the last bit even here, so round them together.
@@ -63,27 +68,27 @@ def by_sorting(queries: dict, passages: dict, collection: Collection, language: 
     for query, scores_P in enumerate(scores_QP):
         order = np.lexsort((np.arange(len(scores_P)), -scores_P))
         rank_P = np.argsort(order) + 1
-        found, offset = [], 0
+        relevant, offset = [], 0
         for column, pool in enumerate(pools):
             relevance = collection.relevance[language, pool]
             for i in np.flatnonzero((relevance.query == query) & (relevance.grade > 0)):
-                found.append((rank_P[offset + relevance.passage[i]], relevance.grade[i], column))
+                relevant.append((rank_P[offset + relevance.passage[i]], relevance.grade[i], column))
             offset += len(passages[pool])
-        result[query] = sorted(found), pool_P[order]
+        result[query] = sorted(relevant), pool_P[order]
     return result
 
 
 def assert_equal_to_sorting(rankings: list, queries: dict, passages: dict, collection: Collection) -> None:
     for ranking in rankings:
         expected = by_sorting(queries, passages, collection, ranking.query_language, ranking.pool_languages)
-        counted = [q for q, (found, _) in expected.items() if found or collection.every_query_counts]
+        counted = [q for q, (relevant, _) in expected.items() if relevant or collection.every_query_counts]
         assert ranking.queries.tolist() == counted
         assert ranking.query.tolist() == sorted(ranking.query)
         assert ranking.pool_sizes == tuple(len(passages[pool]) for pool in ranking.pool_languages)
         for query in counted:
-            mine = ranking.query == query
-            found = list(zip(ranking.rank[mine], ranking.grade[mine], ranking.language[mine], strict=True))
-            assert found == expected[query][0]
+            own = ranking.query == query
+            relevant = list(zip(ranking.rank[own], ranking.grade[own], ranking.language[own], strict=True))
+            assert relevant == expected[query][0]
 
 
 def assert_tops_equal_sorting(rankings: list, queries: dict, passages: dict, collection: Collection, top: int) -> None:
@@ -108,6 +113,18 @@ def test_ranks_equal_a_float64_sort_whatever_the_block(case, block, every_query_
     assert_tops_equal_sorting(rankings, queries, passages, collection, top=20)
 
 
+@pytest.mark.parametrize("size", [255, 256, 257])
+@pytest.mark.parametrize("block", [255, 256, 257])
+def test_counts_of_a_whole_block_do_not_overflow(size, block):
+    """All other passages beat the last one. A block has 255 passages, the most that a byte counts, or more."""
+    emb = np.array([[1, 0], [0, 1]], np.float32)
+    passages = {"en": emb[np.r_[np.zeros(size - 1, int), 1]]}
+    gold = Relevance(np.array([0], np.int32), np.array([size - 1]), np.array([1], np.int8))
+    collection = Collection("one", {"en": texts(1)}, {"en": texts(size)}, {("en", "en"): gold})
+    (ranking,) = rank({"en": emb[:1]}, passages, collection, block=block)
+    assert ranking.rank.tolist() == [size]
+
+
 def test_duplicates_between_pools_rank_in_the_order_of_the_pools(case):
     queries, passages, collection = case
     for pool in passages.values():
@@ -121,12 +138,12 @@ def test_top_longer_than_the_pools_is_filled_with_minus_one(case):
 
 
 @pytest.mark.parametrize("settings", [("mono",), ("cross",), ("multi",), ("mono", "cross")])
-def test_settings_asked_for_are_ranked_as_among_all(case, settings):
+def test_a_part_of_the_settings_is_ranked_as_among_all(case, settings):
     queries, passages, collection = case
-    some = rank(queries, passages, replace(collection, settings=settings))
-    assert {ranking.setting for ranking in some} == set(settings)
-    assert_equal_to_sorting(some, queries, passages, collection)
-    assert len(some) == len([r for r in rank(queries, passages, collection) if r.setting in settings])
+    rankings = rank(queries, passages, replace(collection, settings=settings))
+    assert {ranking.setting for ranking in rankings} == set(settings)
+    assert_equal_to_sorting(rankings, queries, passages, collection)
+    assert len(rankings) == len([r for r in rank(queries, passages, collection) if r.setting in settings])
 
 
 def test_a_single_language_has_no_multi(case):
@@ -183,10 +200,10 @@ def test_ranks_agree_with_faiss_flat_search():
     collection = Collection("faiss", {"en": texts(50)}, {"en": texts(3001)}, {("en", "en"): gold})
     (ranking,) = rank({"en": queries}, {"en": passages}, collection, block=512)
     scores_QK, position_QK = search(build_index(passages), queries, 3001)
-    found_QK = position_QK == gold.passage[:, None]
-    near_Q = (np.abs(scores_QK - scores_QK[found_QK][:, None]) < 2 * SCORE_TOLERANCE).sum(axis=1) - 1
-    assert near_Q.sum() < 10  # the passages too near to tell, of 50 times 3,001
-    assert (np.abs(ranking.rank - np.argmax(found_QK, axis=1) - 1) <= near_Q).all()
+    is_gold_QK = position_QK == gold.passage[:, None]
+    near_Q = (np.abs(scores_QK - scores_QK[is_gold_QK][:, None]) < 2 * SCORE_TOLERANCE).sum(axis=1) - 1
+    assert near_Q.sum() < 10  # passages whose scores are too close to order, of 50 times 3,001
+    assert (np.abs(ranking.rank - np.argmax(is_gold_QK, axis=1) - 1) <= near_Q).all()
 
 
 def test_an_approximate_index_is_named_by_its_factory_string():
@@ -235,3 +252,98 @@ def test_embeddings_that_do_not_fit_the_collection_are_refused(case):
         rank(queries, passages | {"de": passages["de"][:31]}, collection)
     with pytest.raises(ValueError, match=r"^queries must hold 12 float32 vectors for 'fi', got float64"):
         rank(queries | {"fi": queries["fi"].astype(np.float64)}, passages, collection)
+
+
+def assert_identical(rankings: list, loaded: list) -> None:
+    for ranking, copy in zip(rankings, loaded, strict=True):
+        for field in fields(ranking):
+            value, copied = getattr(ranking, field.name), getattr(copy, field.name)
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(copied, value, strict=True)
+            else:
+                assert (type(copied), copied) == (type(value), value)
+
+
+@pytest.mark.parametrize("every_query_counts", [False, True])
+def test_stored_rankings_are_the_same(case, every_query_counts, tmp_path):
+    rankings = rank(*case[:2], replace(case[2], every_query_counts=every_query_counts))
+    for part in (rankings, rankings[:1], []):
+        save_rankings(part, tmp_path / "new" / "rankings.npz")
+        assert_identical(part, load_rankings(tmp_path / "new" / "rankings.npz"))
+
+
+def test_a_ranking_without_relevant_passages_is_stored(case, tmp_path):
+    nothing = Relevance(np.array([0], np.int32), np.array([0], np.int64), np.array([0], np.int8))
+    collection = replace(case[2], relevance={("en", "en"): nothing}, settings=("mono",), every_query_counts=True)
+    rankings = rank(*case[:2], collection)
+    assert len(rankings[0].rank) == 0
+    save_rankings(rankings, tmp_path / "rankings.npz")
+    assert_identical(rankings, load_rankings(tmp_path / "rankings.npz"))
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_refused(case, share, tmp_path):
+    path = tmp_path / "rankings.npz"
+    save_rankings(rank(*case), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"^{path} is damaged \(.*\)\. Remove the folder {tmp_path} and run again\.$"):
+        load_rankings(path)
+
+
+def test_a_changed_byte_is_refused(case, tmp_path):
+    path = tmp_path / "rankings.npz"
+    save_rankings(rank(*case), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{path} is damaged"):
+        load_rankings(path)
+
+
+def test_a_missing_file_and_one_with_other_contents_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"rankings\.npz does not exist\.$"):
+        load_rankings(tmp_path / "rankings.npz")
+    np.savez(tmp_path / "rankings.npz", header=np.array("[]"))
+    with pytest.raises(UserError, match=r"rankings\.npz is damaged \('queries is not a file in the archive'\)"):
+        load_rankings(tmp_path / "rankings.npz")
+
+
+@pytest.mark.parametrize(
+    ("variant", "sampled", "names"),
+    [
+        (Variant(), False, [RANKINGS]),
+        (Variant(width=4), False, [RANKINGS]),
+        (Variant(index="SQ8"), False, [RANKINGS]),
+        (Variant(), True, [NESTED, RANKINGS]),
+        (Variant(index="SQ8"), True, [RANKINGS]),
+    ],
+)
+def test_a_benchmark_is_ranked_once_and_scored_by_any_metric(case, variant, sampled, names, tmp_path):
+    queries, passages, collection = case
+    if sampled:
+        samples = {language: Sample(judged=20, full=1000) for language in collection.passages}
+        within = {pair: gold.passage < 20 for pair, gold in collection.relevance.items() if pair[0] == pair[1]}
+        relevance = {
+            pair: Relevance(
+                *(getattr(collection.relevance[pair], field)[mask] for field in ("query", "passage", "grade"))
+            )
+            for pair, mask in within.items()
+        }
+        collection = replace(collection, settings=("mono",), samples=samples, relevance=relevance)
+    rank_benchmark(queries, passages, collection, variant, tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
+    few, many = (score_benchmark(tmp_path / "new", collection, list(metrics)) for metrics in (["map"], ["map", "r_3"]))
+    assert few.figures.items() < many.figures.items()
+    assert list(few.frames["per_query-random"]) == ["setting", "query_language", "passage_language", "query_id", "map"]
+    pd.testing.assert_frame_equal(few.frames["per_query-random"], many.frames["per_query-random"].drop(columns="r_3"))
+    tables = ["per_query-random", *["attraction-random"] * (not sampled), *["pool_ranks-random"] * (len(names) > 1)]
+    assert list(few.frames) == list(many.frames) == tables
+
+
+def test_a_new_metric_makes_no_stored_ranking_stale():
+    modules = keys.closure(["pipeline.retrieval.ranking"])
+    assert "pipeline.retrieval.exact" in modules
+    assert not modules & {f"pipeline.retrieval.{name}" for name in ("metrics", "scoring", "example")}
+    of_metrics = {"pipeline", "pipeline.values", "pipeline.retrieval", "pipeline.retrieval.metrics"}
+    assert keys.closure(["pipeline.retrieval.metrics"]) == of_metrics

@@ -9,12 +9,12 @@ from command import SMALL, TINY, records, run
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A multirun of two cells at a time, one with and one without training, into the fronts."""
+    """A multirun of two runs at a time, one with and one without training, up to the fronts."""
     folder = tmp_path_factory.mktemp("finished")
     return folder, *run("-m", "launcher=joblib", *SMALL, "sampler=none,hybrid", "sweep=two", cwd=folder)
 
 
-def test_a_multirun_leaves_a_record_a_cell_and_the_fronts(finished):
+def test_a_multirun_leaves_a_record_per_run_and_the_fronts(finished):
     folder, code, out, err = finished
     assert code == 0, err
     untrained, trained = sorted(records(folder), key=lambda record: record["choices"]["sampler"], reverse=True)
@@ -31,7 +31,7 @@ def test_a_multirun_leaves_a_record_a_cell_and_the_fronts(finished):
     assert not list(folder.rglob(".*-*"))  # no temporary file
 
 
-def test_a_finished_cell_is_not_run_again(finished):
+def test_a_finished_run_is_cached(finished):
     folder, *_ = finished
     tomorrow_s = time.time() + 86_400  # as if the clock had been set back since
     for path in folder.rglob("*"):
@@ -47,6 +47,8 @@ def test_a_finished_cell_is_not_run_again(finished):
     ("arguments", "says"),
     [
         (["sampler=hybird"], "hybird"),
+        (["metrics=[map,ncdg_10]"], "did you mean ndcg"),
+        (["variants.grids=[{backend:[onxx]}]"], "did you mean onnx"),
         (["trainer.step=3"], "step"),
         (["trainer.steps=many"], "many"),
         (["sampler.alpha=1.5"], "sampler.alpha must lie in [0, 1], got 1.5"),

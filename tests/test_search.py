@@ -2,23 +2,23 @@
 
 import re
 import time
+from dataclasses import asdict
 
 import optuna
 import pandas as pd
 import pytest
-from command import SMALL, cells, child_of, run, start
+from command import SMALL, child_of, manifest, run, start
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from records import profile as some_profile
 from test_config import ROOT
 
-from pipeline import experiment as cell
-from pipeline import search
-from pipeline.config import build
-from pipeline.encoder import model as encoder
-from pipeline.profiling import measure as profile
+from pipeline import experiment
+from pipeline.launch import search
+from pipeline.launch.request import make_request
+from pipeline.parts import Parts
 from pipeline.store.results import ResultStore
-from pipeline.values import Serving, UserError
+from pipeline.values import UserError, Variant
 
 SPACE = ["model=e5-small-l3,e5-small-l12", "sampler.alpha=interval(0,1)"]
 SPACE += ["trainer.temperature=tag(log,interval(0.01,0.1))"]
@@ -31,7 +31,7 @@ def conf():
 
 
 def settings(folder, **changes):
-    changes = {"results_dir": str(folder), "trials": 24, "population": 6, "cell": SPACE} | changes
+    changes = {"results_dir": str(folder), "trials": 24, "population": 6, "run": SPACE} | changes
     return search.Search(**OmegaConf.to_object(compose("search")).__dict__ | changes)
 
 
@@ -43,10 +43,10 @@ def made_up(number, params):
 
 
 def searched(folder, evaluate=made_up):
-    wanted = settings(folder, minimise=["query_latency_p95_ms", "peak_rss_mib"])
-    study = search.opened(wanted)
-    search.search(study, wanted, search.split(wanted.cell)[1], evaluate)
-    return study, search.table(study, wanted)
+    request = settings(folder, minimise=["query_latency_p95_ms", "peak_rss_mib"])
+    study = search.open_study(request)
+    search.run_trials(study, request, search.split(request.run)[1], evaluate)
+    return study, search.trial_table(study, request)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def undisturbed(tmp_path_factory):
     return searched(tmp_path_factory.mktemp("undisturbed"))
 
 
-def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, undisturbed):
+def test_a_search_that_was_killed_resumes_as_if_it_had_not_been(tmp_path, undisturbed):
     tried = []
 
     def evaluate(number, params):
@@ -75,12 +75,12 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, undist
 
 
 def test_the_front_is_optunas(undisturbed):
-    study, found = undisturbed
+    study, trials = undisturbed
     best = [trial.number + 1 for trial in study.best_trials]
-    assert found.loc[found["on_front"], "trial"].tolist() == best
+    assert trials.loc[trials["on_front"], "trial"].tolist() == best
     assert 3 < len(best) < 20
-    assert found["trial"].tolist() == list(range(1, 25))
-    assert found.loc[found["state"] == "fail", "trial"].tolist() == [7, 14, 21]
+    assert trials["trial"].tolist() == list(range(1, 25))
+    assert trials.loc[trials["state"] == "fail", "trial"].tolist() == [7, 14, 21]
 
 
 def test_an_override_becomes_choices_or_an_interval(undisturbed):
@@ -104,52 +104,53 @@ def test_an_override_becomes_choices_or_an_interval(undisturbed):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"minimise": ["latency"]}, "minimise latency: it must be among query_latency_p95_ms, "),
+        ({"minimise": ["latency"]}, "minimise latency: it must be among query_latency_p50_ms, query_latency_p95_ms, "),
         ({"minimise": []}, "minimise is empty"),
         (
             {"maximise": ["map"]},
             r"maximise map: it must be \[BENCHMARK.\]SETTING.METRIC, SETTING of mono, cross, multi",
         ),
+        ({"maximise": ["multi.rank_distance"]}, "maximise multi.rank_distance: a higher value of it is not better"),
         ({"maximise": ["multi.mapp"]}, "maximise multi.mapp: .* METRIC of map, "),
         ({"population": 1}, "population=1: it must be at least 2"),
-        ({"cell": ["seed=0"]}, "nothing to search"),
-        ({"cell": ["sampler.alpha=interval(1,0)"]}, r"cell sampler.alpha=interval\(1,0\): `low <= high`"),
-        ({"cell": ["sampler.alpha=interval(0,1.5)"]}, r"sampler.alpha must lie in \[0, 1\], got 1.5"),
-        ({"cell": ["seed=0,1", "profile=off"]}, "profile.enabled=false"),
-        ({"cell": ["variants.grids=[],[{width:[96,192]}]"]}, "a trial is served in one way at most"),
+        ({"run": ["seed=0"]}, "nothing to search"),
+        ({"run": ["sampler.alpha=interval(1,0)"]}, r"run sampler.alpha=interval\(1,0\): `low <= high`"),
+        ({"run": ["sampler.alpha=interval(0,1.5)"]}, r"sampler.alpha must lie in \[0, 1\], got 1.5"),
+        ({"run": ["seed=0,1", "profile=off"]}, "profile.enabled=false"),
+        ({"run": ["variants.grids=[],[{width:[96,192]}]"]}, "a trial takes one inference variant at most"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_any_work(tmp_path, changes, says):
     with pytest.raises(UserError, match=says):
-        search.checked(settings(tmp_path, **changes))
+        search.check(settings(tmp_path, **changes))
 
 
 def test_another_search_or_another_file_is_refused(tmp_path):
-    search.opened(settings(tmp_path))
-    search.opened(settings(tmp_path, trials=99))
-    with pytest.raises(UserError, match=r"search\.db is of a search that differs in population, seed: move it away"):
-        search.opened(settings(tmp_path, population=7, seed=1))
+    search.open_study(settings(tmp_path))
+    search.open_study(settings(tmp_path, trials=99))
+    with pytest.raises(
+        UserError, match=r"search\.db belongs to a search that differs in population, seed: move it away"
+    ):
+        search.open_study(settings(tmp_path, population=7, seed=1))
     (path,) = tmp_path.glob("*/search.db")
     path.write_text("not a database " * 1000)
     with pytest.raises(UserError, match=r"search\.db cannot be used"):
-        search.opened(settings(tmp_path))
+        search.open_study(settings(tmp_path))
 
 
 def test_a_real_search_is_killed_and_finished(tmp_path):
     """Two trials that train; what their one architecture costs is in the store already."""
-    cell_of = [item for item in SMALL if item != "profile=off"]
-    cell_of += ["sampler=english", "threads=1", "data.languages=[en]", "eval.worldfacts.languages=[en]"]
-    asked = search.compose(settings(tmp_path), cell_of, {})[1]["config"]
-    about = encoder.architecture_key(encoder.load(**asked["model"], seed=0)) | {"engine": Serving().engine}
-    texts = cell.sample_texts(build("eval", asked["eval"]["worldfacts"]))
-    key = profile.key(about, texts, asked["profile"], threads=asked["threads"], device="cpu")
+    arguments = [item for item in SMALL if item != "profile=off"]
+    arguments += ["sampler=english", "threads=1", "data.languages=[en]", "eval.worldfacts.languages=[en]"]
     store = ResultStore(tmp_path / "results")
-    store.save_profile(key, some_profile(layers=1))
+    config, choices = search.compose(settings(tmp_path / "results"), arguments, {})
+    key = experiment.profile_key(Parts(make_request(config, choices)), Variant())
+    store.finish("profile", key, asdict(some_profile(layers=1)))
 
-    quoted = ",".join(f'"{item}"' for item in [*cell_of, SPACE[2]])
-    command = ["sweep=tiny", "trials=2", "maximise=[mono.map]", "minimise=[peak_rss_mib]", f"cell=[{quoted}]"]
+    quoted = ",".join(f'"{item}"' for item in [*arguments, SPACE[2]])
+    command = ["sweep=tiny", "trials=2", "maximise=[mono.map]", "minimise=[peak_rss_mib]", f"run=[{quoted}]"]
     dead = start(*command, cwd=tmp_path, module="pipeline.search")
-    while not cells(tmp_path, "tiny"):
+    while not manifest(tmp_path, "tiny"):
         assert dead.poll() is None, dead.communicate()
         time.sleep(0.1)
     child_of(dead)
@@ -157,18 +158,18 @@ def test_a_real_search_is_killed_and_finished(tmp_path):
     assert "trial 2 of 2" in dead.communicate()[1]
     code, out, err = run("tiny", cwd=tmp_path, module="pipeline.status")
     assert code == 0, err
-    assert re.match(r"tiny: 1 of 2 cells, about \d+ s to go; dead: ", out.splitlines()[-1])
+    assert re.match(r"tiny: 1 of 2 runs, about \d+ s to go; dead: ", out.splitlines()[-1])
 
     code, out, err = run(*command, cwd=tmp_path, module="pipeline.search")
     assert code == 0, err
     assert "trial 1 of 2" not in err
     assert "trial 2 of 2" in err
-    found = pd.read_csv(tmp_path / "results/tiny/search.csv")
-    assert found["state"].tolist() == ["complete"] * 2
-    for trial in found.to_dict("records"):
+    trials = pd.read_csv(tmp_path / "results/tiny/search.csv")
+    assert trials["state"].tolist() == ["complete"] * 2
+    for trial in trials.to_dict("records"):
         record = store.load(trial["run"])
         assert record.config["trainer"]["temperature"] == trial["trainer.temperature"]
         assert record.metrics["worldfacts.mono.map"] == trial["mono.map"]
         assert record.profile.peak_rss_mib == trial["peak_rss_mib"]
-    drawn = pd.read_csv(tmp_path / "results/tiny/pareto.csv").query("setting == 'mono' and cost == 'peak_rss_mib'")
-    assert drawn.set_index("accuracy")["on_front"].to_dict() == found.set_index("mono.map")["on_front"].to_dict()
+    points = pd.read_csv(tmp_path / "results/tiny/pareto.csv").query("setting == 'mono' and cost == 'peak_rss_mib'")
+    assert points.set_index("accuracy")["on_front"].to_dict() == trials.set_index("mono.map")["on_front"].to_dict()

@@ -1,4 +1,4 @@
-"""The losses against hand-worked cases and sentence-transformers; training on a tiny encoder, end to end."""
+"""Losses against hand-worked cases and sentence-transformers; whole trainings of a tiny encoder."""
 
 import math
 import sys
@@ -8,28 +8,29 @@ import numpy as np
 import pytest
 import torch
 from test_config import composed
-from tiny import ARCHITECTURE, MODEL, SETTINGS, corpus, encoder, train
+from tiny import ARCHITECTURE, SETTINGS, corpus, encoder, train, trainer_config
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
 from pipeline import config
-from pipeline.export import fill
+from pipeline.encoder import model_folder
+from pipeline.launch.request import stage_keys
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
 from pipeline.training import negatives
 from pipeline.training.checkpoints import latest
-from pipeline.training.fit import HELD_OUT_BATCHES, hold_out, with_dropout
-from pipeline.training.losses import ABSENT, NOBODYS, info_nce, layerwise, matryoshka
+from pipeline.training.fit import HELD_OUT_BATCHES, hold_out, set_dropout
+from pipeline.training.losses import NO_GROUP, PADDING, info_nce, layerwise, matryoshka
 from pipeline.training.module import Contrastive
-from pipeline.values import Record, UserError
+from pipeline.values import UserError
 
 
 def unit(shape, seed):
     return functional.normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def losses_of(curve):
+def losses(curve):
     return [point["loss"] for point in curve]
 
 
@@ -50,14 +51,14 @@ def test_info_nce_is_hand_worked():
 
 def test_info_nce_equals_sentence_transformers():
     """MultipleNegativesRankingLoss at scale 1 / temperature."""
-    losses = pytest.importorskip("sentence_transformers.losses")
+    reference = pytest.importorskip("sentence_transformers.losses")
     query, passage = unit((8, 16), 1), unit((8, 16), 2)
-    theirs = losses.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=50.0)
+    theirs = reference.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=50.0)
     expected = theirs.compute_loss_from_embeddings([query, passage], None)
     assert info_nce(query, passage, torch.arange(8), 0.02).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_passages_of_one_group_are_no_negatives():
+def test_passages_of_one_group_are_not_negatives():
     query, passage = unit((6, 16), 1), unit((6, 16), 2)
     group = torch.tensor([0, 1, 2, 0, 4, 5])
     score = query @ passage.T / 0.02
@@ -78,23 +79,23 @@ def test_matryoshka_is_hand_worked():
 
 
 def test_hard_negatives_are_hand_worked():
-    """Scores of query 0: its positive 1, the other's 0, hard negatives .6 and .8, the latter of its own group; the last
-    only fills a gap. Query 1 has its positive at 1, and both hard negatives, .8 and .6, against it."""
+    """Query 0: its positive scores 1, the other positive 0, hard negatives .6 and .8 (masked: its own group). Query 1:
+    its positive scores 1, the other positive 0, hard negatives .8 and .6. The last passage is padding."""
     query = torch.eye(2)
     passage = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
     first = math.log1p(math.exp(-1) + math.exp(-0.4))
     second = math.log1p(math.exp(-1) + math.exp(-0.2) + math.exp(-0.4))
-    found = info_nce(query, passage, torch.tensor([3, 4, NOBODYS, 3, ABSENT]), 1.0)
-    assert found.item() == pytest.approx((first + second) / 2, abs=1e-6)
+    loss = info_nce(query, passage, torch.tensor([3, 4, NO_GROUP, 3, PADDING]), 1.0)
+    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-6)
 
 
 def test_hard_negatives_equal_sentence_transformers():
-    """Triples: MultipleNegativesRankingLoss with two negatives an anchor."""
-    losses = pytest.importorskip("sentence_transformers.losses")
+    """MultipleNegativesRankingLoss with two hard negatives per query."""
+    reference = pytest.importorskip("sentence_transformers.losses")
     query, *passages = (unit((8, 16), seed) for seed in range(4))
-    theirs = losses.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=50.0)
+    theirs = reference.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=50.0)
     expected = theirs.compute_loss_from_embeddings([query, *passages], None)
-    group = torch.cat([torch.arange(8), torch.full((16,), NOBODYS)])
+    group = torch.cat([torch.arange(8), torch.full((16,), NO_GROUP)])
     assert info_nce(query, torch.cat(passages), group, 0.02).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -108,35 +109,35 @@ def test_layerwise_is_the_sum_over_exits():
 
 
 def gradients(draws, model=None, **changes):
-    """Of one batch, by parameter; and the number of parts."""
+    """The gradients of one batch, by parameter, and the number of its parts."""
     torch.manual_seed(0)
-    settings = SETTINGS | changes
-    model, data = with_dropout((model or encoder()).train(), settings["dropout"]), corpus()
+    trainer, model, data = trainer_config(**changes), model or encoder(), corpus()
+    set_dropout(model.train(), trainer.dropout)
     row_NLK = np.arange(24 * 2 * 2).reshape(24, 2, 2) % 24
     row_NLK[5:9] = -1
-    hard = partial(negatives.of_rows, data, row_NLK[:, :, : settings["hard_negatives"]])
-    module = Contrastive(model, data, None, [], settings, hard, folder=None, seed=0)
-    step = module.prepare(draws)
-    module.training_step(step, 0).backward()
+    hard_negatives = partial(negatives.from_rows, data, row_NLK[:, :, : trainer.hard_negatives])
+    module = Contrastive(model, data, None, [], trainer, hard_negatives, folder=None, seed=0)
+    batch = module.prepare(draws)
+    module.training_step(batch, 0).backward()
     grads = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-    return grads, len(step.parts)
+    return grads, len(batch.parts)
 
 
 @pytest.fixture(scope="module")
 def draws():
-    """16 of 24 rows in groups of two: some are in one group, whatever the draw."""
+    """16 of 24 rows in groups of two, so some share a group in any draw."""
     data = corpus()
     return next(batches(Hybrid(), Corpus(data.languages, data.available_NL), 16, steps=1, seed=0))
 
 
-def assert_close(found, expected):
-    assert found.keys() == expected.keys()
+def assert_close(actual, expected):
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=3e-6, rtol=1e-5)
+        torch.testing.assert_close(actual[name], value, atol=3e-6, rtol=1e-5)
 
 
-def test_parts_of_like_length_give_the_gradient_of_one_padded_batch(draws):
-    found, parts = gradients(draws, forward_tokens=60)
+def test_parts_of_similar_length_give_the_gradient_of_one_padded_batch(draws):
+    actual, parts = gradients(draws, forward_tokens=60)
     assert parts > 3
     model, data = encoder(), corpus()
     texts = [("query", [data.text(draw.row, draw.query_language, "query") for draw in draws])]
@@ -145,7 +146,7 @@ def test_parts_of_like_length_give_the_gradient_of_one_padded_batch(draws):
     group_N = torch.tensor([data.passage_group[draw.row] for draw in draws])
     assert len(set(group_N.tolist())) < len(draws)
     info_nce(query_ND, passage_ND, group_N, SETTINGS["temperature"]).backward()
-    assert_close(found, {name: value.grad for name, value in model.named_parameters() if value.grad is not None})
+    assert_close(actual, {name: value.grad for name, value in model.named_parameters() if value.grad is not None})
 
 
 @pytest.mark.parametrize(
@@ -155,13 +156,13 @@ def test_parts_of_like_length_give_the_gradient_of_one_padded_batch(draws):
 )
 def test_grad_cache_gives_the_same_gradient(draws, changes):
     expected, _ = gradients(draws, two_layers(), forward_tokens=60, **changes)
-    found, parts = gradients(draws, two_layers(), forward_tokens=60, grad_cache=True, **changes)
+    actual, parts = gradients(draws, two_layers(), forward_tokens=60, grad_cache=True, **changes)
     assert parts > 3
-    assert_close(found, expected)
+    assert_close(actual, expected)
 
 
-def most_alive(draws, **changes):
-    """Of how many parts the activations were in memory at once."""
+def most_parts_in_memory(draws, **changes):
+    """The largest number of parts whose activations were in memory at once."""
     storages, counts = [], []
 
     def count(module, inputs, output):
@@ -175,18 +176,18 @@ def most_alive(draws, **changes):
 
 
 def test_grad_cache_holds_the_activations_of_one_part(draws):
-    assert most_alive(draws) > 3
-    assert most_alive(draws, grad_cache=True) == 1
+    assert most_parts_in_memory(draws) > 3
+    assert most_parts_in_memory(draws, grad_cache=True) == 1
 
 
 # Whole trainings
 
 
-def test_training_lowers_the_loss_keeps_frozen_weights_and_logs_what_it_drew(tmp_path):
+def test_training_lowers_the_loss_keeps_frozen_weights_and_counts_language_pairs(tmp_path):
     before = encoder().state_dict()
     model, curve, pairs = train(tmp_path, steps=40, learning_rate=2e-3)
     assert [point["step"] for point in curve] == list(range(1, 41))
-    assert np.mean(losses_of(curve)[-10:]) < np.mean(losses_of(curve)[:10]) / 2
+    assert np.mean(losses(curve)[-10:]) < np.mean(losses(curve)[:10]) / 2
     assert sum(pairs.values()) == 40 * 4
     assert set(pairs) <= {"de-de", "en-en", "de-en", "en-de"}
     assert not model.training
@@ -196,7 +197,7 @@ def test_training_lowers_the_loss_keeps_frozen_weights_and_logs_what_it_drew(tmp
 
 
 def test_learning_rate_warms_up_then_falls_to_zero(tmp_path):
-    """6 steps, 3 of warm-up: 1/3, 2/3, 1 of the rate, then 1, 2/3, 1/3; the curve shows the rate of the next step."""
+    """6 steps, 3 of them warm-up: 1/3, 2/3, 1, 1, 2/3, 1/3 of the rate; the curve shows the rate of the next step."""
     _, curve, _ = train(tmp_path)
     rates = [point["learning_rate"] / SETTINGS["learning_rate"] for point in curve]
     np.testing.assert_allclose(rates, [2 / 3, 1, 1, 2 / 3, 1 / 3, 0], atol=1e-9)
@@ -208,12 +209,12 @@ def test_same_seed_same_weights(tmp_path):
     )
     for name, value in first[0].state_dict().items():
         assert torch.equal(value, second[0].state_dict()[name])
-    assert losses_of(first[1]) == losses_of(second[1])
-    assert losses_of(first[1]) != losses_of(other[1])
+    assert losses(first[1]) == losses(second[1])
+    assert losses(first[1]) != losses(other[1])
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path, devices):
+def test_a_nan_loss_ends_the_training(tmp_path, devices):
     model = encoder()
     with torch.no_grad():
         model.backbone.encoder.layer[0].output.dense.weight.fill_(float("nan"))
@@ -222,15 +223,51 @@ def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path, devices):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
-        ({"matryoshka_widths": [33, 16]}, r"trainer\.matryoshka_widths: 33 is wider than the embedding, 32\."),
-        ({"exit_layers": [1]}, r"trainer\.exit_layers: 1 does not lie below the encoder's last layer, 1\."),
+        ({"matryoshka_widths": [33, 16]}, r"trainer\.matryoshka_widths: 33 exceeds the embedding width, 32\."),
+        ({"exit_layers": [1]}, r"trainer\.exit_layers: 1 is not below the encoder's last layer, 1\."),
     ],
 )
-def test_what_the_encoder_lacks_names_its_key(tmp_path, changes, says):
-    with pytest.raises(UserError, match=says):
+def test_settings_beyond_the_encoder_name_their_key(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
         train(tmp_path, **changes)
+
+
+def test_precision_must_be_resolved(tmp_path):
+    with pytest.raises(AssertionError, match=r"trainer\.precision=auto: resolve it to float32 or bfloat16"):
+        train(tmp_path, precision="auto")
+
+
+def test_bfloat16_rounds_the_loss_but_not_the_weights(tmp_path):
+    (model, coarse, _), (_, exact, _) = (train(tmp_path / name, precision=name) for name in ("bfloat16", "float32"))
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert losses(coarse) != losses(exact)
+    assert losses(coarse)[0] == pytest.approx(losses(exact)[0], rel=0.05)
+
+
+def test_scores_of_the_loss_are_float32_under_autocast():
+    torch.manual_seed(0)
+    query_ND, passage_PD = (functional.normalize(torch.randn(64, 32), dim=1) for _ in range(2))
+    group_P = torch.arange(64)
+    exact = info_nce(query_ND, passage_PD, group_P, 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert info_nce(query_ND, passage_PD, group_P, 0.01) == exact
+        rounded = functional.cross_entropy((query_ND @ passage_PD.T).float() / 0.01, group_P)
+    assert abs(rounded - exact) > 1e-3  # what autocast would make of it
+
+
+def test_validation_computes_the_loss_that_training_does(tmp_path, monkeypatch):
+    """In bfloat16 too: the held-out batch is the training batch, weights do not move, and nothing is dropped out."""
+    from pipeline.training import fit as training
+
+    monkeypatch.setattr(training, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(training, "hold_out", lambda data, trainer, seed: (data.available_NL, data.available_NL))
+    monkeypatch.setattr("tiny.hold_out", training.hold_out)
+    changes = {"steps": 1, "patience": 1, "validate_every": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    for precision in ("float32", "bfloat16"):
+        _, (point,), _ = train(tmp_path / precision, precision=precision, **changes)
+        assert point["held_out_loss"] == pytest.approx(point["loss"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +275,8 @@ def test_what_the_encoder_lacks_names_its_key(tmp_path, changes, says):
 )
 def test_two_processes_train_as_one(tmp_path, changes):
     """Gloo on the CPU. AdamW's first moment after one step is a tenth of the gradient. Later weights are not compared:
-    AdamW moves parameters whose true gradient is 0, as the attention's key bias, by the sign of rounding errors."""
+    AdamW moves parameters whose true gradient is 0, such as the attention's key bias, by the sign of rounding errors.
+    """
     same = {"batch_size": 16, "forward_tokens": 60, **changes}
     moments = []
     for devices in (1, 2):
@@ -250,38 +288,35 @@ def test_two_processes_train_as_one(tmp_path, changes):
     (_, one, pairs), (model, two, pairs_of_two) = (
         train(tmp_path / f"{devices}", devices=devices, learning_rate=1e-3, **same) for devices in (1, 2)
     )
-    np.testing.assert_allclose(losses_of(two), losses_of(one), rtol=1e-4)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
     assert pairs_of_two == pairs
     before = encoder().state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_an_exit_is_what_the_encoder_cut_there_gives(tmp_path):
-    """Two layers, trained with an exit after the first; read off by what `pipeline.export` writes."""
+def test_an_exit_gives_the_embeddings_of_the_encoder_truncated_there(tmp_path):
+    """Two layers, trained with an exit after the first, exported and loaded with one layer."""
     model, curve, _ = train(tmp_path, model=two_layers(), exit_layers=[1])
     assert curve[0]["loss"] > train(tmp_path / "last only", model=two_layers())[1][0]["loss"]
-    (tmp_path / "exported").mkdir()
-    choices = {"model": "tiny", "sampler": "hybrid", "data": "tiny"}
-    record = Record("run", "1", "done", choices, {"model": MODEL}, 0, {"layers": 2, "commit": None})
-    fill(tmp_path / "exported", model, record)
-    cut = encoder(weights=str(tmp_path / "exported"), layers=1)
-    assert len(cut.backbone.encoder.layer) == 1
+    model_folder.write(model, tmp_path / "exported", "")
+    truncated = encoder(weights=str(tmp_path / "exported"), layers=1)
+    assert len(truncated.backbone.encoder.layer) == 1
     ids_NT, mask_NT = model.pad(model.tokenize(corpus().questions["en"], "query"))
     with torch.inference_mode():
         emb_NED = model.at_layers(ids_NT, mask_NT, [1])
-        torch.testing.assert_close(emb_NED[:, 0], cut(ids_NT, mask_NT), atol=1e-6, rtol=0)
+        torch.testing.assert_close(emb_NED[:, 0], truncated(ids_NT, mask_NT), atol=1e-6, rtol=0)
         torch.testing.assert_close(emb_NED[:, 1], model(ids_NT, mask_NT), atol=1e-6, rtol=0)
         assert (emb_NED[:, 0] - emb_NED[:, 1]).abs().max() > 1e-2
 
 
 def test_adapters_train_alone_and_are_merged(tmp_path):
-    """Only queries and values change, by their adapters' products; the encoder is saved and read like any other."""
+    """Only query and value projections change, by the products of their adapters; saving and loading need no peft."""
     pytest.importorskip("peft")
     before, fresh = encoder().state_dict(), encoder()
     model, curve, _ = train(tmp_path, lora_rank=8, steps=60)
-    assert np.mean(losses_of(curve)[-10:]) < 0.8 * np.mean(losses_of(curve)[:10])
+    assert np.mean(losses(curve)[-10:]) < 0.8 * np.mean(losses(curve)[:10])
     adapters = latest(tmp_path).weights
-    assert len(adapters) == 4  # two of each projection: nothing else is in a checkpoint
+    assert len(adapters) == 4  # two per projection, and nothing else
     assert model.state_dict().keys() == before.keys()
     for name, value in model.state_dict().items():
         lora = [
@@ -296,7 +331,7 @@ def test_adapters_train_alone_and_are_merged(tmp_path):
         assert torch.equal(value, fresh.state_dict()[name])
 
 
-def test_adapters_without_peft_are_one_sentence(tmp_path, monkeypatch):
+def test_adapters_without_peft_name_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     install = r"pip install -c constraints\.txt -e '\.\[lora\]'"
     with pytest.raises(UserError, match=rf"^trainer\.lora_rank=2: peft is not installed: {install}\.$"):
@@ -308,18 +343,18 @@ def test_adapters_without_peft_are_one_sentence(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("fraction", [0.05, 0.5, 0.95])
 def test_groups_are_held_out_whole(fraction):
-    data, settings = corpus(), SETTINGS | {"patience": 1, "holdout_fraction": fraction}
-    train_NL, held_NL = hold_out(data, settings, seed=0)
-    assert (train_NL ^ held_NL).all()
+    data, trainer = corpus(), trainer_config(patience=1, holdout_fraction=fraction)
+    train_NL, held_out_NL = hold_out(data, trainer, seed=0)
+    assert (train_NL ^ held_out_NL).all()
     for group in range(12):
-        assert len({tuple(row) for row in held_NL[data.passage_group == group]}) == 1
-    assert held_NL.sum() == 2 * 2 * round(fraction * 12)
-    assert (hold_out(data, settings, seed=1)[1] != held_NL).any()
-    assert hold_out(data, settings | {"patience": None}, seed=0)[0].all()
+        assert len({tuple(row) for row in held_out_NL[data.passage_group == group]}) == 1
+    assert held_out_NL.sum() == 2 * 2 * round(fraction * 12)
+    assert (hold_out(data, trainer, seed=1)[1] != held_out_NL).any()
+    assert hold_out(data, trainer_config(patience=None), seed=0)[0].all()
 
 
-def test_training_stops_when_the_held_out_loss_no_longer_falls_and_keeps_the_best_weights(tmp_path):
-    """A learning rate at which it falls, then rises: the best weights are neither the first nor the last."""
+def test_training_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best_weights(tmp_path):
+    """At this learning rate the loss falls, then rises: the best weights are neither the first nor the last."""
     changes = {"steps": 60, "learning_rate": 3e-3, "patience": 2, "validate_every": 3, "warmup_fraction": 1.0}
     model, curve, _ = train(tmp_path, **changes)
     validated = [point["held_out_loss"] for point in curve if "held_out_loss" in point]
@@ -327,13 +362,13 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls_and_keeps_the_bes
     assert 0 < best == len(validated) - 1 - changes["patience"]
     assert curve[-1]["step"] == 3 * len(validated) < 60
 
-    data, settings = corpus(), SETTINGS | changes
-    held_out = Corpus(data.languages, hold_out(data, settings, seed=0)[1])
-    drawn = batches(Hybrid(), held_out, settings["batch_size"], steps=HELD_OUT_BATCHES, seed=0)
-    module = Contrastive(model, data, None, [], settings, lambda draw: [], folder=None, seed=0)
+    data, trainer = corpus(), trainer_config(**changes)
+    held_out = Corpus(data.languages, hold_out(data, trainer, seed=0)[1])
+    held_out_batches = batches(Hybrid(), held_out, trainer.batch_size, steps=HELD_OUT_BATCHES, seed=0)
+    module = Contrastive(model, data, None, [], trainer, lambda draw: [], folder=None, seed=0)
     with torch.no_grad():
-        again = np.mean([module.loss(module.prepare(draws)).item() for draws in drawn])
-    assert again == pytest.approx(validated[best], rel=1e-6)
+        loss = np.mean([module.loss(module.prepare(draws)).item() for draws in held_out_batches])
+    assert loss == pytest.approx(validated[best], rel=1e-6)
 
 
 def test_too_few_held_out_rows_name_the_fraction(tmp_path):
@@ -345,7 +380,7 @@ def test_too_few_held_out_rows_name_the_fraction(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("trainer.steps=0", r"trainer\.steps=0: it must be positive"),
         ("trainer.checkpoint_every=0", r"trainer\.checkpoint_every=0: it must be positive"),
@@ -358,14 +393,14 @@ def test_too_few_held_out_rows_name_the_fraction(tmp_path):
         ("trainer.devices=3", r"trainer\.devices=3: it must divide trainer\.batch_size"),
     ],
 )
-def test_impossible_values_name_their_key(override, says):
-    with pytest.raises(UserError, match=says):
+def test_impossible_values_name_their_key(override, message):
+    with pytest.raises(UserError, match=message):
         config.check(composed(override))
 
 
-def test_what_only_moves_memory_and_time_does_not_train_again():
-    def inputs(*overrides):
-        return config.inputs(config.plain(composed(*overrides)))["train"]
+def test_settings_that_only_change_memory_and_time_keep_the_cache_key():
+    def key(*overrides):
+        return stage_keys(config.check(composed(*overrides)))["train"]
 
     harmless = ["trainer.checkpoint_every=7", "trainer.forward_tokens=512", "trainer.grad_cache=true"]
-    assert inputs(*harmless) == inputs() != inputs("trainer.patience=3")
+    assert key(*harmless) == key() != key("trainer.patience=3")

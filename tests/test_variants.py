@@ -1,16 +1,16 @@
-"""One trained encoder, served in several ways: a record each, from one encoding; accuracy and cost measured anew."""
+"""One trained encoder, deployed as several inference variants: a record each, from one encoding."""
 
 import numpy as np
 import pytest
 from command import SMALL, records, run
 
-from pipeline.config import servings
-from pipeline.retrieval import exact as retrieval
-from pipeline.retrieval import faiss_index as indexes
-from pipeline.retrieval import metrics
-from pipeline.retrieval.evaluation import evaluate
-from pipeline.training.fit import precision
-from pipeline.values import Collection, Relevance, Serving, Texts
+from pipeline.config import Device
+from pipeline.launch.hardware import has_bfloat16
+from pipeline.retrieval import exact, metrics, scoring
+from pipeline.retrieval.faiss_index import truncate
+from pipeline.retrieval.ranking import rank_benchmark
+from pipeline.retrieval.scoring import score_benchmark
+from pipeline.values import Collection, Relevance, Texts, Variant
 
 RNG = np.random.default_rng(0)
 
@@ -21,65 +21,71 @@ def vectors(rows, width=32):
 
 
 def collection(passages=300, queries=40):
-    side = {lang: Texts([f"{lang}{n}" for n in range(passages)], [""] * passages) for lang in ("de", "en")}
-    asked = {lang: Texts([f"q{n}" for n in range(queries)], [""] * queries) for lang in ("de", "en")}
+    sides = {lang: Texts([f"{lang}{n}" for n in range(passages)], [""] * passages) for lang in ("de", "en")}
+    questions = {lang: Texts([f"q{n}" for n in range(queries)], [""] * queries) for lang in ("de", "en")}
     positions = np.arange(queries)
     judged = Relevance(positions.astype(np.int32), positions, np.ones(queries, np.int8))
-    return Collection("toy", asked, side, {(a, b): judged for a in side for b in side})
+    return Collection("toy", questions, sides, {(a, b): judged for a in sides for b in sides})
 
 
-def scored(servings, queries, passages):
-    benchmark = collection()
-    return {
-        result.serving: result
-        for result in evaluate(queries, passages, benchmark, servings, {"map": metrics.average_precision})
-    }
-
-
-def test_widths_and_indexes_read_the_same_embeddings():
+def test_widths_and_indexes_read_the_same_embeddings(tmp_path):
     passages = {lang: vectors(300) for lang in ("de", "en")}
     queries = {lang: vectors(40) + 0.3 * passages[lang][:40] for lang in ("de", "en")}
     queries = {lang: emb_QD / np.linalg.norm(emb_QD, axis=1, keepdims=True) for lang, emb_QD in queries.items()}
-    ways = [Serving(), Serving(index="Flat"), Serving(width=8), Serving(index="SQ8"), Serving(width=8, index="LSH")]
-    found = scored(ways, queries, passages)
-    assert found[Serving()].figures == pytest.approx(found[Serving(index="Flat")].figures)
-    narrow = [{lang: indexes.truncate(emb_ND, 8) for lang, emb_ND in side.items()} for side in (queries, passages)]
-    by_hand = metrics.macro(
-        metrics.per_query_table(retrieval.rank(*narrow, collection()), collection(), {"map": metrics.average_precision})
-    )
-    assert found[Serving(width=8)].figures == {f"toy.{key}": value for key, value in by_hand.items()}
-    exact, coarse = (found[way].figures["toy.multi.map"] for way in (Serving(), Serving(width=8, index="LSH")))
-    assert coarse < exact
 
+    def scores(variant):
+        folder = tmp_path / variant.label
+        folder.mkdir()
+        rank_benchmark(queries, passages, collection(), variant, folder)
+        return score_benchmark(folder, collection(), ["map"]).figures
 
-def test_a_grid_is_every_combination_and_engines_stand_together():
-    grid = {
-        "backend": ["eager"],
-        "precision": ["float32"],
-        "max_passage_tokens": [None],
-        "width": [None, 96],
-        "index": ["exact", "SQ8"],
-    }
-    onnx = grid | {"backend": ["onnx"], "width": [None], "index": ["exact"]}
-    found = servings({"variants": {"grids": [onnx, grid]}})
-    assert [serving.label for serving in found] == ["as trained", "SQ8", "w96", "w96 SQ8", "onnx"]
-    assert found[3].run("name") == "name+w96-SQ8"
-    assert found[0].run("name") == "name"
+    as_trained = scores(Variant())
+    assert scores(Variant(index="Flat")) == pytest.approx(as_trained)
+    narrow = [{lang: truncate(emb_ND, 8) for lang, emb_ND in side.items()} for side in (queries, passages)]
+    table = scoring.per_query_table(exact.rank(*narrow, collection()), collection(), ["map"])
+    assert scores(Variant(width=8)) == {f"toy.{key}": value for key, value in metrics.macro(table).items()}
+    assert scores(Variant(width=8, index="LSH"))["toy.multi.map"] < as_trained["toy.multi.map"]
 
 
 def test_variants_are_runs_of_their_own_and_cached(tmp_path):
     grids = "variants.grids=[{width:[null,96],index:[exact,SQ8]},{precision:[bfloat16]}]"
     code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
-    found = {record["served"]: record for record in records(tmp_path)}
-    has_bfloat16 = precision("auto", "cpu") == "bf16-mixed"
-    assert has_bfloat16 or "skipped: variants: bfloat16 is only slower" in err
-    assert set(found) == {"as trained", "SQ8", "w96", "w96 SQ8"} | ({"bfloat16"} if has_bfloat16 else set())
-    accuracy = {served: record["metrics"]["worldfacts.multi.map"] for served, record in found.items()}
+    by_variant = {record["variant"]: record for record in records(tmp_path)}
+    fast = has_bfloat16(Device.cpu)
+    assert fast or "skipped: " in err
+    assert set(by_variant) == {"as trained", "SQ8", "w96", "w96 SQ8"} | ({"bfloat16"} if fast else set())
+    accuracy = {variant: record["metrics"]["worldfacts.multi.map"] for variant, record in by_variant.items()}
     assert accuracy["w96"] < accuracy["as trained"]
     assert accuracy["SQ8"] == pytest.approx(accuracy["as trained"], abs=0.02)
     assert accuracy.get("bfloat16", accuracy["as trained"]) == pytest.approx(accuracy["as trained"], abs=0.02)
-    assert found["w96"]["corpus"]["worldfacts"] == found["as trained"]["corpus"]["worldfacts"]
+    assert by_variant["w96"]["corpus"]["worldfacts"] == by_variant["as trained"]["corpus"]["worldfacts"]
     code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0
+    assert "cached" in err
+
+
+def test_a_new_metric_encodes_nothing(tmp_path):
+    code, _, err = run(*SMALL, "sampler=none", "metrics=[map]", cwd=tmp_path)
+    assert code == 0, err
+    assert "  rank …" in err
+    code, _, err = run(*SMALL, "sampler=none", "metrics=[map,ndcg_7]", cwd=tmp_path)
+    assert code == 0, err
+    assert "  rank …" not in err
+    assert "  score …" in err
+    first, second = sorted((record["metrics"] for record in records(tmp_path)), key=len)
+    assert first.items() < second.items()
+    assert 0 < second["worldfacts.mono.ndcg_7"] < 1
+
+
+def test_a_run_whose_engine_is_missing_is_finished_until_it_is_installed(tmp_path):
+    """torch cannot do int8 without torchao; where it is installed there is nothing to test."""
+    grids = "variants.grids=[{precision:[int8]}]"
+    code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
+    assert code == 0, err
+    if "skipped: " not in err:
+        pytest.skip("torchao is installed")
+    assert "torchao" in err
+    code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
+    assert code == 0, err
     assert "cached" in err

@@ -1,4 +1,4 @@
-"""worldfacts: its size, that it never changes by itself, and sentences read by eye against CLDR's own pages."""
+"""worldfacts: the size, that texts never change by themselves, and sentences checked by eye against CLDR's pages."""
 
 import re
 
@@ -70,17 +70,17 @@ def test_no_text_occurs_twice(training, test, language):
     assert len(set(texts)) == 2 * (1280 + 323)
 
 
-def test_one_relevant_passage_a_language(test):
-    assert set(test.relevance) == {(asked, answered) for asked in ALL for answered in ALL}
+def test_one_relevant_passage_per_language(test):
+    assert set(test.relevance) == {(of_query, of_passage) for of_query in ALL for of_passage in ALL}
     assert test.settings == ("mono", "cross", "multi")
-    gold = test.relevance["th", "el"]
-    assert (gold.query.dtype, gold.passage.dtype, gold.grade.dtype) == (np.int32, np.int64, np.int8)
-    assert list(gold.query) == list(gold.passage) == list(range(323))
-    assert set(gold.grade) == {1}
+    relevance = test.relevance["th", "el"]
+    assert (relevance.query.dtype, relevance.passage.dtype, relevance.grade.dtype) == (np.int32, np.int64, np.int8)
+    assert list(relevance.query) == list(relevance.passage) == list(range(323))
+    assert set(relevance.grade) == {1}
 
 
 @pytest.mark.parametrize(
-    ("row", "language", "passage", "question"),
+    ("row", "language", "passage", "query"),
     [
         (
             "HR-former",
@@ -105,10 +105,10 @@ def test_one_relevant_passage_a_language(test):
         ("SE-week", "th", "ปฏิทินในสวีเดนเริ่มสัปดาห์ใหม่ในวันจันทร์", "ในสวีเดน วันแรกของสัปดาห์คือวันอะไร?"),
     ],
 )
-def test_sentences_read_by_eye(training, row, language, passage, question):
+def test_sentences_read_by_eye(training, row, language, passage, query):
     assert training.text(training.ids.index(row), language, "passage") == passage
-    if question:
-        assert training.text(training.ids.index(row), language, "query") == question
+    if query:
+        assert training.text(training.ids.index(row), language, "query") == query
 
 
 def test_a_fact_without_a_name_in_one_language_is_dropped_in_all(test):

@@ -1,4 +1,4 @@
-"""A training small enough for tests: an encoder of one narrow layer, 24 rows in two languages, all on one thread."""
+"""A training small enough for tests: an encoder with one narrow layer, 24 rows in two languages, one thread."""
 
 from functools import partial
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.encoder.model import load
+from pipeline.config import ModelConfig, Pooling, Precision, TrainerConfig
+from pipeline.encoder.sources import load
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
 from pipeline.training.fit import fit, hold_out
@@ -45,13 +46,13 @@ SETTINGS = {
     "validate_every": 2,
     "holdout_fraction": 0.5,
 }
-# Everything that has a state: dropout, AdamW's moments, the schedule, early stopping. Validations, points of the curve
-# and checkpoints fall on different steps; the held-out loss is lowest early.
+# A training that uses all state: dropout, AdamW's moments, the schedule, early stopping. Validations, points of the
+# curve and checkpoints fall on different steps; the held-out loss is lowest early.
 LONG = {"steps": 120, "learning_rate": 5e-3, "warmup_fraction": 0.05, "dropout": 0.1, "log_every": 3}
 LONG |= {"checkpoint_every": 20, "patience": 99, "validate_every": 7}
 
 
-MODEL = {  # of a tiny encoder with random weights; tests change what they are about
+MODEL = {  # a tiny encoder with random weights; each test changes the keys that it tests
     "family": "tiny",
     "weights": "random",
     "revision": None,
@@ -68,12 +69,25 @@ PACKAGED = MODEL | {"family": "e5-small", "weights": "packaged", "layers": 2, "a
 PACKAGED |= {"max_query_tokens": 64, "max_passage_tokens": 256}
 
 
+def model_config(**changes):
+    """The ModelConfig of MODEL with changes."""
+    values = MODEL | changes
+    return ModelConfig(**values | {"pooling": Pooling[values["pooling"]]})
+
+
+def trainer_config(**changes):
+    """The TrainerConfig of SETTINGS with changes."""
+    values = SETTINGS | changes
+    return TrainerConfig(**values | {"precision": Precision[values["precision"]]})
+
+
 def encoder(**changes):
-    return load(**MODEL | changes, seed=0)
+    """The encoder of MODEL with changes, always with the same random weights."""
+    return load(model_config(**changes), seed=0)
 
 
 def corpus():
-    """Two rows a group; texts of very different lengths."""
+    """24 rows, two per passage group, with texts of very different lengths."""
     texts = {
         language: [f"{language} text number {row} " + "and more " * (row % 5) for row in range(24)]
         for language in ("de", "en")
@@ -90,12 +104,12 @@ def corpus():
 
 
 def train(folder, seed=0, model=None, **changes):
-    """The trained encoder, its curve and the language pairs it saw."""
+    """Return the trained encoder, its curve and the language pairs it saw."""
     torch.set_num_threads(1)
     torch.manual_seed(99)  # fit must not depend on what ran before
-    settings, data, model = SETTINGS | changes, corpus(), model or encoder()
+    trainer, data, model = trainer_config(**changes), corpus(), model or encoder()
     draws = [
-        partial(batches, Hybrid(), Corpus(data.languages, rows_NL), settings["batch_size"], seed=seed)
-        for rows_NL in hold_out(data, settings, seed)
+        partial(batches, Hybrid(), Corpus(data.languages, rows_NL), trainer.batch_size, seed=seed)
+        for rows_NL in hold_out(data, trainer, seed)
     ]
-    return model, *fit(model, data, *draws, settings, folder=Path(folder), device="cpu", seed=seed)
+    return model, *fit(model, data, *draws, trainer, folder=Path(folder), device="cpu", seed=seed)

@@ -1,10 +1,10 @@
 """A small W&B server on loopback: the endpoints that wandb 0.31's client calls to send runs, files and artifacts.
 
-It keeps each run as W&B does: `UpsertBucket` creates or updates it, `RunResumeStatus` tells a client that resumes where
-the run stands, `file_stream` writes lines from the offset on that the client names, files are put under their names.
+It keeps each run as W&B does: `UpsertBucket` creates or updates it, `RunResumeStatus` returns its state to a client,
+`file_stream` writes lines from the client's offset on, and files are put under their names.
 
     with WandbServer() as server:
-        server.environment  # what a client needs to find it
+        server.environment  # variables that lead a client to it
         server.runs["3f…"].summary
 """
 
@@ -21,7 +21,7 @@ HISTORY = "wandb-history.jsonl"
 
 @dataclass
 class Run:
-    about: dict[str, Any] = field(default_factory=dict)  # displayName, groupName, jobType, project, …
+    fields: dict[str, Any] = field(default_factory=dict)  # displayName, groupName, jobType, project, …
     config: dict[str, Any] = field(default_factory=dict)
     streams: dict[str, dict[int, str]] = field(default_factory=dict)  # by name: line number -> line
     files: dict[str, bytes] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class WandbServer:
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, dict[str, bytes]] = {}  # the files of each, by its name
-        self.unknown: list[str] = []  # operations it has no answer to
+        self.unknown: list[str] = []  # operations that it cannot answer
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.wandb = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -57,48 +57,55 @@ class WandbServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any] | None:
-        """The data of one GraphQL operation; None if it is not known."""
+    def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the data of one GraphQL operation; None if it is unknown."""
         match operation:
             case "Viewer":
                 return {"viewer": {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
             case "ServerFeaturesQuery":
                 return {"serverInfo": {"features": []}}
             case "RunResumeStatus":
-                known = self.runs.get(asked["name"])
+                known = self.runs.get(variables["name"])
                 return {
-                    "model": {"id": "p", "name": asked["project"], "bucket": known and _standing(asked["name"], known)}
+                    "model": {
+                        "id": "p",
+                        "name": variables["project"],
+                        "bucket": known and _state(variables["name"], known),
+                    }
                 }
             case "UpsertBucket":
-                return {"upsertBucket": self._upsert(asked)}
+                return {"upsertBucket": self._upsert(variables)}
             case "CreateRunFiles":
-                urls = [{"name": name, "uploadUrl": f"{self.url}/run/{asked['run']}/{name}"} for name in asked["files"]]
-                return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": urls}}
+                urls = [
+                    {"name": name, "uploadUrl": f"{self.url}/run/{variables['run']}/{name}"}
+                    for name in variables["files"]
+                ]
+                return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": urls}}
             case "ArtifactType":
                 return {"project": {"artifact": None}}
             case "CreateArtifact":
-                name = asked["input"]["artifactCollectionName"]
+                name = variables["input"]["artifactCollectionName"]
                 self.artifacts[name] = {}
                 sequence = {"latestArtifact": None}
                 return {"createArtifact": {"artifact": {"id": name, "state": "PENDING", "artifactSequence": sequence}}}
             case "CreateArtifactManifest":
-                file = self._upload(asked["artifactID"], asked["name"])
-                return {"createArtifactManifest": {"artifactManifest": {"id": asked["artifactID"], "file": file}}}
+                file = self._upload(variables["artifactID"], variables["name"])
+                return {"createArtifactManifest": {"artifactManifest": {"id": variables["artifactID"], "file": file}}}
             case "CreateArtifactFiles":
-                nodes = [self._upload(spec["artifactID"], spec["name"]) for spec in asked["input"]["artifactFiles"]]
+                nodes = [self._upload(spec["artifactID"], spec["name"]) for spec in variables["input"]["artifactFiles"]]
                 return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
             case "CommitArtifact":
-                return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": ""}}}
+                return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": ""}}}
         return None
 
-    def _upsert(self, asked: dict[str, Any]) -> dict[str, Any]:
-        name = asked["name"]
+    def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
+        name = variables["name"]
         inserted = name not in self.runs
         run = self.runs.setdefault(name, Run())
-        run.about |= {key: value for key, value in asked.items() if value is not None}
-        run.config |= {key: entry["value"] for key, entry in json.loads(asked["config"] or "{}").items()}
-        project = {"id": "p", "name": asked["project"], "entity": {"id": "e", "name": "me"}}
-        return {"bucket": {**_standing(name, run), "project": project}, "inserted": inserted}
+        run.fields |= {key: value for key, value in variables.items() if value is not None}
+        run.config |= {key: entry["value"] for key, entry in json.loads(variables["config"] or "{}").items()}
+        project = {"id": "p", "name": variables["project"], "entity": {"id": "e", "name": "me"}}
+        return {"bucket": {**_state(name, run), "project": project}, "inserted": inserted}
 
     def _upload(self, artifact: str, name: str) -> dict[str, Any]:
         place = {
@@ -115,17 +122,27 @@ class WandbServer:
         } | place
 
 
-def _standing(name: str, run: Run) -> dict[str, Any]:
-    """A run as the server tells it to a client."""
+def _state(name: str, run: Run) -> dict[str, Any]:
+    """Return the state of a run as the server sends it."""
     config = json.dumps({key: {"value": value} for key, value in run.config.items()})
     history = run.lines(HISTORY)
     return {
-        "id": name, "name": name, "displayName": run.about.get("displayName"), "description": None, "sweepName": None,
-        "summaryMetrics": json.dumps(run.summary), "config": config, "tags": [], "notes": None,
+        "id": name,
+        "name": name,
+        "displayName": run.fields.get("displayName"),
+        "description": None,
+        "sweepName": None,
+        "summaryMetrics": json.dumps(run.summary),
+        "config": config,
+        "tags": [],
+        "notes": None,
         "wandbConfig": json.dumps({"t": run.config.get("_wandb", {}).get("t", {})}),
-        "historyLineCount": len(history), "eventsLineCount": 0, "logLineCount": 0,
-        "historyTail": json.dumps(history[-1:]), "eventsTail": "[]",
-    }  # fmt: skip
+        "historyLineCount": len(history),
+        "eventsLineCount": 0,
+        "logLineCount": 0,
+        "historyTail": json.dumps(history[-1:]),
+        "eventsTail": "[]",
+    }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -136,9 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
         wandb: WandbServer = self.server.wandb  # type: ignore[attr-defined]
         body = self._body()
         if self.path.startswith("/graphql"):
-            asked = json.loads(body)
-            operation = re.match(r"\s*(?:query|mutation)\s+(\w+)", asked["query"])[1]  # type: ignore[index]
-            data = wandb.answer(operation, asked.get("variables") or {})
+            request = json.loads(body)
+            operation = re.match(r"\s*(?:query|mutation)\s+(\w+)", request["query"])[1]  # type: ignore[index]
+            data = wandb.answer(operation, request.get("variables") or {})
             if data is None:
                 wandb.unknown.append(operation)
                 return self._answer(400, {"errors": [{"message": f"unknown operation {operation}"}]})

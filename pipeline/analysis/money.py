@@ -1,6 +1,6 @@
 """Dollars and CO2 of a profile, given a price sheet and a scenario; docs/money.md works every formula by hand.
 
-`aggregate` adds them to the runs' table: they follow from records, so a new price runs no cell again.
+They are columns of the table of runs: they follow from records, so no run is repeated for a new price.
 """
 
 import math
@@ -13,18 +13,30 @@ from pipeline.values import UserError
 DAYS_PER_MONTH = 365 / 12
 J_PER_KWH = 3.6e6
 BYTES_PER_GB = 1e9
-PROFILED = ["query_latency_p50_ms", "passages_per_s", "index_bytes_per_passage"]
+PROFILED = ["query_latency_p50_ms", "passages_per_s", "index_bytes_per_passage"]  # fields of the Profile
 PROFILED += ["energy_j_per_1k_queries", "energy_j_per_1k_passages", "idle_power_w"]
 
 
 def require_amount(key: str, value: float) -> None:
+    """UserError unless the value of this config key is finite and not negative.
+
+    >>> require_amount("prices.usd_per_kwh", -0.1)
+    Traceback (most recent call last):
+    pipeline.values.UserError: prices.usd_per_kwh=-0.1: it must be finite and not negative.
+    """
     if not 0 <= value < math.inf:
         raise UserError(f"{key}={value}: it must be finite and not negative.")
 
 
 @dataclass  # not frozen: OmegaConf would let neither a yaml nor the command line fill it
 class Prices:
-    """conf/prices: an instance like the machine that was profiled. Power that the hour contains costs 0 a kWh."""
+    """A price sheet (conf/prices): an instance like the machine that was profiled. UserError for impossible values.
+
+    If the price of the hour includes power, `usd_per_kwh` is 0.
+
+    >>> str(Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400))
+    'a rack (2026-01-01): 0.36 USD/h, power at 0.25 USD/kWh'
+    """
 
     name: str
     source: str
@@ -45,7 +57,13 @@ class Prices:
 
 @dataclass
 class Scenario:
-    """conf/scenario: what is to be served. `utilisation`: the share of the hours paid for queries that answers any."""
+    """The load that is priced (conf/scenario). UserError for impossible values.
+
+    `utilisation` is the share of the hours paid for queries in which one is answered.
+
+    >>> str(Scenario(9_000_000, queries_per_day=120_000, reencodes_per_year=2, utilisation=0.5))
+    '120,000 queries per day at utilisation 0.5, 9,000,000 passages encoded 2 times per year'
+    """
 
     corpus_passages: int
     queries_per_day: float
@@ -59,16 +77,33 @@ class Scenario:
             raise UserError(f"scenario.utilisation={self.utilisation}: it must lie in (0, 1].")
 
     def __str__(self) -> str:
-        demand = f"{self.queries_per_day:,g} queries a day at utilisation {self.utilisation:g}"
-        return f"{demand}, {self.corpus_passages:,} passages encoded {self.reencodes_per_year:g} times a year"
+        demand = f"{self.queries_per_day:,g} queries per day at utilisation {self.utilisation:g}"
+        return f"{demand}, {self.corpus_passages:,} passages encoded {self.reencodes_per_year:g} times per year"
 
 
 def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFrame:
-    """One row a profile, whose columns are named as in values.Profile; NaN where a figure that counts is missing."""
+    """Return what each profile costs: dollars and kg of CO2, per million queries, per month and to encode the corpus.
+
+    Args:
+        profiles: one row per profile, with the columns PROFILED; NaN where a figure was not measured.
+
+    Returns:
+        One row per profile; units are in the names of the columns. NaN where a figure that counts is missing.
+
+    18 ms per query are 5 h of work per million queries, so 10 h are paid at half utilisation: 10 x 0.36 USD. The work
+    takes 360 kJ, and 10 h of 10 W idle another 360 kJ: 0.2 kWh, or 0.05 USD.
+
+    >>> profile = {"query_latency_p50_ms": 18, "passages_per_s": 50, "index_bytes_per_passage": 1536,
+    ...            "energy_j_per_1k_queries": 360, "energy_j_per_1k_passages": 200, "idle_power_w": 10}
+    >>> prices = Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400)
+    >>> scenario = Scenario(9_000_000, queries_per_day=120_000, reencodes_per_year=2, utilisation=0.5)
+    >>> bill(pd.DataFrame([profile]), prices, scenario)["usd_per_1m_queries"].round(2).tolist()
+    [3.65]
+    """
     profiles = profiles[PROFILED].astype(float)
 
     def spend(hours: pd.Series, work_j: pd.Series) -> tuple[pd.Series, pd.Series]:
-        """USD and kg CO2: every paid hour draws the idle power, and work adds its own energy."""
+        """Return USD and kg CO2: every paid hour draws the idle power, and work adds its own energy."""
         kwh = (work_j + profiles["idle_power_w"] * hours * 3600) / J_PER_KWH
         usd = hours * prices.usd_per_instance_hour
         if prices.usd_per_kwh:  # else the energy need not be known
@@ -81,8 +116,8 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
     usd_per_1m_queries, kg_per_1m_queries = spend(hours_per_1m_queries, 1000 * profiles["energy_j_per_1k_queries"])
     usd_to_encode, kg_to_encode = spend(hours_to_encode, passages / 1000 * profiles["energy_j_per_1k_passages"])
     usd_per_month_index = passages * profiles["index_bytes_per_passage"] / BYTES_PER_GB * prices.usd_per_gb_month
-    millions = scenario.queries_per_day * DAYS_PER_MONTH / 1e6  # of queries a month
-    encodings = scenario.reencodes_per_year / 12  # a month
+    millions = scenario.queries_per_day * DAYS_PER_MONTH / 1e6  # of queries per month
+    encodings = scenario.reencodes_per_year / 12  # per month
     return pd.DataFrame(
         {
             "usd_per_1m_queries": usd_per_1m_queries,
@@ -96,7 +131,16 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
 
 
 def priced(runs: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFrame:
-    """The runs' table with the columns of `bill` and their sources; as it was where no run has a profile."""
+    """Return the table of runs with the columns of `bill` and their sources; unchanged if no run has a profile.
+
+    >>> runs = pd.DataFrame({"name": ["a run without a profile"]})
+    >>> prices = Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400)
+    >>> priced(runs, prices, Scenario(9_000_000, 120_000, 2, 0.5)).columns.tolist()
+    ['name']
+    >>> profiled = runs.assign(**{f"profile.{field}": 1.0 for field in PROFILED})
+    >>> priced(profiled, prices, Scenario(9_000_000, 120_000, 2, 0.5))["profile.sources.usd_per_month"].item()[:45]
+    'modelled: a rack (2026-01-01): 0.36 USD/h, po'
+    """
     if "profile.query_latency_p50_ms" not in runs:
         return runs
     figures = bill(runs.rename(columns=lambda column: column.removeprefix("profile.")), prices, scenario)

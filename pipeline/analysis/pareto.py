@@ -1,17 +1,22 @@
-"""Pareto fronts: which points no other point beats at once on cost and on accuracy. Pure functions of arrays.
+"""Pareto fronts: the points that no other point beats at once on cost and on accuracy. Pure functions of arrays.
 
-Lower cost and higher accuracy are better. Axes: N points, x any leading axes (bootstrap draws).
+Lower cost and higher accuracy are better. Axes: N points, M objectives, x any leading axes (bootstrap draws).
 """
 
 import numpy as np
 
 
 def non_dominated(cost_xN: np.ndarray, accuracy_xN: np.ndarray, *further_costs_xN: np.ndarray) -> np.ndarray:
-    """Boolean mask of the front, in as many objectives as there are arguments.
+    """Return the boolean mask [x, N] of the front, in as many objectives as there are arguments.
 
-    A point is dominated if another is no worse in every objective and better in at least one. So of two points that
+    A point is dominated if another is no worse in every objective and better in at least one. Hence of two points that
     tie in one objective the better in the other stays, and exact duplicates stay or go together. A point with a NaN
     neither dominates nor stands on the front.
+
+    >>> non_dominated(np.array([1, 2, 3]), np.array([0.5, 0.4, 0.6])).tolist()
+    [True, False, True]
+    >>> non_dominated(np.array([1, 2, 3]), np.array([0.5, 0.4, 0.6]), np.array([9, 7, 8])).tolist()
+    [True, True, True]
     """
     loss_xNM = np.stack(np.broadcast_arrays(cost_xN, -np.asarray(accuracy_xN), *further_costs_xN), axis=-1)
     row_xN1M, column_x1NM = loss_xNM[..., :, None, :], loss_xNM[..., None, :, :]
@@ -20,7 +25,11 @@ def non_dominated(cost_xN: np.ndarray, accuracy_xN: np.ndarray, *further_costs_x
 
 
 def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:
-    """Positions of the front's points, from the cheapest to the dearest; of duplicates the first."""
+    """Return the positions of the front's points, from the cheapest to the most expensive; of duplicates the first.
+
+    >>> front(np.array([3, 2, 1]), np.array([0.6, 0.4, 0.5])).tolist()
+    [2, 0]
+    """
     positions = np.flatnonzero(non_dominated(cost_N, accuracy_N))
     _, first = np.unique(np.asarray(cost_N)[positions], return_index=True)
     return positions[first]
@@ -29,10 +38,15 @@ def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:
 def hypervolume(
     cost_xN: np.ndarray, accuracy_xN: np.ndarray, reference_cost: float, reference_accuracy: float
 ) -> np.ndarray:
-    """Area that the points dominate, bounded by a reference point that is worse than all of interest.
+    """Return the area [x] that the points dominate, bounded by a reference point (Zitzler & Thiele 1999).
 
-    Unit: accuracy times cost's unit; give the logarithm of the cost for an area in orders of magnitude. Parts beyond
-    the reference count nothing.
+    The unit is accuracy times the cost's unit; pass the logarithm of the cost for an area in orders of magnitude. Parts
+    beyond the reference count nothing.
+
+    Up to cost 4, the first point dominates 3 x .5, and the second adds 2 x .3.
+
+    >>> float(hypervolume(np.array([1, 2]), np.array([0.5, 0.8]), 4, 0))
+    2.1
     """
     cost_xN, accuracy_xN = np.broadcast_arrays(np.minimum(cost_xN, reference_cost), accuracy_xN)
     order_xN = np.argsort(cost_xN, axis=-1)
@@ -49,23 +63,36 @@ def hypervolume_3(
     reference_accuracy: float,
     reference_bias: float,
 ) -> np.ndarray:
-    """Volume that the points dominate in three objectives: slab by slab of the cost, each as wide as to the next dearer
-    point and as large as the area of all that cost no more."""
+    """Return the volume [x] that the points dominate in three objectives, of which cost and bias are better when lower.
+
+    The volume is summed slab by slab of the cost: a slab is as wide as the distance to the next more expensive point,
+    and as large as the area of all points that cost no more.
+
+    From cost 1 to 2 the first point dominates .5 x (1 - .6); from 2 to 4 the second adds .3 x (1 - .8) above it.
+
+    >>> float(hypervolume_3(np.array([1, 2]), np.array([0.5, 0.8]), np.array([0.6, 0.8]), 4, 0, 1).round(6))
+    0.72
+    """
     accuracy_xN, bias_xN = np.broadcast_arrays(accuracy_xN, bias_xN)
     edges = np.unique(np.minimum([*cost_N, reference_cost], reference_cost))
     volume_x = np.zeros(accuracy_xN.shape[:-1])
     for edge, width in zip(edges, np.diff(edges), strict=False):
-        no_dearer = cost_N <= edge
-        area_x = hypervolume(bias_xN[..., no_dearer], accuracy_xN[..., no_dearer], reference_bias, reference_accuracy)
+        affordable = cost_N <= edge
+        area_x = hypervolume(bias_xN[..., affordable], accuracy_xN[..., affordable], reference_bias, reference_accuracy)
         volume_x += width * area_x
     return volume_x
 
 
 def knee(cost_N: np.ndarray, accuracy_N: np.ndarray) -> int | None:
-    """Position of the front's point farthest above the chord between its ends, where more cost begins to buy less.
+    """Return the position of the front's knee, after which more cost begins to buy less; None without a knee.
 
-    Das 1999, "On characterizing the knee of the Pareto curve". None if no point lies above the chord; of equals the
-    cheapest.
+    It is the front's point farthest above the chord between the front's ends (Das 1999, "On characterizing the knee of
+    the Pareto curve"); of equally far ones the cheapest. A front has no knee if no point lies above the chord.
+
+    >>> knee(np.array([0, 1, 2, 4]), np.array([0.0, 0.6, 0.9, 1.0]))
+    2
+    >>> knee(np.array([0, 1, 2]), np.array([0, 1, 2])) is None
+    True
     """
     positions = front(cost_N, accuracy_N)
     if len(positions) < 3:

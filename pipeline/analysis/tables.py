@@ -1,89 +1,98 @@
-"""From a sweep's records to tidy tables: one row a run, then one row a variant (the same cell, all its seeds)."""
+"""From a sweep's records to tables: one row per run, then one row per system (a run without its seed).
+
+Columns of both: name, model, sampler, data, strategy, system, variant, family, layers, machine, time, notes,
+`metrics.<benchmark>.<setting>.<metric>`, `main_metric.<benchmark>`, `profile.<field>` and `profile.sources.<field>`.
+"""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
 from pipeline.analysis.bootstrap import query_scores
-from pipeline.store.results import ResultStore, fingerprint, row
-from pipeline.values import Record, Serving, UserError
+from pipeline.analysis.costs import AXES, COSTS, MS_PER_S
+from pipeline.retrieval import metrics
+from pipeline.store.keys import cache_key
+from pipeline.store.records import AS_TRAINED, Record, row
+from pipeline.store.results import ResultStore
+from pipeline.values import UserError
 
-AS_TRAINED = Serving().label
-ACCURACY = "map"  # the metric of the fronts
-BIAS = "rank_distance"  # language bias, in the multilingual pool: the third objective, lower is better
-BIAS_LABEL = "language bias (rank distance)"
-GRADE = "profile.grade_passed"
-MANY = 7  # values of a sampler's setting that are compared as strategies: a plot has as many colours
-# Config keys in which runs of one variant differ.
-NOT_OF_A_VARIANT = {"seed", "sweep", "costs_from", "results_dir", "tracking", "variants"}
+MAIN_METRIC = "map"  # of a benchmark whose records name none
+BIAS = "rank_distance"  # language bias, a metric of the multilingual pool: the third objective, better when lower
+BIAS_LABEL = f"language bias ({metrics.metric(BIAS).label})"
+QUALITY = "profile.quality_passed"
+MOST_STRATEGIES = 7  # values of a sampler's setting that count as strategies: a plot has as many colours
+# Config keys in which runs of one system differ.
+NOT_OF_A_SYSTEM = {"seed", "sweep", "costs_from", "results_dir", "tracking", "variants"}
+
+POINT_COLUMNS = ["benchmark", "setting", "cost", "system", "model", "strategy", "variant", "family", "layers"]
+POINT_COLUMNS += ["seeds", "machine", "quality_passed", "value", "source", "accuracy", BIAS]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A column of the runs' table that is better when lower: the axis of a front."""
+class Scale(NamedTuple):
+    """What an accuracy or a bias is read on.
 
-    field: str
-    label: str
-    source_field: str  # the figure that it comes from, and that is measured or modelled
-    of_serving: bool = False  # differs only where encoders are served in several ways
-    drawn: bool = True  # in pareto.png, which has no room for all
+    >>> Scale("xquad_r", "multi", "map").column
+    'metrics.xquad_r.multi.map'
+    """
+
+    benchmark: str
+    setting: str
+    metric: str
 
     @property
     def column(self) -> str:
-        return f"profile.{self.field}"
-
-    @property
-    def source(self) -> str:
-        return f"profile.sources.{self.source_field}"
-
-
-COSTS = (
-    Cost("query_latency_p95_ms", "query latency, p95 (ms)", "query_latency_p95_ms"),
-    Cost("ms_per_passage", "time per passage (ms)", "passages_per_s"),
-    Cost("peak_rss_mib", "peak memory (MiB)", "peak_rss_mib"),
-    Cost("gpu_peak_allocated_mib", "peak GPU memory (MiB)", "gpu_peak_allocated_mib"),
-    Cost("energy_j_per_1k_queries", "energy per 1,000 queries (J)", "energy_j_per_1k_queries"),
-    Cost("end_to_end_latency_p95_ms", "query with its search, p95 (ms)", "end_to_end_latency_p95_ms", of_serving=True),
-    Cost("index_bytes_per_passage", "index (bytes a passage)", "index_bytes_per_passage", of_serving=True),
-    Cost(
-        "usd_per_1m_queries", "a million queries (USD)", "usd_per_1m_queries", drawn=False
-    ),  # this and the next: analysis/money
-    Cost("usd_per_month", "a month of service (USD)", "usd_per_month", drawn=False),
-    Cost("parameters", "parameters", "parameters", drawn=False),
-)
-
-POINT_COLUMNS = ["benchmark", "setting", "cost", "variant", "model", "strategy", "served", "family", "layers"]
-POINT_COLUMNS += ["seeds", "machine", "grade_passed", "value", "source", "accuracy", BIAS]
+        """The column of the tables of runs and systems."""
+        return f"metrics.{'.'.join(self)}"
 
 
 def runs(store: ResultStore, sweep: str) -> pd.DataFrame:
-    """One row a finished run. Of runs that differ in the code's version only, the newest counts.
+    """Return the table of a sweep's finished runs. If two runs differ only in code version, the newer one is used.
 
-    UserError if the sweep has no finished run.
+    Raises:
+        UserError: the sweep does not exist or has no finished run.
+
+    >>> from types import SimpleNamespace
+    >>> runs(SimpleNamespace(root="results", runs=lambda sweep: []), "articles")
+    Traceback (most recent call last):
+    pipeline.values.UserError: sweep articles in results has no finished run.
     """
-    records = [cell.record for cell in store.cells(sweep) if cell.record]
+    records = [run.record for run in store.runs(sweep) if run.record]
     if not records:
         raise UserError(f"sweep {sweep} in {store.root} has no finished run.")
-    newest = rows(records).sort_values("time", kind="stable").drop_duplicates(["variant", "seed"], keep="last")
-    return newest.sort_values(["family", "layers", "strategy", "served", "variant", "seed"], ignore_index=True)
+    newest = rows(records).sort_values("time", kind="stable").drop_duplicates(["system", "seed"], keep="last")
+    return newest.sort_values(["family", "layers", "strategy", "variant", "system", "seed"], ignore_index=True)
 
 
-def rows(records: list[Record]) -> pd.DataFrame:
-    """Each record flattened, with the columns that group runs and the costs that derive from it."""
+def rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per record, with the columns that group runs and the costs that are derived from others.
+
+    `system` names the run without its seed and ends with the label of its inference variant, if it has one. `strategy`
+    is the sampler with those of its settings in which the records differ; a setting with more than MOST_STRATEGIES
+    values (a search drew them) does not make strategies. `machine` is the processor that was profiled.
+
+    >>> choices, config = {"model": "small", "sampler": "hybrid", "data": "xquad"}, {"model": {"family": "e5"}}
+    >>> record = Record("small-s0", "0a1b", "done", choices, config | {"sampler": {"alpha": 0.5}}, seed=0,
+    ...                 provenance={"layers": 3, "time": "2026-01-01T00:00:00Z"}, metrics={"xquad_r.multi.map": 0.5})
+    >>> other = Record("small-s1", "2c3d", "done", choices, config | {"sampler": {"alpha": 0.7}}, seed=1,
+    ...                provenance=record.provenance, metrics=record.metrics)
+    >>> table = rows([record, other])
+    >>> table[["name", "seed", "layers", "strategy", "metrics.xquad_r.multi.map"]].to_dict("records")[0]
+    {'name': 'small-s0', 'seed': 0, 'layers': 3, 'strategy': 'hybrid alpha=0.5', 'metrics.xquad_r.multi.map': 0.5}
+    """
     table = pd.DataFrame([row(record) for record in records])
-    table["strategy"] = strategies(records)
-    table["variant"] = [variant(record) for record in records]
-    table["machine"] = [machine(record) for record in records]
+    table["strategy"] = _strategies(records)
+    table["system"] = [_system(record) for record in records]
+    table["machine"] = [_machine(record) for record in records]
     table["time"] = [record.provenance["time"] for record in records]
-    if "profile.passages_per_s" in table:
-        table["profile.ms_per_passage"] = 1000 / table["profile.passages_per_s"]
+    for cost in COSTS:
+        if cost.inverse_of and f"profile.{cost.inverse_of}" in table:
+            table[cost.column] = MS_PER_S / table[f"profile.{cost.inverse_of}"]
     return table
 
 
-def machine(record: Record) -> str | None:
-    """The processor that a profile speaks of."""
+def _machine(record: Record) -> str | None:
     if record.profile is None:
         return None
     details = record.profile.details  # the run itself may have been on another machine
@@ -91,96 +100,189 @@ def machine(record: Record) -> str | None:
     return facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {details['threads']} threads"
 
 
-def variant(record: Record) -> str:
-    """A name for the run without its seed: runs that differ in nothing else share it."""
-    settings = {key: value for key, value in record.config.items() if key not in NOT_OF_A_VARIANT}
-    name = "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), fingerprint(settings)[:6]])
-    return name if record.served == AS_TRAINED else f"{name} {record.served}"
+def _system(record: Record) -> str:
+    settings = {key: value for key, value in record.config.items() if key not in NOT_OF_A_SYSTEM}
+    name = "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), cache_key(settings)[:6]])
+    return name if record.variant == AS_TRAINED else f"{name} {record.variant}"
 
 
-def strategies(records: list[Record]) -> list[str]:
-    """The sampler of each record, with those of its settings in which the records of this sampler differ.
-
-    A setting with many values (a search drew them) makes no strategies: they are points of one.
-    """
-    seen: Mapping[tuple[str, str], set[str]] = defaultdict(set)
+def _strategies(records: Sequence[Record]) -> list[str]:
+    values = defaultdict[tuple[str, str], set[str]](set)
     for record in records:
         for key, value in record.config["sampler"].items():
-            seen[record.choices["sampler"], key].add(str(value))
+            values[record.choices["sampler"], key].add(str(value))
     names = []
     for record in records:
-        sampler = record.choices["sampler"]
-        differing = {
-            key: value for key, value in record.config["sampler"].items() if 1 < len(seen[sampler, key]) <= MANY
-        }
-        names.append(" ".join([sampler, *(f"{key}={value}" for key, value in differing.items())]))
+        sampler, settings = record.choices["sampler"], record.config["sampler"]
+        differing = [key for key in settings if 1 < len(values[sampler, key]) <= MOST_STRATEGIES]
+        names.append(" ".join([sampler, *(f"{key}={settings[key]}" for key in differing)]))
     return names
 
 
-def variants(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a variant: numbers are means over its seeds, `seeds` says how many; graded well if every seed is."""
-    groups = runs.groupby("variant", sort=False)
-    numbers = [c for c in runs.select_dtypes("number") if c.startswith(("metrics.", "profile."))]
-    words = [c for c in runs if c not in {*numbers, "name", "seed", "variant"}]
-    table = groups[words].first().join(groups[numbers].mean()).assign(seeds=groups.size())
-    if GRADE in runs:
-        table[GRADE] = groups[GRADE].all()
+def systems(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per system: figures are means over its `seeds`, and quality passes if every run's does.
+
+    >>> runs = pd.DataFrame({"system": "small-hybrid", "seed": [0, 1], "name": ["s0", "s1"], "model": "small",
+    ...                      "metrics.b.multi.map": [0.4, 0.6], QUALITY: [True, False]})
+    >>> systems(runs)[["system", "metrics.b.multi.map", "seeds", QUALITY]].to_dict("records")
+    [{'system': 'small-hybrid', 'metrics.b.multi.map': 0.5, 'seeds': 2, 'profile.quality_passed': False}]
+    """
+    groups = runs.groupby("system", sort=False)
+    figures = [c for c in runs.select_dtypes("number") if c.startswith(("metrics.", "profile."))]
+    labels = [c for c in runs if c not in {*figures, "name", "seed", "system"}]
+    table = groups[labels].first().join(groups[figures].mean()).assign(seeds=groups.size())
+    if QUALITY in runs:
+        table[QUALITY] = groups[QUALITY].all()
     return table.reset_index()
 
 
-def scales(table: pd.DataFrame, metric: str = ACCURACY) -> list[tuple[str, str]]:
-    """The (benchmark, setting) pairs that have a metric, in the order of the records."""
-    columns = [c.removeprefix("metrics.").rsplit(".", 2) for c in table if c.startswith("metrics.")]
-    return [(benchmark, setting) for benchmark, setting, name in columns if name == metric]
+def main_metric(table: pd.DataFrame, benchmark: str) -> str:
+    """Return the metric that fronts and tests compare on a benchmark, as its records name it.
 
+    Args:
+        table: runs or systems.
+        benchmark: name as in the columns.
 
-def scale(runs: pd.DataFrame, accuracy: str, asked_by: str) -> tuple[str, str, str]:
-    """Benchmark, setting and metric of `accuracy`: [BENCHMARK.]SETTING.METRIC, by default of the first benchmark."""
-    known = [column.removeprefix("metrics.") for column in runs if column.startswith("metrics.")]
-    found = [name for name in known if name == accuracy or name.endswith(f".{accuracy}")]
-    if not found:
-        raise UserError(f"{asked_by} {accuracy}: this sweep has {', '.join(known) or 'no accuracy'}.")
-    benchmark, setting, metric = found[0].rsplit(".", 2)
-    return benchmark, setting, metric
+    Raises:
+        UserError: the runs name different metrics, or one that is not better when higher.
 
-
-def points(variants: pd.DataFrame) -> pd.DataFrame:
-    """Long form: one row a (benchmark, setting, cost, variant) that has both numbers; a cost-only cell has none.
-
-    Where there is a multilingual pool its language bias is a cost too, in which profiles have no part. A cost of 0 or
-    less (energy lost in the idle baseline's noise) is no cost and has no place on a logarithmic axis.
+    >>> main_metric(pd.DataFrame({"main_metric.miracl": ["ndcg_10", None]}), "miracl")
+    'ndcg_10'
+    >>> main_metric(pd.DataFrame({"metrics.xquad_r.multi.map": [0.5]}), "xquad_r")
+    'map'
     """
-    one_serving = variants["served"].nunique() == 1
-    costs = [cost for cost in COSTS if cost.column in variants and not (cost.of_serving and one_serving)]
+    column = f"main_metric.{benchmark}"
+    names = table[column].dropna().unique().tolist() if column in table else []
+    if len(names) > 1:
+        raise UserError(f"the runs name different main metrics of {benchmark} ({', '.join(names)}): do not mix them.")
+    name = names[0] if names else MAIN_METRIC
+    if not metrics.metric(name).higher_is_better:
+        raise UserError(f"main_metric={name} of {benchmark}: it must be a metric that is better when higher.")
+    return name
+
+
+def scales(table: pd.DataFrame, metric: str | None = None) -> list[tuple[str, str]]:
+    """Return the (benchmark, setting) pairs that have a metric (default: the main one), in the order of the records.
+
+    >>> table = pd.DataFrame({"metrics.b.mono.map": [0.5], "metrics.b.multi.map": [0.4], "metrics.b.multi.mrr": [0.6]})
+    >>> scales(table), scales(table, "mrr")
+    ([('b', 'mono'), ('b', 'multi')], [('b', 'multi')])
+    """
+    known = _scales(table)
+    names = {benchmark: metric or main_metric(table, benchmark) for benchmark, _, _ in known}
+    return [(benchmark, setting) for benchmark, setting, name in known if name == names[benchmark]]
+
+
+def scale(runs: pd.DataFrame, accuracy: str, option: str) -> Scale:
+    """Return the first scale that `accuracy`, [BENCHMARK.]SETTING.METRIC, can mean.
+
+    Args:
+        runs: table of runs or systems.
+        accuracy: as the user typed it.
+        option: of the command, to be named in an error.
+
+    Raises:
+        UserError: no run has such a figure.
+
+    >>> scale(pd.DataFrame({"metrics.b.multi.map": [0.4]}), "multi.map", "--accuracy")
+    Scale(benchmark='b', setting='multi', metric='map')
+    """
+    known = [".".join(scale) for scale in _scales(runs)]
+    matches = [name for name in known if name == accuracy or name.endswith(f".{accuracy}")]
+    if not matches:
+        raise UserError(f"{option} {accuracy}: this sweep has {', '.join(known) or 'no accuracy'}.")
+    return Scale(*matches[0].rsplit(".", 2))
+
+
+def _scales(table: pd.DataFrame) -> list[Scale]:
+    columns = [column.removeprefix("metrics.") for column in table if column.startswith("metrics.")]
+    return [Scale(*column.rsplit(".", 2)) for column in columns]
+
+
+def points(systems: pd.DataFrame) -> pd.DataFrame:
+    """Return the points of all fronts: one row per (benchmark, setting, cost, system) that has accuracy and cost.
+
+    Language bias is a cost too where there is a multilingual pool; profiles have no part in it. A cost of 0 or less
+    (energy lost in the noise of the idle baseline) is left out: it has no place on a logarithmic axis.
+
+    Args:
+        systems: table of `systems`.
+
+    Returns:
+        POINT_COLUMNS: `value` in the cost's unit (costs.COSTS), `accuracy` in the benchmark's main metric. No row for
+        systems without accuracy.
+
+    >>> systems = pd.DataFrame({"system": ["small"], "metrics.b.multi.map": [0.4], "profile.peak_rss_mib": [99.0],
+    ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", QUALITY: [True]})
+    >>> others = [c for c in POINT_COLUMNS if c not in ("accuracy", "value", "source", "cost", "benchmark", "setting")]
+    >>> systems = systems.assign(**{column: "…" for column in others if column not in systems})
+    >>> points(systems)[["benchmark", "setting", "cost", "system", "value", "accuracy"]].to_dict("records")
+    [{'benchmark': 'b', 'setting': 'multi', 'cost': 'peak_rss_mib', 'system': 'small', 'value': 99.0, 'accuracy': 0.4}]
+    """
+    one_variant = systems["variant"].nunique() == 1
+    costs = [cost for cost in AXES if cost.column in systems and not (cost.of_variant and one_variant)]
     frames = []
-    for benchmark, setting in scales(variants):
-        accuracy = variants[f"metrics.{benchmark}.{setting}.{ACCURACY}"]
-        bias = variants.get(f"metrics.{benchmark}.multi.{BIAS}", pd.Series(float("nan"), variants.index))
-        axes = {cost.field: (variants[cost.column], variants[cost.source], variants[GRADE]) for cost in costs}
-        axes[BIAS] = bias, "measured: mean over questions", True
-        for field, (value, source, graded) in axes.items():
-            about = {"benchmark": benchmark, "setting": setting, "cost": field, "accuracy": accuracy, BIAS: bias}
-            about |= {"value": pd.to_numeric(value), "source": source, "grade_passed": graded}
-            frame = variants.assign(**about)[POINT_COLUMNS]
+    for benchmark, setting in scales(systems):
+        accuracy = systems[f"metrics.{benchmark}.{setting}.{main_metric(systems, benchmark)}"]
+        bias = systems.get(f"metrics.{benchmark}.multi.{BIAS}", pd.Series(float("nan"), systems.index))
+        axes = {cost.field: (systems[cost.column], systems[cost.source], systems[QUALITY]) for cost in costs}
+        axes[BIAS] = bias, "measured: mean over queries", True
+        for field, (value, source, passed) in axes.items():
+            columns = {"benchmark": benchmark, "setting": setting, "cost": field, "accuracy": accuracy, BIAS: bias}
+            columns |= {"value": pd.to_numeric(value), "source": source, "quality_passed": passed}
+            frame = systems.assign(**columns)[POINT_COLUMNS]
             frames.append(frame[frame["accuracy"].notna() & (frame["value"] > 0)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=POINT_COLUMNS)
 
 
-def scores(store: ResultStore, runs: pd.DataFrame, metric: str = ACCURACY) -> dict[tuple[str, str], pd.DataFrame]:
-    """For each (benchmark, setting) what the bootstrap draws from: a row a question, a column a (variant, seed).
+def scores(store: ResultStore, runs: pd.DataFrame, metric: str | None = None) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return per (benchmark, setting) what the bootstrap draws from: scores_QC, columns (system, seed).
 
-    UserError where the runs were not evaluated on the same questions.
+    Args:
+        store: holds the runs' per-query tables.
+        runs: table of `runs`.
+        metric: default: the benchmark's main metric.
+
+    Raises:
+        UserError: the runs were not evaluated on the same queries.
+
+    >>> from types import SimpleNamespace
+    >>> table = pd.DataFrame({"setting": "multi", "query_language": "en", "passage_language": "*",
+    ...                       "query_id": ["q1", "q2"], "map": [0.4, 0.6]})
+    >>> runs = pd.DataFrame({"name": ["run"], "system": ["small"], "seed": [0], "metrics.b.multi.map": [0.5]})
+    >>> scores(SimpleNamespace(per_query=lambda name, benchmark: table), runs)["b", "multi"]["small", 0].to_dict()
+    {'q1': 0.4, 'q2': 0.6}
     """
     columns: dict[tuple[str, str], dict[tuple[str, int], pd.Series]] = {scale: {} for scale in scales(runs, metric)}
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in columns):
         settings = [setting for name, setting in columns if name == benchmark]
-        for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{metric}"]).to_dict("records"):
+        metric_name = metric or main_metric(runs, benchmark)
+        for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{metric_name}"]).to_dict("records"):
             per_query = store.per_query(run["name"], benchmark)
             for setting in settings:
-                values = query_scores(per_query, setting, metric)
-                columns[benchmark, setting][run["variant"], run["seed"]] = values
-    found = {scale: pd.DataFrame(values) for scale, values in columns.items()}
-    for (benchmark, _), table in found.items():
-        if table.isna().any(axis=None):
-            raise UserError(f"the runs of this sweep answered different questions of {benchmark}: do not compare them.")
-    return found
+                values = query_scores(per_query, setting, metric_name)
+                columns[benchmark, setting][run["system"], run["seed"]] = values
+    tables = {scale: pd.DataFrame(values) for scale, values in columns.items()}
+    for (benchmark, _), scores_QC in tables.items():
+        if scores_QC.isna().any(axis=None):
+            raise UserError(f"the runs were evaluated on different queries of {benchmark}, so they cannot be compared.")
+    return tables
+
+
+def pool_ranks(store: ResultStore, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the ranks of all runs in nested pools (retrieval.pools), with the columns run, system, model, strategy.
+
+    Empty if no run was evaluated on a benchmark whose pools are samples.
+
+    >>> from types import SimpleNamespace
+    >>> ranks = pd.DataFrame({"benchmark": "miracl", "query_id": ["q1"], "pool_size": [100], "rank": [1]})
+    >>> runs = pd.DataFrame({"name": ["run"], "system": ["small"], "model": ["small"], "strategy": ["hybrid"]})
+    >>> pool_ranks(SimpleNamespace(pool_ranks=lambda name: [ranks]), runs)[["system", "run", "rank"]].to_dict("records")
+    [{'system': 'small', 'run': 'run', 'rank': 1}]
+    """
+    frames = [
+        ranks.assign(run=name, system=system, model=model, strategy=strategy)
+        for name, system, model, strategy in runs[["name", "system", "model", "strategy"]].itertuples(index=False)
+        for ranks in store.pool_ranks(name)
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

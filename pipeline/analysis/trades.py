@@ -1,27 +1,44 @@
-"""What a way of serving a trained encoder buys, and what it loses against the same encoder served as trained."""
+"""Trades: what an inference variant of a trained encoder saves, and what it loses, against the encoder as trained.
+
+Axes: B bootstrap draws, S systems.
+"""
 
 import pandas as pd
 
 from pipeline.analysis.bootstrap import interval
 from pipeline.analysis.fronts import PANEL, Draws
-from pipeline.analysis.tables import AS_TRAINED
+from pipeline.store.records import AS_TRAINED
 
-COLUMNS = [*PANEL, "model", "strategy", "served", "variant", "trained", "value", "accuracy"]
+COLUMNS = [*PANEL, "model", "strategy", "variant", "system", "trained", "value", "accuracy"]
 
 
 def trades(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
-    """Each variant that is served otherwise beside its encoder as trained: `times_cheaper` (below 1: dearer), and the
-    paired difference in accuracy with its interval.
+    """Compare each system that is not deployed as trained with the same encoder as trained.
+
+    Args:
+        points: table of `tables.points`.
+        draws: of the accuracy.
+
+    Returns:
+        One row per panel and such system: COLUMNS (`trained`: the system it is compared with), `times_cheaper` (below
+        1: more expensive), and `difference` in accuracy, paired, with its 95 % interval `low`, `high`.
+
+    >>> points = pd.DataFrame({"benchmark": "x", "setting": "multi", "cost": "bytes", "model": "m", "strategy": "s",
+    ...                        "variant": ["as trained", "SQ8"], "system": ["m-s", "m-s SQ8"],
+    ...                        "value": [400.0, 100.0], "accuracy": [0.5, 0.49]})
+    >>> draws = {("x", "multi"): pd.DataFrame([[0.4, 0.39], [0.6, 0.59]], columns=["m-s", "m-s SQ8"])}
+    >>> trades(points, draws)[["variant", "trained", "times_cheaper", "difference", "low"]].round(3).to_dict("records")
+    [{'variant': 'SQ8', 'trained': 'm-s', 'times_cheaper': 4.0, 'difference': -0.01, 'low': -0.01}]
     """
-    found = []
+    frames = []
     for keys, panel in points.groupby(PANEL, sort=False):
-        names = zip(panel["variant"], panel["served"], strict=True)
-        trained = pd.Series([variant.removesuffix(f" {served}") for variant, served in names], panel.index)
-        otherwise = (panel["served"] != AS_TRAINED) & trained.isin(panel["variant"])
-        ways, base = panel[otherwise], panel.set_index("variant").loc[trained[otherwise]]
-        accuracy_BV = draws[keys[:2]]
-        low, high = interval(accuracy_BV[ways["variant"]].to_numpy() - accuracy_BV[base.index].to_numpy())
-        bought = {"times_cheaper": base["value"].to_numpy() / ways["value"]}
-        lost = {"difference": ways["accuracy"] - base["accuracy"].to_numpy(), "low": low, "high": high}
-        found.append(ways.assign(trained=base.index, **bought, **lost)[[*COLUMNS, *bought, *lost]])
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        names = zip(panel["system"], panel["variant"], strict=True)
+        trained = pd.Series([system.removesuffix(f" {variant}") for system, variant in names], panel.index)
+        comparable = (panel["variant"] != AS_TRAINED) & trained.isin(panel["system"])
+        variants, base = panel[comparable], panel.set_index("system").loc[trained[comparable]]
+        accuracy_BS = draws[keys[:2]]
+        low, high = interval(accuracy_BS[variants["system"]].to_numpy() - accuracy_BS[base.index].to_numpy())
+        saved = {"times_cheaper": base["value"].to_numpy() / variants["value"]}
+        lost = {"difference": variants["accuracy"] - base["accuracy"].to_numpy(), "low": low, "high": high}
+        frames.append(variants.assign(trained=base.index, **saved, **lost)[[*COLUMNS, *saved, *lost]])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

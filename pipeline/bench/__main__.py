@@ -1,8 +1,8 @@
 """`python -m pipeline.bench [NAME …]`: run the comparisons and print their table in Markdown.
 
-All of them, without names: then the table is kept as results/reference/bench.md.
+Without names all comparisons run, and the table is saved as results/reference/bench.md.
 
-Needs XQuAD-R (XQUAD_R_DIR) and the package's test extra, and a machine with nothing else to do.
+Needs XQuAD-R (XQUAD_R_DIR), the package's test extra, and a machine with nothing else to do.
 """
 
 import sys
@@ -10,30 +10,43 @@ from pathlib import Path
 
 import torch
 
-from pipeline.bench import cells, encoding, gpu, growth, instrument, ranking, training
+from pipeline.bench import encoding, gpu, growth, instrument, ranking, runs, training
+from pipeline.config import unknown
 from pipeline.launch.commands import refusing
 from pipeline.profiling import machine
-from pipeline.profiling.throughput import MATRIX_WIDTH, matrix_product_flop_per_s
+from pipeline.profiling.meters.throughput import MATRIX_WIDTH, matrix_product_flop_per_s
 from pipeline.store.files import write_atomically
 from pipeline.values import UserError
 
 THREADS = 2
-ROWS = {
-    "bulk": encoding.bulk, "one_query": encoding.one_query, "training": training.steps, "scores": ranking.scores,
-    "evaluation": cells.evaluation, "million": ranking.million, "same_work": instrument.same_work,
-}  # fmt: skip
-BY_NAME = {"gpu": gpu.bulk}  # only where it is asked for
-TABLES = {"fixed_cost": cells.fixed_cost, "growth": growth.table, "repeated": instrument.repeated}
+COMPARISONS = {
+    "bulk": encoding.bulk,
+    "one_query": encoding.one_query,
+    "training": training.steps,
+    "scores": ranking.scores,
+    "evaluation": runs.evaluation,
+    "million": ranking.million,
+    "same_work": instrument.same_work,
+}
+ON_REQUEST = {"gpu": gpu.bulk}  # runs only if it is named
+TABLES = {"fixed_cost": runs.fixed_cost, "growth": growth.table, "repeated": instrument.repeated}
+NAMES = [*COMPARISONS, *ON_REQUEST, *TABLES]
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
 TITLE = """# Speed, side by side
-`make bench`: ratios of pairs that take turns; above 1 this project is faster.
-What was missed, and why: docs/speed.md."""
-HEADER = ["work", "against", "at least", "ratio", "min to max", "ours / theirs", "met", "note"]
+`make bench`: ratios of paired measurements; above 1 this project is faster.
+docs/speed.md explains the goals that were missed."""
+HEADER = ["work", "against", "goal", "ratio", "min to max", "ours / theirs", "met", "note"]
 
 
-def main(wanted: list[str]) -> None:
-    if unknown := set(wanted) - {*ROWS, *BY_NAME, *TABLES}:
-        raise UserError(f"{sorted(unknown)[0]} is no comparison: there are {', '.join([*ROWS, *BY_NAME, *TABLES])}.")
+def main(names: list[str]) -> None:
+    """Run the named comparisons, or all of them.
+
+    Raises:
+        UserError: for an unknown name, or without XQuAD-R.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise UserError(unknown("comparison", name, NAMES))
     torch.set_num_threads(THREADS)
     facts = machine.facts("cpu")
     ceilings = ", ".join(
@@ -42,23 +55,23 @@ def main(wanted: list[str]) -> None:
     )
     lines: list[str] = []
 
-    def say(line: str) -> None:
+    def write(line: str) -> None:
         lines.append(line)
         print(line, flush=True)
 
-    say(f"{facts['cpu']}, {THREADS} threads, {facts['cpu_vector_instructions']}, torch {facts['torch']}")
-    say(f"\nA matrix product of {MATRIX_WIDTH['cpu']} x {MATRIX_WIDTH['cpu']} beside it: {ceilings}\n")
-    say(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
-    for name, rows in (ROWS | BY_NAME).items():
-        if name in (wanted or ROWS):
-            for row in rows():
-                say(f"| {' | '.join(row.cells())} |")
+    write(f"{facts['cpu']}, {THREADS} threads, {facts['cpu_vector_instructions']}, torch {facts['torch']}")
+    write(f"\nFor reference, a matrix product of {MATRIX_WIDTH['cpu']} x {MATRIX_WIDTH['cpu']}: {ceilings}\n")
+    write(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+    for name, comparison in (COMPARISONS | ON_REQUEST).items():
+        if name in (names or COMPARISONS):
+            for row in comparison():
+                write(f"| {' | '.join(row.columns())} |")
     for name, table in TABLES.items():
-        if not wanted or name in wanted:
-            say("")
+        if not names or name in names:
+            write("")
             for line in table():
-                say(line)
-    if not wanted:  # a part would not be the table
+                write(line)
+    if not names:  # some comparisons alone would not be the whole table
         text = "\n".join([TITLE, "", *lines, ""])
         write_atomically(REPORT, lambda path: path.write_text(text))
 

@@ -1,52 +1,60 @@
-"""XLM-R-large on a GPU, in bfloat16: against sentence-transformers' encode, and as a share of a matrix product."""
+"""XLM-R-large on a GPU in bfloat16: against sentence-transformers' encode, and as a share of a matrix product."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
-from pipeline.encoder import model as encoders
-from pipeline.encoder.backends import serving
+from pipeline.encoder.deploy import deploy
 from pipeline.encoder.encoding import encode
-from pipeline.profiling.throughput import matrix_product_flop_per_s
-from pipeline.values import UserError
+from pipeline.profiling.meters.throughput import matrix_product_flop_per_s
+from pipeline.values import UserError, Variant
 
-MODEL = ["model=xlmr-large", "model.weights=random"]  # weights' values do not move the cost; tokens are real
-ENGINES = ["eager", "compile"]
+MODEL = [
+    "model=xlmr-large",
+    "model.weights=random",
+]  # the values of the weights do not change the cost; tokens are real
+BACKENDS = ["eager", "compile"]
 ROUNDS = 5
-AT_LEAST = 1.5
+GOAL = 1.5
+THEIRS = "theirs"
 
 
 def bulk() -> list[Row]:
-    """All of XQuAD's paragraphs, in 11 languages."""
+    """Compare the encoding of all of XQuAD's paragraphs, in 11 languages.
+
+    Raises:
+        UserError: without a GPU.
+    """
     if not torch.cuda.is_available():
         raise UserError("gpu: torch sees no CUDA device here.")
-    ours = encoders.load(**texts.settings("model", *MODEL), seed=0).to("cuda")
+    ours = texts.encoder(*MODEL).to("cuda")
     theirs = texts.sentence_transformer(ours, device="cuda", model_kwargs={"dtype": torch.bfloat16})
-    passages = [paragraph["context"] for some in texts.paragraphs().values() for paragraph in some]
-    found: dict[str, np.ndarray] = {}
+    passages = [paragraph["context"] for of_language in texts.paragraphs().values() for paragraph in of_language]
+    embeddings: dict[str, np.ndarray] = {}
 
-    def run(name: str, work: Any) -> None:
-        found[name] = work()
+    def run(name: str, work: Callable[[], np.ndarray]) -> None:
+        embeddings[name] = work()
 
-    served = {engine: serving.serve(ours, engine, "bfloat16") for engine in ENGINES}
+    encoders = {backend: deploy(ours, Variant(backend, "bfloat16")) for backend in BACKENDS}
     works = {
-        engine: partial(run, engine, partial(encode, encoder, passages, "passage"))
-        for engine, encoder in served.items()
+        backend: partial(run, backend, partial(encode, encoder, passages, "passage"))
+        for backend, encoder in encoders.items()
     }
-    works["theirs"] = partial(run, "theirs", partial(theirs.encode_document, passages))
+    works[THEIRS] = partial(run, THEIRS, partial(theirs.encode_document, passages))
     before = matrix_product_flop_per_s(torch.bfloat16, "cuda")
-    taken = in_turns(works, ROUNDS)
+    times_s = in_turns(works, ROUNDS)
     ceiling = max(before, matrix_product_flop_per_s(torch.bfloat16, "cuda"))
     tokens, flop = texts.work(ours, passages)
+    work = f"XLM-R-large, {len(passages)} contexts, mean {tokens:.0f} tokens, bfloat16"
     rows = []
-    for engine in ENGINES:
-        cosine = float((found[engine] * found["theirs"]).sum(axis=1).min())
-        share = flop / np.median(taken[engine]) / ceiling
-        note = f"{engine}; cosine at least {cosine:.4f}; {share:.0%} of a matrix product's {ceiling / 1e12:.0f} TFLOP/s"
-        work = f"XLM-R-large, {len(passages)} contexts, mean {tokens:.0f} tokens, bfloat16"
-        rows.append(Row(work, "SentenceTransformer.encode, bfloat16", AT_LEAST, taken[engine], taken["theirs"], note))
+    for backend in BACKENDS:
+        cosine = float((embeddings[backend] * embeddings[THEIRS]).sum(axis=1).min())
+        share = flop / np.median(times_s[backend]) / ceiling
+        note = f"{backend}; cosine at least {cosine:.4f}; "
+        note += f"{share:.0%} of a matrix product's {ceiling / 1e12:.0f} TFLOP/s"
+        rows.append(Row(work, "SentenceTransformer.encode, bfloat16", GOAL, times_s[backend], times_s[THEIRS], note))
     return rows

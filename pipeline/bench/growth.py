@@ -1,4 +1,4 @@
-"""How the cost of encoding and ranking grows with the work: time and peak memory, each size in a fresh process.
+"""How the cost of encoding and ranking grows with size: time and peak memory, each size in a fresh process.
 
 `python -m pipeline.bench.growth encode 1000` is such a process; `table` starts them.
 """
@@ -10,41 +10,46 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from pipeline.bench import texts
 from pipeline.bench.ranking import QUERIES, WIDTH, one_pool
-from pipeline.profiling.memory import status_mib
-from pipeline.retrieval import exact as retrieval
+from pipeline.profiling.meters.memory import status_mib
+from pipeline.retrieval import exact
 
 SIZES = {"encode": (1_000, 10_000, 100_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
+WORK_NAMES = {
+    "encode": "encode sentences, 2 layers, truncated to 32 tokens",
+    "rank": f"full ranking of {QUERIES:,} queries over passages x {WIDTH}",
+}
 BLOCK = 10_000
-SHALLOW = ["model=e5-small-l2", "model.max_passage_tokens=32"]  # 100,000 passages within some minutes
+SHALLOW = ["model=e5-small-l2", "model.max_passage_tokens=32"]  # 100,000 passages in a few minutes
+WARM_UP = 64  # texts
+INTERVAL_S = 0.01  # between readings of the memory
 
 
 def passages(count: int) -> list[str]:
-    """Distinct: XQuAD-R's sentences of 11 languages, over again with a number in front."""
+    """Return distinct passages: XQuAD-R's sentences of 11 languages, repeated with a number in front."""
     from pipeline.data import lareqa
 
-    whole = lareqa.benchmark("xquad_r", list(texts.LANGUAGES), str(texts.folder()))
-    sentences = [sentence for of in whole.passages.values() for sentence in of.texts]
+    benchmark = lareqa.benchmark("xquad_r", list(texts.LANGUAGES), str(texts.folder()))
+    sentences = [sentence for pool in benchmark.passages.values() for sentence in pool.texts]
     return [f"{n} {sentences[n % len(sentences)]}" for n in range(count)]
 
 
-def encoding(count: int) -> Callable[[], Any]:
-    from pipeline.encoder import model as encoders
+def encoding(count: int) -> Callable[[], object]:
+    """Return the encoding of `count` passages, warmed up."""
     from pipeline.encoder.encoding import encode
 
-    encoder = encoders.load(**texts.settings("model", *SHALLOW), seed=0)
-    some = passages(count)
-    encode(encoder, some[:64], "passage")
-    return lambda: encode(encoder, some, "passage")
+    encoder = texts.encoder(*SHALLOW)
+    to_encode = passages(count)
+    encode(encoder, to_encode[:WARM_UP], "passage")
+    return lambda: encode(encoder, to_encode, "passage")
 
 
-def ranking(count: int) -> Callable[[], Any]:
-    """Passages lie in a mapped file, as those of a large benchmark do."""
+def ranking(count: int) -> Callable[[], object]:
+    """Return the ranking of `count` passages, whose embeddings lie in a mapped file like those of a large benchmark."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryFile() as file:
         emb_ND = np.memmap(file, np.float32, "w+", shape=(count, WIDTH))
@@ -53,45 +58,42 @@ def ranking(count: int) -> Callable[[], Any]:
         emb_ND[start : start + BLOCK] = block / np.linalg.norm(block, axis=1, keepdims=True)
     queries = rng.standard_normal((QUERIES, WIDTH), np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    return lambda: retrieval.rank({"en": queries}, {"en": emb_ND}, one_pool(count))
+    collection = one_pool(count)
+    return lambda: exact.rank({"en": queries}, {"en": emb_ND}, collection)
 
 
 WORK = {"encode": encoding, "rank": ranking}
 
 
-def measured(work: Callable[[], Any]) -> dict[str, float]:
-    """Seconds, and how far memory, but for mapped files, rose above where it was, seen every 10 ms."""
-    before_mib, ended, peaks = status_mib("RssAnon"), threading.Event(), [0.0]
+def measured(work: Callable[[], object]) -> dict[str, float]:
+    """Return `seconds` and `peak_mib`: how far memory, without mapped files, rose above the level at the start."""
+    before_mib, ended, peaks_mib = status_mib("RssAnon"), threading.Event(), [0.0]
 
     def watch() -> None:
-        while not ended.wait(0.01):
-            peaks.append(status_mib("RssAnon") - before_mib)
+        while not ended.wait(INTERVAL_S):
+            peaks_mib.append(status_mib("RssAnon") - before_mib)
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     start_s = time.perf_counter()
     work()
     seconds = time.perf_counter() - start_s
     ended.set()
-    watching.join()
-    return {"seconds": seconds, "peak_mib": max(peaks)}
+    watcher.join()
+    return {"seconds": seconds, "peak_mib": max(peaks_mib)}
 
 
 def table() -> list[str]:
-    lines = ["| work | size | seconds | ms an item | peak memory above the start (MiB) |", "|---|---|---|---|---|"]
-    names = {
-        "encode": "encode sentences, 2 layers, cut at 32 tokens",
-        "rank": f"rank {QUERIES:,} queries over passages x {WIDTH}, uncut",
-    }
+    """Return the lines of a Markdown table."""
+    lines = ["| work | size | seconds | ms per item | peak memory above the start (MiB) |", "|---|---|---|---|---|"]
     for name, sizes in SIZES.items():
         for size in sizes:
             command = [sys.executable, "-m", "pipeline.bench.growth", name, str(size)]
-            answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            found = json.loads(answer.splitlines()[-1])
-            each_ms = 1000 * found["seconds"] / size
-            lines.append(
-                f"| {names[name]} | {size:,} | {found['seconds']:.2f} | {each_ms:.4f} | {found['peak_mib']:.0f} |"
-            )
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            result = json.loads(output.splitlines()[-1])
+            columns = [WORK_NAMES[name], f"{size:,}", f"{result['seconds']:.2f}"]
+            columns += [f"{1000 * result['seconds'] / size:.4f}", f"{result['peak_mib']:.0f}"]
+            lines.append(f"| {' | '.join(columns)} |")
     return lines
 
 

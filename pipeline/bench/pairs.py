@@ -1,11 +1,13 @@
-"""How ways of doing the same work are compared: side by side in one process, by turns, as ratios of pairs."""
+"""Side-by-side timing: implementations of the same work take turns in one process, and each turn gives one ratio."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -14,46 +16,63 @@ class Row:
 
     work: str
     against: str
-    at_least: float | None  # the ratio that is asked for; None: the two should agree
-    ours_s: list[float]
-    theirs_s: list[float]
+    goal: float | None  # the smallest ratio that meets the goal; None: the two should take equally long
+    ours_s: Sequence[float]
+    theirs_s: Sequence[float]
     note: str = ""
 
     @property
     def ratios(self) -> list[float]:
+        """Seconds of theirs per second of ours, by turn."""
         return [theirs / ours for ours, theirs in zip(self.ours_s, self.theirs_s, strict=True)]
 
-    def cells(self) -> list[str]:
-        ratios = self.ratios
-        asked = "within 5 %" if self.at_least is None else f"{self.at_least:g}x"
-        met = abs(np.median(ratios) - 1) <= 0.05 if self.at_least is None else np.median(ratios) >= self.at_least
+    def columns(self) -> list[str]:
+        """Return the texts of the line; the ratio is the median over the turns."""
+        ratio = np.median(self.ratios)
+        met = abs(ratio - 1) <= 0.05 if self.goal is None else ratio >= self.goal
         return [
-            self.work, self.against, asked, f"{np.median(ratios):.2f}x", f"{min(ratios):.2f} to {max(ratios):.2f}",
-            f"{seconds(np.median(self.ours_s))} / {seconds(np.median(self.theirs_s))}", "yes" if met else "**no**",
+            self.work,
+            self.against,
+            "within 5 %" if self.goal is None else f"{self.goal:g}x",
+            f"{ratio:.2f}x",
+            f"{min(self.ratios):.2f} to {max(self.ratios):.2f}",
+            f"{seconds(float(np.median(self.ours_s)))} / {seconds(float(np.median(self.theirs_s)))}",
+            "yes" if met else "**no**",
             self.note,
-        ]  # fmt: skip
+        ]
 
 
 def seconds(value_s: float) -> str:
+    """Return a duration in ms or s, to three digits.
+
+    >>> seconds(0.01234), seconds(123.4)
+    ('12.3 ms', '123 s')
+    """
     return f"{1000 * value_s:.3g} ms" if value_s < 1 else f"{value_s:.3g} s"
 
 
-def in_turns(works: Mapping[Any, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[Any, list[float]]:
-    """Seconds of each, after one warm-up, unless they are `warm`. Each round begins with another of them, so that a
-    drift favours none."""
+def in_turns(works: Mapping[Key, Callable[[], object]], rounds: int, *, warm: bool = False) -> dict[Key, list[float]]:
+    """Return the seconds of each work, by round. Each round starts with another work, so that a drift favours none.
+
+    Args:
+        works: what to time.
+        rounds: how often each work is timed.
+        warm: whether the works are warmed up already; else each runs once before the first round.
+    """
     for work in [] if warm else works.values():
         work()
     names = list(works)
-    taken: dict[Any, list[float]] = {name: [] for name in names}
+    times_s: dict[Key, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             start_s = time.perf_counter()
             works[name]()
-            taken[name].append(time.perf_counter() - start_s)
-    return taken
+            times_s[name].append(time.perf_counter() - start_s)
+    return times_s
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> tuple[list[float], list[float]]:
-    taken = in_turns({"ours": ours, "theirs": theirs}, pairs)
-    return taken["ours"], taken["theirs"]
+def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of ours and of theirs, by round."""
+    times_s = in_turns({"ours": ours, "theirs": theirs}, rounds)
+    return times_s["ours"], times_s["theirs"]

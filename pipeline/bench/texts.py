@@ -1,81 +1,94 @@
-"""What the comparisons work on: XQuAD's real questions and paragraphs, and one encoder on both sides."""
+"""The material of all comparisons: XQuAD's real queries and paragraphs, and one encoder on both sides."""
 
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 
-from pipeline import config, export
-from pipeline.encoder import model as encoders
+from pipeline.config import Config, typed
+from pipeline.encoder import model_folder, sources
 from pipeline.encoder.model import Encoder
+from pipeline.profiling.meters.throughput import transformer_flop
 from pipeline.profiling.samples import round_robin
-from pipeline.profiling.throughput import transformer_flop
-from pipeline.values import Record, UserError
+from pipeline.values import UserError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def settings(group: str, *overrides: str) -> dict[str, Any]:
-    """A group of the config as a run composes it, of e5-small-l12 unless told otherwise."""
+def config(*overrides: str) -> Config:
+    """Return the config of a run with these overrides; the default model is e5-small-l12."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return config.plain(hydra.compose("config", list(overrides) or ["model=e5-small-l12"])[group])
+        return typed(hydra.compose("config", list(overrides)))
 
 
-def model() -> dict[str, Any]:
-    return settings("model")
+def encoder(*overrides: str) -> Encoder:
+    """Return the encoder of a run with these overrides, untrained and on the CPU."""
+    return sources.load(config(*overrides).model, seed=0)
 
 
 def folder() -> Path:
-    """XQuAD-R's folder; UserError where XQUAD_R_DIR does not name it."""
-    named = os.environ.get("XQUAD_R_DIR")
-    if not named or not (Path(named) / "en.json").is_file():
+    """Return XQuAD-R's folder.
+
+    Raises:
+        UserError: if XQUAD_R_DIR does not name it.
+    """
+    path = os.environ.get("XQUAD_R_DIR")
+    if not path or not (Path(path) / "en.json").is_file():
         raise UserError("XQUAD_R_DIR must name the folder of XQuAD-R's json files (docs/data.md).")
-    return Path(named)
+    return Path(path)
 
 
 def paragraphs() -> dict[str, list[dict[str, Any]]]:
-    """By language, in the same order in all: context and qas."""
-    articles = {language: json.loads((folder() / f"{language}.json").read_text())["data"] for language in LANGUAGES}
-    return {language: [p for article in of for p in article["paragraphs"]] for language, of in articles.items()}
+    """Return XQuAD-R's paragraphs by language, in the same order in all: objects with `context` and `qas`."""
+    files = {language: json.loads((folder() / f"{language}.json").read_text()) for language in LANGUAGES}
+    return {
+        language: [paragraph for article in file["data"] for paragraph in article["paragraphs"]]
+        for language, file in files.items()
+    }
 
 
 def contexts(count: int) -> list[str]:
-    """Of all languages in turn."""
-    return in_turn({language: [p["context"] for p in some] for language, some in paragraphs().items()}, count)
+    """Return texts of paragraphs, of all languages in turn."""
+    by_language = {
+        language: [paragraph["context"] for paragraph in of_language] for language, of_language in paragraphs().items()
+    }
+    return in_turn(by_language, count)
 
 
-def questions(count: int) -> list[str]:
-    asked = {language: [qa["question"] for p in some for qa in p["qas"]] for language, some in paragraphs().items()}
-    return in_turn(asked, count)
+def queries(count: int) -> list[str]:
+    """Return texts of queries, of all languages in turn."""
+    by_language = {
+        language: [qa["question"] for paragraph in of_language for qa in paragraph["qas"]]
+        for language, of_language in paragraphs().items()
+    }
+    return in_turn(by_language, count)
 
 
-def in_turn(texts: dict[str, list[str]], count: int) -> list[str]:
-    return [text for _, text in round_robin(texts)][:count]
-
-
-def encoder() -> Encoder:
-    return encoders.load(**model(), seed=0)
+def in_turn(by_language: Mapping[str, Sequence[str]], count: int) -> list[str]:
+    """Return the first `count` texts, one of each language in turn."""
+    return [text for _, text in round_robin(by_language)][:count]
 
 
 def work(encoder: Encoder, passages: Sequence[str]) -> tuple[float, int]:
-    """Mean tokens of a passage, and the FLOP to encode all."""
+    """Return the mean number of tokens per passage, and the FLOP to encode all passages."""
     config = encoder.backbone.config
     lengths = [len(row) for row in encoder.tokenize(passages, "passage")]
     sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
     return sum(lengths) / len(lengths), transformer_flop(lengths, **sizes)
 
 
-def sentence_transformer(ours: Encoder, device: str = "cpu", **options: Any) -> Any:
-    """The same encoder as sentence-transformers loads it."""
+def sentence_transformer(ours: Encoder, device: str = "cpu", **options: Any) -> "SentenceTransformer":
+    """Return the same encoder as sentence-transformers loads it; `options` are those of SentenceTransformer."""
     from sentence_transformers import SentenceTransformer
 
     with tempfile.TemporaryDirectory() as folder:
-        about: dict[str, Any] = {"layers": ours.backbone.config.num_hidden_layers, "commit": None}
-        choices = {"model": "bench", "sampler": "none", "data": "none"}
-        export.fill(Path(folder), ours, Record("bench", "", "done", choices, {"model": model()}, 0, about))
+        model_folder.fill(Path(folder), ours)
         return SentenceTransformer(folder, device=device, **options)

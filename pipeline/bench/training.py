@@ -2,61 +2,74 @@
 
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row
+from pipeline.config import Precision, TrainerConfig
 from pipeline.data import lareqa
-from pipeline.training import fit as training
+from pipeline.launch.hardware import resolve
+from pipeline.training.fit import fit, set_dropout
 from pipeline.training.module import schedule
-from pipeline.values import Draw, ParallelText
+from pipeline.values import Draw, ParallelText, Side
 
-STEPS = 7  # of a training; the first warms up and is not counted
-Course = tuple[list[float], list[float]]  # seconds and loss of each step
+STEPS = 7  # of a training; the first is a warm-up and does not count
+
+
+class Steps(NamedTuple):
+    """Seconds and loss of each step."""
+
+    seconds: list[float]
+    losses: list[float]
 
 
 def batches(data: ParallelText, size: int) -> list[list[Draw]]:
-    """Any language to any other, and no two questions of one passage: such pairs are no negatives here, but theirs."""
+    """Draw STEPS batches of any two languages, without two queries of one passage.
+
+    Such pairs are not negatives of each other here, but they are in sentence-transformers.
+    """
     rng = np.random.default_rng(0)
     _, rows = np.unique(data.passage_group, return_index=True)
-    chosen = rng.permutation(rows)[: STEPS * size].reshape(STEPS, size)
-    return [[Draw(int(row), *rng.choice(data.languages, 2, replace=False)) for row in batch] for batch in chosen]
+    rows_by_step = rng.permutation(rows)[: STEPS * size].reshape(STEPS, size)
+    return [[Draw(int(row), *rng.choice(data.languages, 2, replace=False)) for row in batch] for batch in rows_by_step]
 
 
-def of_ours(data: ParallelText, drawn: list[list[Draw]], settings: dict[str, Any]) -> Course:
-    """As a cell trains, with conf/trainer/default.yaml."""
+def of_ours(data: ParallelText, batches: list[list[Draw]], trainer: TrainerConfig) -> Steps:
+    """Train as a run does, with conf/trainer/default.yaml."""
 
-    def draw(steps: int, start: int = 0) -> Any:
-        return iter(drawn[start:steps])
+    def draw(*, steps: int, start: int = 0) -> Iterator[list[Draw]]:
+        return iter(batches[start:steps])
 
     with tempfile.TemporaryDirectory() as folder:
-        curve, _ = training.fit(
-            texts.encoder(), data, draw, draw, settings, folder=Path(folder), device="cpu", seed=0
-        )  # fmt: skip
-    return [settings["batch_size"] / point["pairs_per_s"] for point in curve], [point["loss"] for point in curve]
+        curve, _ = fit(texts.encoder(), data, draw, draw, trainer, folder=Path(folder), device="cpu", seed=0)
+    return Steps([trainer.batch_size / point["pairs_per_s"] for point in curve], [point["loss"] for point in curve])
 
 
-def of_theirs(data: ParallelText, drawn: list[list[Draw]], settings: dict[str, Any], **options: Any) -> Course:
-    """The trainer at its defaults but for `options`, the study's hyperparameters, and the order of the rows."""
+def of_theirs(data: ParallelText, batches: list[list[Draw]], trainer: TrainerConfig, **options: Any) -> Steps:
+    """Train with their trainer at its defaults, except for `options`, our hyperparameters and the order of the rows."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
     ours = texts.encoder()
-    model = texts.sentence_transformer(ours)
-    training.with_dropout(model, 0.0)
-    if settings["freeze_word_embeddings"]:
+    model: Any = texts.sentence_transformer(ours)
+    set_dropout(model, 0.0)
+    if texts.config().model.freeze_word_embeddings:
         model[0].auto_model.get_input_embeddings().requires_grad_(False)
-    sides = [
-        [ours.prefixes[side] + data.text(draw.row, language, side) for batch in drawn for draw in batch
-         for language in [draw.query_language if side == "query" else draw.passage_language]]
-        for side in ("query", "passage")
-    ]  # fmt: skip
+    draws = [draw for batch in batches for draw in batch]
+
+    def column(side: Side) -> list[str]:
+        languages = [draw.query_language if side == "query" else draw.passage_language for draw in draws]
+        prefix = ours.prefixes[side]
+        return [prefix + data.text(draw.row, language, side) for draw, language in zip(draws, languages, strict=True)]
+
     ends_s: list[float] = []
 
     class Clock(TrainerCallback):
@@ -68,43 +81,56 @@ def of_theirs(data: ParallelText, drawn: list[list[Draw]], settings: dict[str, A
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
-            output_dir=folder, per_device_train_batch_size=settings["batch_size"], max_steps=settings["steps"],
-            learning_rate=settings["learning_rate"], weight_decay=settings["weight_decay"],
-            logging_steps=1, save_strategy="no", report_to="none",
-            disable_tqdm=True, use_cpu=True, batch_sampler=in_order, **options,  # type: ignore[arg-type]
-        )  # fmt: skip
-        trainer = SentenceTransformerTrainer(
-            model=model, args=arguments, callbacks=[Clock()],
-            train_dataset=Dataset.from_dict({"question": sides[0], "passage": sides[1]}),
-            loss=MultipleNegativesRankingLoss(model, scale=1 / settings["temperature"]),
-        )  # fmt: skip
-        optimizer = trainer.create_optimizer()
-        trainer.lr_scheduler = schedule(optimizer, settings)  # its own begins with a step of learning rate 0
-        trainer.train()
-    return np.diff(ends_s).tolist(), [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+            output_dir=folder,
+            per_device_train_batch_size=trainer.batch_size,
+            max_steps=trainer.steps,
+            learning_rate=trainer.learning_rate,
+            weight_decay=trainer.weight_decay,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            batch_sampler=in_order,  # type: ignore[arg-type]
+            **options,
+        )
+        their_trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            callbacks=[Clock()],
+            train_dataset=Dataset.from_dict({side: column(side) for side in ("query", "passage")}),
+            loss=MultipleNegativesRankingLoss(model, scale=1 / trainer.temperature),
+        )
+        optimizer = their_trainer.create_optimizer()
+        their_trainer.lr_scheduler = schedule(optimizer, trainer)  # theirs begins with a step of learning rate 0
+        their_trainer.train()
+    losses = [entry["loss"] for entry in their_trainer.state.log_history if "loss" in entry]
+    return Steps(np.diff(ends_s).tolist(), losses)
 
 
 def in_order(dataset: Any, batch_size: int, drop_last: bool, **_: Any) -> BatchSampler:
+    """Return a batch sampler for sentence-transformers that keeps the order of the rows."""
     return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
 
 def steps() -> list[Row]:
-    """Against the trainer at its defaults, and in bfloat16: two trainings a row, one after the other."""
+    """Compare with their trainer at its defaults and in bfloat16: per row two trainings, one after the other."""
     data = lareqa.train_articles(list(texts.LANGUAGES), str(texts.folder()))
-    frozen = texts.model()["freeze_word_embeddings"]
-    settings = texts.settings("trainer") | {"steps": STEPS, "log_every": 1, "freeze_word_embeddings": frozen}
-    drawn = batches(data, settings["batch_size"])
-    _, exactly = of_ours(data, drawn, settings | {"precision": "32-true"})
+    trainer = replace(resolve(texts.config("device=cpu")).trainer, steps=STEPS, log_every=1)
+    drawn = batches(data, trainer.batch_size)
+    in_float32 = of_ours(data, drawn, replace(trainer, precision=Precision.float32))
+    work = f"a training step, {trainer.batch_size} pairs, {len(texts.LANGUAGES)} languages"
     rows = []
-    for against, at_least, options in (("at its defaults", 1.7, {}), ("bf16=True", 1.1, {"bf16": True})):
-        (ours_s, ours), (theirs_s, theirs) = of_ours(data, drawn, settings), of_theirs(data, drawn, settings, **options)
-        how = training.precision(settings["precision"], "cpu")
-        note = f"ours {how}; losses at most {apart(ours, theirs):.3f} apart, from {ours[0]:.2f} to {ours[-1]:.2f}"
-        note += "" if options else f"; ours in float32 at most {apart(exactly, theirs):.3f} apart"
-        work = f"a training step, {settings['batch_size']} pairs, {len(texts.LANGUAGES)} languages"
-        rows.append(Row(work, f"SentenceTransformerTrainer, {against}", at_least, ours_s[1:], theirs_s[1:], note))
+    for against, goal, options in (("at its defaults", 1.7, {}), ("bf16=True", 1.1, {"bf16": True})):
+        ours, theirs = of_ours(data, drawn, trainer), of_theirs(data, drawn, trainer, **options)
+        note = f"ours {trainer.precision.name}; losses differ by at most {difference(ours, theirs):.3f}, "
+        note += f"from {ours.losses[0]:.2f} to {ours.losses[-1]:.2f}"
+        note += "" if options else f"; ours in float32 by at most {difference(in_float32, theirs):.3f}"
+        against = f"SentenceTransformerTrainer, {against}"
+        rows.append(Row(work, against, goal, ours.seconds[1:], theirs.seconds[1:], note))
     return rows
 
 
-def apart(losses: list[float], others: list[float]) -> float:
-    return float(np.abs(np.subtract(losses, others)).max())
+def difference(ours: Steps, theirs: Steps) -> float:
+    """Return the largest difference between the losses of the same step."""
+    return float(np.abs(np.subtract(ours.losses, theirs.losses)).max())

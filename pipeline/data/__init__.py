@@ -1,1 +1,6 @@
-"""Benchmarks and training sets: one module a source."""
+"""Data sets, one file per source: worldfacts (embedded), lareqa, parallel, mmarco, miracl.
+
+In: a yaml of conf/data or conf/eval, which names a function of this room and a local folder (null: the hub).
+Out: a `ParallelText` to train on or a `Collection` to evaluate on (pipeline.values); leakage.py compares the two.
+Read first: worldfacts.py, then lareqa.py. Sources share hub.py (downloads), tables.py, arrow.py and groups.py.
+"""

@@ -1,7 +1,8 @@
-"""Between the published files of a source and what training and evaluation read: memory-mapped files, made once.
+"""Disk cache of the sources: what training and evaluation read, converted once from a source's published files.
 
-They lie in the cache of `datasets` (HF_DATASETS_CACHE) under a key that changes with the published files. Whatever the
-corpus, memory stays flat: files are read in batches, texts are read from disk when they are asked for.
+The cache is that of `datasets` (HF_DATASETS_CACHE). The name of a cached folder changes with the published files, so a
+changed source is converted again. Memory use does not grow with the corpus: files are read in batches, and texts are
+read from disk on access.
 """
 
 import json
@@ -11,55 +12,76 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
 
 BATCH_ROWS = 1024
-LAYOUT = 1  # of what lies in the cache: another number when the code makes other files of the same choices
-BAR_DELAY_S = 1  # a bar for less work would only flicker
+LAYOUT = 1  # version of the cached files: increase it when the code writes other files for the same choices
+BAR_DELAY_S = 1  # a progress bar for less work would only flicker
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Lazy(Sequence[Any]):
-    """A column whose cells are read when they are asked for."""
+class Lazy(Sequence[Value]):
+    """A column whose values are read from disk on access."""
 
-    cell: Callable[[Any], Any]
+    read: Callable[[int], Value]
     length: int
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, row: Any) -> Any:
-        return self.cell(row)
+    @overload
+    def __getitem__(self, row: int) -> Value: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[Value]: ...
+
+    def __getitem__(self, row: int | slice) -> Value | Sequence[Value]:
+        return [self.read(n) for n in range(*row.indices(self.length))] if isinstance(row, slice) else self.read(row)
 
 
-def key(files: Iterable[Path], *choices: Any) -> str:
-    """Equal for the same files, unchanged, and the same JSON-able choices of what to keep of them."""
-    seen = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return sha256(json.dumps([LAYOUT, seen, *choices]).encode()).hexdigest()[:32]
+def folder_name(files: Iterable[Path], *choices: Any) -> str:
+    """Return the name of a cached folder: a hash of the source files (path, size, time) and of JSON values.
+
+    Args:
+        files: the published files that the cached folder is made from.
+        choices: everything else that determines its content, such as the columns to keep.
+    """
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return sha256(json.dumps([LAYOUT, stats, *choices]).encode()).hexdigest()[:32]
 
 
-def made_once(key: str, make: Callable[[Path], None]) -> Path:
-    """The folder of the cache that `make` fills; whole or not at all."""
+def cached_folder(name: str, fill: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache; if it is missing, `fill` writes its files. It appears complete or not at all."""
     from datasets import config
 
-    folder = Path(config.HF_DATASETS_CACHE, key)
+    folder = Path(config.HF_DATASETS_CACHE, name)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent) as unfinished:
-            made = Path(unfinished, key)
-            made.mkdir()
-            make(made)
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            unfinished = Path(temporary, name)
+            unfinished.mkdir()
+            fill(unfinished)
             if not folder.is_dir():  # another process may have been faster
-                made.rename(folder)
+                unfinished.rename(folder)
     return folder
 
 
-def stored(key: str, schema: "pyarrow.Schema", batches: Iterator["pyarrow.RecordBatch"], progress: str) -> "Dataset":
-    """The batches, in one Arrow file; they are not drawn where the cache has it. `progress` names the bar."""
+def cached_dataset(
+    name: str, schema: "pyarrow.Schema", batches: Iterator["pyarrow.RecordBatch"], *, progress: str
+) -> "Dataset":
+    """Return the batches as one memory-mapped Arrow file of the cache; they are read only if the file is missing.
+
+    Args:
+        name: of the cached folder, from `folder_name`.
+        schema: of every batch.
+        batches: the rows.
+        progress: title of the progress bar.
+    """
     import pyarrow
     from datasets import Dataset
     from tqdm import tqdm
@@ -74,20 +96,21 @@ def stored(key: str, schema: "pyarrow.Schema", batches: Iterator["pyarrow.Record
                 stream.write_batch(batch)
                 bar.update(batch.num_rows)
 
-    return Dataset.from_file(str(made_once(key, write) / "rows.arrow"))
+    return Dataset.from_file(str(cached_folder(name, write) / "rows.arrow"))
 
 
-def in_batches(rows: Iterator[Mapping[str, Any]], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
+def record_batches(rows: Iterator[Mapping[str, Any]], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
+    """Yield rows as Arrow batches of at most BATCH_ROWS rows."""
     import pyarrow
 
     while chunk := list(islice(rows, BATCH_ROWS)):
         yield pyarrow.RecordBatch.from_pylist(chunk, schema)
 
 
-def again(dataset: "Dataset") -> Iterator["pyarrow.RecordBatch"]:
-    """A stored dataset from its beginning to its end, read and let go: mapped pages would stay with the process."""
+def stream(dataset: "Dataset") -> Iterator["pyarrow.RecordBatch"]:
+    """Yield the batches of a cached dataset by reading its file: mapped pages would stay in the process's memory."""
     import pyarrow
 
     for cache in dataset.cache_files:
-        with pyarrow.OSFile(cache["filename"]) as file, pyarrow.ipc.open_stream(file) as stream:
-            yield from stream
+        with pyarrow.OSFile(cache["filename"]) as file, pyarrow.ipc.open_stream(file) as batches:
+            yield from batches

@@ -1,6 +1,6 @@
-"""Which training rows must not be negatives of each other: shared by the sources whose rows share passages.
+"""Groups of training rows that share a passage and so must not be negatives of each other.
 
-Axes: N rows, K labelings of them.
+Axes: N rows, K labelings of the rows.
 """
 
 from collections.abc import Sequence
@@ -8,10 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def connected(labels_KN: Sequence[Sequence | np.ndarray]) -> np.ndarray:
-    """[N] groups: rows with equal labels in any of the K labelings, directly or through other rows.
+def connected_groups(labels_KN: Sequence[Sequence | np.ndarray]) -> np.ndarray:
+    """Group rows that have equal labels in any labeling, directly or through other rows (connected components).
 
-    A group bears the number of its first row.
+    Args:
+        labels_KN: K labelings of the N rows, for example the passage of each row in each language.
+
+    Returns:
+        int64 [N]: the group of each row, numbered by the group's first row.
+
+    Rows 0 and 1 share `a` in the first labeling, rows 1 and 2 share `y` in the second; row 3 shares nothing:
+
+    >>> connected_groups([["a", "a", "b", "c"], ["x", "y", "y", "z"]]).tolist()
+    [0, 0, 0, 3]
     """
     group_N = np.arange(len(labels_KN[0]))
     while True:

@@ -1,10 +1,11 @@
 """LAReQA (Roy et al. 2020, arXiv:2004.05484): XQuAD-R and MLQA-R, question answering as sentence retrieval.
 
-Reads the authors' JSON, one `{language}.json` each: articles > paragraphs > `context`, `sentence_breaks` (character
-offsets), `qas`. A candidate is `context[start:end]` of a sentence break; gold is the one where the answer starts
-(`start <= answer_start < end`). A question keeps its id in every language, so relevance is equality of ids.
+Reads the authors' JSON files, one `{language}.json` per language: articles > paragraphs > `context`, `sentence_breaks`
+(character offsets), `qas`. The passages are sentences, `context[start:end]` of each break; the relevant one is that in
+which the answer starts (`start <= answer_start < end`). A query has the same id in every language, so queries and
+relevant passages of two languages are joined by id.
 
-Axes: N rows (questions) of the training text, L languages.
+Axes: N rows (queries) of the training text, L languages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,97 +15,117 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.groups import connected
+from pipeline.data.groups import connected_groups
 from pipeline.data.hub import fetch, read_json
 from pipeline.values import Collection, ParallelText, Relevance, Texts, UserError
 
-TEST_EVERY = 3  # of XQuAD-R's 48 articles, every third from the first is held out: 16, and 32 to train on
-XQUAD = "google/xquad", "51adfef1c1287aab1d2d91b5bead9bcfb9c68583"  # the parquet files and revision that mteb read
+TEST_EVERY = 3  # of XQuAD-R's 48 articles, every third from the first is held out: 16 to test, 32 to train on
+XQUAD = "google/xquad", "51adfef1c1287aab1d2d91b5bead9bcfb9c68583"  # the parquet files and revision that mteb reads
 
 
-class Question(NamedTuple):
+class Query(NamedTuple):
+    """A query of an article, and where its answer is."""
+
     id: str
     text: str
-    context: int  # the position of its paragraph in the article
-    sentence: int  # the position of the gold sentence in the article
+    context: int  # position of its paragraph in the article
+    sentence: int  # position of the relevant sentence in the article
 
 
 @dataclass(frozen=True)
 class Article:
+    """An article in one language; `sentences` are those of all its paragraphs (`contexts`)."""
+
     title: str
     contexts: Sequence[str]
     sentence_ids: Sequence[str]
     sentences: Sequence[str]
-    questions: Sequence[Question]
+    queries: Sequence[Query]
 
 
 def benchmark(name: str, languages: list[str], path: str | None) -> Collection:
-    """All articles of `xquad_r` or `mlqa_r` (whose questions exist in 2 to 4 languages and rarely more)."""
+    """Load all articles of `xquad_r` or `mlqa_r` (a query of MLQA-R exists in 2 to 4 languages, rarely more)."""
     return _sentence_retrieval(name, _read(name, languages, path, f"eval.{name}.path"))
 
 
 def test_articles(languages: list[str], path: str | None) -> Collection:
-    """The 16 held-out articles of XQuAD-R; the pools hold their sentences only."""
-    articles = _read("xquad_r", languages, path, "eval.xquad_r_articles.path")
-    return _sentence_retrieval("xquad_r_articles", {language: its[::TEST_EVERY] for language, its in articles.items()})
+    """Load the 16 held-out articles of XQuAD-R; the pools contain only their sentences."""
+    articles_by_language = _read("xquad_r", languages, path, "eval.xquad_r_articles.path")
+    held_out = {language: articles[::TEST_EVERY] for language, articles in articles_by_language.items()}
+    return _sentence_retrieval("xquad_r_articles", held_out)
 
 
 def train_articles(languages: list[str], path: str | None) -> ParallelText:
-    """The other 32 articles, as pairs of a question and its gold sentence."""
-    articles = {
-        language: [article for number, article in enumerate(its) if number % TEST_EVERY]
-        for language, its in _read("xquad_r", languages, path, "data.path").items()
-    }
-    rows = {language: [(a, q) for a in its for q in a.questions] for language, its in articles.items()}
-    ids = [question.id for _, question in rows[languages[0]]]
+    """Load the other 32 articles of XQuAD-R as pairs of a query and its relevant sentence."""
+    rows: dict[str, list[tuple[Article, Query]]] = {}
+    for language, articles in _read("xquad_r", languages, path, "data.path").items():
+        training = [article for number, article in enumerate(articles) if number % TEST_EVERY]
+        rows[language] = [(article, query) for article in training for query in article.queries]
+    ids = [query.id for _, query in rows[languages[0]]]
     for language in languages:
-        if [question.id for _, question in rows[language]] != ids:
-            raise UserError(f"data.path: the questions of {language}.json are not those of {languages[0]}.json.")
+        if [query.id for _, query in rows[language]] != ids:
+            raise UserError(f"data.path: the query ids of {language}.json differ from those of {languages[0]}.json.")
     return ParallelText(
         name="xquad_r_articles",
         languages=tuple(languages),
         ids=ids,
-        questions={language: [question.text for _, question in pairs] for language, pairs in rows.items()},
-        passages={language: [a.sentences[q.sentence] for a, q in pairs] for language, pairs in rows.items()},
+        questions={language: [query.text for _, query in pairs] for language, pairs in rows.items()},
+        passages={
+            language: [article.sentences[query.sentence] for article, query in pairs]
+            for language, pairs in rows.items()
+        },
         available_NL=np.ones((len(ids), len(languages)), dtype=bool),
         # Languages split a paragraph differently, and a batch may pair a row with any of them.
-        passage_group=connected([[a.sentence_ids[q.sentence] for a, q in pairs] for pairs in rows.values()]),
+        passage_group=connected_groups(
+            [[article.sentence_ids[query.sentence] for article, query in pairs] for pairs in rows.values()]
+        ),
         titles=[article.title for article, _ in rows[languages[0]]],
         provenance={"source": "XQuAD-R, 32 of its 48 articles"},
     )
 
 
 def mteb_contexts(languages: list[str], path: str | None) -> Collection:
-    """mteb's XQuADRetrieval: find the paragraph, among the 240 of the question's language.
+    """Load mteb's XQuADRetrieval: rank the 240 paragraphs of a query's own language.
 
-    Texts are stripped; of questions with the same text (they ask of the same paragraph) the last one's id stays.
-    Without a folder it reads XQuAD's parquet files from the hub: the same paragraphs and questions, without titles.
+    As in mteb, texts are stripped, and of queries with equal text (they have the same paragraph) the last id is kept.
+    Without a folder, XQuAD's parquet files are read from the hub: the same paragraphs and queries, without titles.
     """
-    rows: dict[str, list[tuple[str, str, str]]] = {}  # id, question, context
+    rows: dict[str, list[tuple[str, str, str]]] = {}  # id, query, context
     titles: set[str] = set()
     if path is None:
         rows = {language: _hub_rows(language) for language in languages}
     else:
         for language, articles in _read("xquad_r", languages, path, "eval.xquad_mteb.path").items():
-            rows[language] = [(q.id, q.text, a.contexts[q.context]) for a in articles for q in a.questions]
+            rows[language] = [
+                (query.id, query.text, article.contexts[query.context])
+                for article in articles
+                for query in article.queries
+            ]
             titles |= {article.title for article in articles}
     queries, passages, relevance = {}, {}, {}
-    for language, its in rows.items():
-        id_of = {question.strip(): id for id, question, _ in its}
-        context_of = {question.strip(): context.strip() for _, question, context in its}
-        contexts = list(dict.fromkeys(context.strip() for _, _, context in its))
+    for language, triples in rows.items():
+        id_of = {query.strip(): id for id, query, _ in triples}
+        context_of = {query.strip(): context.strip() for _, query, context in triples}
+        contexts = list(dict.fromkeys(context.strip() for _, _, context in triples))
         position = {context: number for number, context in enumerate(contexts)}
         queries[language] = Texts(list(id_of.values()), list(id_of))
         passages[language] = Texts([f"{language}/{number}" for number in range(len(contexts))], contexts)
-        gold = [position[context_of[question]] for question in id_of]
-        relevance[language, language] = _relevance(enumerate(gold))
-    provenance = {"source": "XQuAD as in mteb's XQuADRetrieval"}
+        relevant = [position[context_of[query]] for query in id_of]
+        relevance[language, language] = _relevance(enumerate(relevant))
     return Collection(
-        "xquad_mteb", queries, passages, relevance, ("mono",), titles=frozenset(titles), provenance=provenance
+        "xquad_mteb",
+        queries,
+        passages,
+        relevance,
+        settings=("mono",),
+        main_metric="ndcg_10",
+        titles=frozenset(titles),
+        provenance={"source": "XQuAD as in mteb's XQuADRetrieval"},
     )
 
 
 def _hub_rows(language: str) -> list[tuple[str, str, str]]:
+    """Return id, question and context of each row of XQuAD in one language."""
     import pyarrow.parquet
 
     repo, revision = XQUAD
@@ -114,29 +135,38 @@ def _hub_rows(language: str) -> list[tuple[str, str, str]]:
     return list(zip(columns["id"], columns["question"], columns["context"], strict=True))
 
 
-def _sentence_retrieval(name: str, articles: dict[str, list[Article]]) -> Collection:
-    queries, passages, gold = {}, {}, {}
-    for language, its in articles.items():
-        questions = [question for article in its for question in article.questions]
-        queries[language] = Texts([q.id for q in questions], [q.text for q in questions])
-        sentence_ids = [id for article in its for id in article.sentence_ids]
-        passages[language] = Texts(sentence_ids, [text for article in its for text in article.sentences])
+def _sentence_retrieval(name: str, articles_by_language: dict[str, list[Article]]) -> Collection:
+    """Return the benchmark in which every sentence is a passage."""
+    queries, passages = {}, {}
+    relevant: dict[str, dict[str, int]] = {}  # by language and query id, the position of the relevant sentence
+    for language, articles in articles_by_language.items():
+        of_language = [query for article in articles for query in article.queries]
+        queries[language] = Texts([query.id for query in of_language], [query.text for query in of_language])
+        sentence_ids = [id for article in articles for id in article.sentence_ids]
+        passages[language] = Texts(sentence_ids, [text for article in articles for text in article.sentences])
         position = {id: number for number, id in enumerate(sentence_ids)}
-        gold[language] = {q.id: position[a.sentence_ids[q.sentence]] for a in its for q in a.questions}
-        if len(gold[language]) < len(questions):
-            raise UserError(f"{name}: {language}.json holds a question id twice.")
+        relevant[language] = {
+            query.id: position[article.sentence_ids[query.sentence]]
+            for article in articles
+            for query in article.queries
+        }
+        if len(relevant[language]) < len(of_language):
+            raise UserError(f"{name}: {language}.json repeats a query id.")
     relevance = {
-        (asked, answered): _relevance(
-            (query, gold[answered][id]) for query, id in enumerate(queries[asked].ids) if id in gold[answered]
+        (query_language, passage_language): _relevance(
+            (number, relevant[passage_language][id])
+            for number, id in enumerate(queries[query_language].ids)
+            if id in relevant[passage_language]
         )
-        for asked in articles
-        for answered in articles
+        for query_language in articles_by_language
+        for passage_language in articles_by_language
     }
-    titles = frozenset(article.title for its in articles.values() for article in its)
+    titles = frozenset(article.title for articles in articles_by_language.values() for article in articles)
     return Collection(name, queries, passages, relevance, titles=titles, provenance={"source": f"LAReQA's {name}"})
 
 
 def _relevance(pairs: Iterable[tuple[int, int]]) -> Relevance:
+    """Return judgements of grade 1 for pairs of query and passage positions."""
     query, passage = np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T
     return Relevance(query.astype(np.int32), passage, np.ones(len(query), dtype=np.int8))
 
@@ -146,8 +176,8 @@ def _read(name: str, languages: list[str], path: str | None, key: str) -> dict[s
         raise ValueError("languages must name at least one, got none")
     if path is None:
         raise UserError(
-            f"{key} is null: the hub holds {name} only without its sentence breaks; the header of "
-            f"conf/eval/{name}.yaml says how to get the original files."
+            f"{key} is null, but the hub's copy of {name} lacks the sentence breaks. Point {key} at the original "
+            f"files; the header of conf/eval/{name}.yaml says how to get them."
         )
     return {language: _read_language(path, language, key) for language in languages}
 
@@ -167,22 +197,23 @@ def _read_language(path: str, language: str, key: str) -> list[Article]:
 
 
 def _article(article: dict[str, Any], id: str, file: Path) -> Article:
+    """Parse an article; sentence ids are `id`/paragraph/sentence, by position."""
     contexts: list[str] = []
     sentence_ids: list[str] = []
     sentences: list[str] = []
-    questions: list[Question] = []
+    queries: list[Query] = []
     for number, paragraph in enumerate(article["paragraphs"]):
         context, breaks = paragraph["context"], paragraph["sentence_breaks"]
         for qa in paragraph["qas"]:
             answer_start = qa["answers"][0]["answer_start"]
-            gold = [position for position, (start, end) in enumerate(breaks) if start <= answer_start < end]
-            if not gold:
+            relevant = [position for position, (start, end) in enumerate(breaks) if start <= answer_start < end]
+            if not relevant:
                 raise UserError(
-                    f"{file}: in article {article['title']!r} the answer of question {qa['id']} starts at character "
-                    f"{answer_start}, in no sentence."
+                    f"{file}: article {article['title']!r}, query {qa['id']}: the answer starts at character "
+                    f"{answer_start}, outside every sentence."
                 )
-            questions.append(Question(qa["id"], qa["question"], number, len(sentences) + gold[0]))
+            queries.append(Query(qa["id"], qa["question"], number, len(sentences) + relevant[0]))
         contexts.append(context)
         sentence_ids += [f"{id}/{number}/{position}" for position in range(len(breaks))]
         sentences += [context[start:end] for start, end in breaks]
-    return Article(article["title"], contexts, sentence_ids, sentences, questions)
+    return Article(article["title"], contexts, sentence_ids, sentences, queries)

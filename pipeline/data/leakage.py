@@ -1,11 +1,11 @@
-"""What a training set shares with a benchmark: ids, titles of articles, questions and passages, word for word.
+"""Leakage: the ids, article titles, queries and passages that a training set shares with a benchmark, word for word.
 
-`cell` puts the result into the record. Texts count as the same up to case, white space and underscores (Wikipedia's
-titles carry them), in whatever language; paraphrases and translations are not found. Memory holds 8 bytes (a hash) for
-each text of the benchmark and a chunk of the training set, which is streamed.
+`experiment` stores the result in the record. Texts are compared across languages and after normalisation of case, white
+space and underscores (Wikipedia's titles contain them); paraphrases and translations are not detected. Memory use is 8
+bytes (a hash) per text of the benchmark plus one chunk of the training set, which is streamed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -13,21 +13,24 @@ import numpy as np
 
 from pipeline.values import Collection, ParallelText
 
-KINDS = ("ids", "titles", "questions", "passages")
+KINDS = ("ids", "titles", "queries", "passages")
 CHUNK = 1 << 14  # texts hashed at a time
 EXAMPLES = 3  # of each kind
 
 
 def check(data: ParallelText, collection: Collection) -> dict[str, Any]:
-    """How many distinct items of each kind are shared: None where one side has no titles to compare.
+    """Count the distinct items of each kind that a training set shares with a benchmark.
 
-    `examples` stand as the training set writes them; `checked` counts its items, one that occurs twice twice.
+    Returns:
+        JSON values: for each of KINDS the number of shared items (`titles` is None if the training set or the benchmark
+        has no titles); `examples`, by kind, at most EXAMPLES shared items as the training set writes them; `checked`,
+        by kind, the number of items of the training set, counting repeated ones each time.
     """
     queries, passages = collection.queries.values(), collection.passages.values()
     shared = {
         "ids": _shared(data.ids, chain(*(texts.ids for texts in queries))),
         "titles": _shared(data.titles or (), collection.titles),
-        "questions": _shared(chain(*data.questions.values()), chain(*(texts.texts for texts in queries))),
+        "queries": _shared(chain(*data.questions.values()), chain(*(texts.texts for texts in queries))),
         "passages": _shared(chain(*data.passages.values()), chain(*(texts.texts for texts in passages))),
     }
     result: dict[str, Any] = {kind: count for kind, (count, _, _) in shared.items()}
@@ -38,26 +41,30 @@ def check(data: ParallelText, collection: Collection) -> dict[str, Any]:
     return result
 
 
-def sentence(data: str, benchmark: str, result: dict[str, Any]) -> str | None:
-    """The note that must stand wherever the figures do; None where nothing is shared."""
+def sentence(data: str, benchmark: str, result: Mapping[str, Any]) -> str | None:
+    """Return the note to print wherever scores on the benchmark appear, or None if nothing is shared.
+
+    >>> sentence("squad", "xquad_r", {"ids": 0, "titles": 48, "queries": 1, "passages": 0})
+    'The training data squad shares titles (48), queries (1) with xquad_r.'
+    """
     shared = [f"{kind} ({result[kind]})" for kind in KINDS if result[kind]]
     return f"The training data {data} shares {', '.join(shared)} with {benchmark}." if shared else None
 
 
-def _shared(ours: Iterable[str | None], theirs: Iterable[str]) -> tuple[int, list[str], int]:
-    """How many distinct texts both hold, the first of them as they stand in `ours`, and how many `ours` holds."""
-    known = np.unique(np.concatenate([np.empty(0, np.uint64), *(hashes for _, hashes in _chunks(theirs))]))
-    found: dict[int, str] = {}
+def _shared(training_texts: Iterable[str | None], benchmark_texts: Iterable[str]) -> tuple[int, list[str], int]:
+    """Return the number of distinct shared texts, the first few as the training set writes them, and its text count."""
+    known = np.unique(np.concatenate([np.empty(0, np.uint64), *(hashes for _, hashes in _chunks(benchmark_texts))]))
+    shared: dict[int, str] = {}  # hash -> first text that has it
     checked = 0
-    for texts, hashes in _chunks(text for text in ours if text is not None):
+    for texts, hashes in _chunks(text for text in training_texts if text is not None):
         checked += len(texts)
         for position in np.flatnonzero(np.isin(hashes, known)).tolist():
-            found.setdefault(int(hashes[position]), texts[position])
-    return len(found), list(found.values())[:EXAMPLES], checked
+            shared.setdefault(int(hashes[position]), texts[position])
+    return len(shared), list(shared.values())[:EXAMPLES], checked
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[tuple[Sequence[str], np.ndarray]]:
-    """Texts with the uint64 hashes of their normal forms."""
+    """Yield CHUNK texts at a time with the uint64 hashes of their normalised forms."""
     from pandas.util import hash_array
 
     rest = iter(texts)

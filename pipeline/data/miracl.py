@@ -1,4 +1,4 @@
-"""MIRACL (Zhang et al. 2023, TACL 11), dev split: Wikipedia passages in 18 languages, in a budget that the pool sets.
+"""MIRACL (Zhang et al. 2023, TACL 11), dev split: Wikipedia passages in 18 languages, ranked in pools of any size.
 
 Reads the published files, from one folder or from the hub's three repositories:
 
@@ -6,8 +6,8 @@ Reads the published files, from one folder or from the hub's three repositories:
     miracl-corpus-v1.0-{lang}/docs-{i}.jsonl.gz                       docid, title, text
     {lang}-corpus/, {lang}-queries/, {lang}-qrels/ with *.parquet     mteb's hard negatives
 
-A corpus is streamed once a language and pool. What the pool keeps becomes a memory-mapped Arrow file in the cache of
-`datasets` (HF_DATASETS_CACHE), which later runs reuse; memory is bounded by the sample, whatever the corpus.
+A corpus is streamed once per language and pool. The passages of the pool are written to a memory-mapped Arrow file in
+the cache of `datasets` (HF_DATASETS_CACHE), which later runs reuse. The sample bounds memory use, whatever the corpus.
 """
 
 import heapq
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.arrow import in_batches, key, stored
+from pipeline.data.arrow import cached_dataset, folder_name, record_batches
 from pipeline.data.hub import fetch, gzip_lines, listing, parse_json
 from pipeline.values import Collection, Relevance, Sample, Texts, UserError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEY = "eval.miracl.path"
 HARD = "mteb/MIRACLRetrievalHardNegatives", "d7d94fa4b946cec4a27c84653aa0cf6b33f74a3c"  # the revision that mteb pins
-PASSAGES = {  # of the full corpora, as published by MIRACL
+PASSAGES = {  # in the full corpora, as published by MIRACL
     **{"ar": 2_061_414, "bn": 297_265, "de": 15_866_222, "en": 32_893_221, "es": 10_373_953, "fa": 2_207_172},
     **{"fi": 1_883_509, "fr": 14_636_953, "hi": 506_264, "id": 1_446_315, "ja": 6_953_614, "ko": 1_486_752},
     **{"ru": 9_543_918, "sw": 131_924, "te": 518_079, "th": 542_166, "yo": 49_043, "zh": 4_934_368},
@@ -37,56 +37,72 @@ PASSAGES = {  # of the full corpora, as published by MIRACL
 
 
 class Passage(NamedTuple):
+    """A passage of the corpus: a row of the cached pool."""
+
     docid: str
     title: str
-    text: str  # title and text, as mteb joins them
+    text: str  # title and text, joined as in mteb
 
 
 class Judgement(NamedTuple):
+    """A line of the qrels."""
+
     topic: str
     docid: str
     grade: int
 
 
 @dataclass(frozen=True)
-class Part:
-    """One language as published: nothing of the corpus is read yet."""
+class Published:
+    """The published files of one language; the corpus is not read yet."""
 
-    topics: dict[str, str]
+    topics: dict[str, str]  # text by id
     judgements: list[Judgement]
     corpus: list[Path]
-    read: Callable[[Path], Iterator[Passage]]
+    read: Callable[[Path], Iterator[Passage]]  # the passages of one file of the corpus
 
 
 def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collection:
-    """Each language against its own pool; every topic counts, and no passage is dropped for sharing a topic's id.
+    """Load the dev topics of each language with a pool of passages in that language.
 
-    `judged`: the passages judged for any topic, relevant or not. `sample:N`: those, then the N others with the smallest
-    hashes of (seed, docid), smallest first; so for M < N, sample:M is the beginning of sample:N. `full`: the corpus.
-    `hard`: mteb's MIRACLRetrievalHardNegatives, the 250 best passages a topic of BM25, multilingual-e5-large and
-    e5-mistral-instruct; it has 1,000 topics in ar, fi and ru (fewer than dev), and in bn, sw and yo the full corpora.
+    Every topic counts, even without a relevant passage (trec_eval -c), and no passage is dropped for having the id of a
+    topic.
+
+    Args:
+        languages: keys of PASSAGES.
+        path: folder of the published files; None downloads them from the hub.
+        pool: which passages to rank.
+            `judged`: the passages judged for any topic, relevant or not.
+            `sample:N`: the judged, then the N others with the smallest hashes of (seed, docid), in the order of their
+            hashes; so for M < N, sample:M is the beginning of sample:N.
+            `full`: the corpus.
+            `hard`: mteb's MIRACLRetrievalHardNegatives, the 250 best passages per topic of BM25, multilingual-e5-large
+            and e5-mistral-instruct. It has 1,000 topics in ar, fi and ru (fewer than dev), and in bn, sw and yo the
+            full corpora.
+        seed: of `sample:N`.
     """
     unknown = [language for language in languages if language not in PASSAGES]
     if unknown or not languages:
-        raise ValueError(f"languages must be some of {', '.join(PASSAGES)}, got {', '.join(unknown) or 'none'}")
-    others = _others(pool)
+        raise ValueError(f"languages must be among {', '.join(PASSAGES)}, got {', '.join(unknown) or 'none'}")
+    sample_size = _sample_size(pool)
     queries: dict[str, Texts] = {}
     passages: dict[str, Texts] = {}
     relevance: dict[tuple[str, str], Relevance] = {}
     samples: dict[str, Sample] = {}
     titles: set[str] = set()
     for language in languages:
-        part = _hard(path, language) if pool == "hard" else _published(path, language)
-        if orphans := {judgement.topic for judgement in part.judgements} - part.topics.keys():
-            raise UserError(f"{KEY}: the {language} qrels judge topic {min(orphans)}, which the topics lack.")
-        judged = {judgement.docid for judgement in part.judgements}
-        corpus = _stored(part, judged, others, seed, f"MIRACL, {language}")
+        published = _hard(path, language) if pool == "hard" else _full(path, language)
+        judgements = published.judgements
+        if orphans := {judgement.topic for judgement in judgements} - published.topics.keys():
+            raise UserError(f"{KEY}: the {language} qrels judge topic {min(orphans)}, which the topics file lacks.")
+        judged = {judgement.docid for judgement in judgements}
+        corpus = _cached_pool(published, judged, sample_size, seed, progress=f"MIRACL, {language}")
         position = _positions(corpus, judged, language)
-        queries[language] = Texts(list(part.topics), list(part.topics.values()))
+        queries[language] = Texts(list(published.topics), list(published.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
-        relevance[language, language] = _relevance(part, position)
+        relevance[language, language] = _relevance(published, position)
         titles.update(corpus["title"][list(position.values())])
-        if others:
+        if sample_size:
             samples[language] = Sample(judged=len(judged), full=PASSAGES[language])
     return Collection(
         f"miracl[{pool}]",
@@ -95,14 +111,15 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         relevance,
         settings=("mono",),
         every_query_counts=True,
+        main_metric="ndcg_10",
         samples=samples,
         titles=frozenset(titles),  # of the judged passages
         provenance={"source": "MIRACL v1.0 dev", "pool": pool},
     )
 
 
-def _others(pool: str) -> int | None:
-    """How many passages a pool adds to the judged ones; None for all that there are."""
+def _sample_size(pool: str) -> int | None:
+    """Return how many passages a pool adds to the judged ones; None if it is not such a sample."""
     if pool in ("hard", "full"):
         return None
     match = re.fullmatch(r"judged|sample:([1-9]\d*)", pool)
@@ -111,7 +128,8 @@ def _others(pool: str) -> int | None:
     return int(match[1] or 0)
 
 
-def _published(path: str | None, language: str) -> Part:
+def _full(path: str | None, language: str) -> Published:
+    """Return MIRACL's own dev topics, qrels and corpus files."""
     topics = {row[0]: row[1] for row in _tsv(_dev_file(path, language, "topics"), columns=2)}
     qrels = _tsv(_dev_file(path, language, "qrels"), columns=4)
     judgements = [Judgement(topic, docid, int(grade)) for topic, _, docid, grade in qrels]
@@ -119,10 +137,10 @@ def _published(path: str | None, language: str) -> Part:
     names = listing("miracl/miracl-corpus", folder, folder=path, key=KEY)
     numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", name)))
     if not numbers or numbers != list(range(len(numbers))):
-        raise UserError(f"{KEY}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without a gap; got {numbers}.")
+        raise UserError(f"{KEY}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without gaps; got {numbers}.")
     files = [f"{folder}/docs-{number}.jsonl.gz" for number in numbers]
     corpus = [fetch("miracl/miracl-corpus", file, folder=path, key=KEY) for file in files]
-    return Part(topics, judgements, corpus, _jsonl_passages)
+    return Published(topics, judgements, corpus, _jsonl_passages)
 
 
 def _dev_file(path: str | None, language: str, kind: str) -> Path:
@@ -151,7 +169,9 @@ def _jsonl_passages(file: Path) -> Iterator[Passage]:
         yield _passage(parse_json(line, file, number), "docid", f"{file}, line {number}")
 
 
-def _hard(path: str | None, language: str) -> Part:
+def _hard(path: str | None, language: str) -> Published:
+    """Return mteb's topics, qrels and corpus files of hard negatives."""
+
     def files(kind: str) -> list[Path]:
         repo, revision = HARD
         folder = f"{language}-{kind}"
@@ -161,11 +181,11 @@ def _hard(path: str | None, language: str) -> Part:
     topics = {row["id"]: row["text"] for file in files("queries") for row in _parquet_rows(file)}
     qrels = [row for file in files("qrels") for row in _parquet_rows(file)]
     judgements = [Judgement(row["query-id"], row["corpus-id"], int(row["score"])) for row in qrels]
-    return Part(topics, judgements, files("corpus"), _parquet_passages)
+    return Published(topics, judgements, files("corpus"), _parquet_passages)
 
 
 def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Rows with their identifier in `id`, which some revisions of the repository call `_id`."""
+    """Yield rows with their identifier in `id`, which some revisions of the repository call `_id`."""
     import pyarrow
     import pyarrow.parquet
 
@@ -182,39 +202,42 @@ def _parquet_passages(file: Path) -> Iterator[Passage]:
         yield _passage(row, "id", str(file))
 
 
-def _kept(corpus: Iterable[Passage], judged: set[str], others: int | None, seed: int) -> Iterator[Passage]:
-    """The judged passages as they come, then the sample by growing hash; or everything."""
-    if others is None:
+def _pool(corpus: Iterable[Passage], judged: set[str], sample_size: int | None, seed: int) -> Iterator[Passage]:
+    """Yield the judged passages in corpus order, then the sample by increasing hash; None yields the whole corpus."""
+    if sample_size is None:
         yield from corpus
         return
     sample: list[tuple[int, Passage]] = []  # a heap with the largest hash on top
     for passage in corpus:
         if passage.docid in judged:
             yield passage
-        elif others:
+        elif sample_size:
             digest = blake2b(f"{seed}:{passage.docid}".encode(), digest_size=8).digest()
             entry = (-int.from_bytes(digest), passage)
-            (heapq.heappush if len(sample) < others else heapq.heappushpop)(sample, entry)
+            (heapq.heappush if len(sample) < sample_size else heapq.heappushpop)(sample, entry)
     yield from (passage for _, passage in sorted(sample, reverse=True))
 
 
-def _stored(part: Part, judged: set[str], others: int | None, seed: int, progress: str) -> "Dataset":
-    """The pool as a memory-mapped Arrow file, made once for the same files and pool."""
+def _cached_pool(
+    published: Published, judged: set[str], sample_size: int | None, seed: int, *, progress: str
+) -> "Dataset":
+    """Return the pool as a memory-mapped Arrow file, written once for the same files and pool."""
     import pyarrow
 
-    corpus = (passage for file in part.corpus for passage in part.read(file))
-    rows = (passage._asdict() for passage in _kept(corpus, judged, others, seed))
+    corpus = (passage for file in published.corpus for passage in published.read(file))
+    rows = (passage._asdict() for passage in _pool(corpus, judged, sample_size, seed))
     schema = pyarrow.schema([(name, pyarrow.string()) for name in Passage._fields])
-    return stored(key(part.corpus, sorted(judged), others, seed), schema, in_batches(rows, schema), progress)
+    folder = folder_name(published.corpus, sorted(judged), sample_size, seed)
+    return cached_dataset(folder, schema, record_batches(rows, schema), progress=progress)
 
 
 def _positions(corpus: "Dataset", judged: set[str], language: str) -> dict[str, int]:
-    """Where the judged passages stand in the pool, found without reading its text."""
+    """Return the positions of the judged passages in the pool by docid, without reading the pool's texts."""
     import pyarrow
     import pyarrow.compute
 
-    found = pyarrow.compute.is_in(corpus.data.column("docid"), value_set=pyarrow.array(sorted(judged)))
-    positions = np.flatnonzero(found.to_numpy()).tolist()
+    is_judged = pyarrow.compute.is_in(corpus.data.column("docid"), value_set=pyarrow.array(sorted(judged)))
+    positions = np.flatnonzero(is_judged.to_numpy()).tolist()
     position = dict(zip(corpus["docid"][positions], positions, strict=True))
     if missing := judged - position.keys():
         raise UserError(
@@ -224,10 +247,10 @@ def _positions(corpus: "Dataset", judged: set[str], language: str) -> dict[str, 
     return position
 
 
-def _relevance(part: Part, position: dict[str, int]) -> Relevance:
-    topic = {id: number for number, id in enumerate(part.topics)}
+def _relevance(published: Published, position: dict[str, int]) -> Relevance:
+    topic = {id: number for number, id in enumerate(published.topics)}
     return Relevance(
-        np.array([topic[judgement.topic] for judgement in part.judgements], dtype=np.int32),
-        np.array([position[judgement.docid] for judgement in part.judgements], dtype=np.int64),
-        np.array([judgement.grade for judgement in part.judgements], dtype=np.int8),
+        np.array([topic[judgement.topic] for judgement in published.judgements], dtype=np.int32),
+        np.array([position[judgement.docid] for judgement in published.judgements], dtype=np.int64),
+        np.array([judgement.grade for judgement in published.judgements], dtype=np.int8),
     )

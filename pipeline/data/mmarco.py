@@ -6,9 +6,9 @@ Reads the published files, from one folder or from the hub's unicamp-dl/mmarco:
     data/google/queries/train/{language}_queries.train.tsv        id, text
     data/google/collections/{language}_collection.tsv             id, text
 
-A row is a query with one of its positives; the negatives of its triples stay beside it. Texts stay in the published
-files, each read from disk when it is asked for. What says where they are lies in memory-mapped files in the cache of
-`datasets` (HF_DATASETS_CACHE), made once: 12 bytes a passage and a query of each language, 4 a triple.
+A row is a query with one of its positives; it keeps the negatives of its triples. Texts stay in the published files and
+are read from disk on access. Their positions are kept in memory-mapped files in the cache of `datasets`
+(HF_DATASETS_CACHE), written once: 12 bytes per passage and per query of each language, 4 per triple.
 
 Axes: N rows, T triples.
 """
@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.arrow import Lazy, key, made_once
-from pipeline.data.groups import connected
+from pipeline.data.arrow import Lazy, cached_folder, folder_name
+from pipeline.data.groups import connected_groups
 from pipeline.data.hub import fetch
 from pipeline.values import ParallelText, UserError
 
@@ -30,7 +30,7 @@ NAMES = {
     **{"id": "indonesian", "it": "italian", "ja": "japanese", "nl": "dutch", "pt": "portuguese", "ru": "russian"},
     **{"vi": "vietnamese", "zh": "chinese"},
 }
-CHUNK_BYTES = 1 << 22  # of the triples read at a time: some 180,000
+CHUNK_BYTES = 1 << 22  # of the triples, read at a time: about 180,000 triples
 CHUNK_IDS = 1 << 20
 
 
@@ -44,22 +44,29 @@ class Triples(NamedTuple):
     negative_T: np.ndarray  # memory-mapped
 
     def negatives(self, row: int) -> np.ndarray:
+        """Return the ids of a row's negatives."""
         return self.negative_T[self.end_N[row] - self.count_N[row] : self.end_N[row]]
 
 
 class Lines(NamedTuple):
-    """The texts of one file by id: read, not mapped, since mapped pages would count as the process's memory."""
+    """The texts of one file by id. They are read, not mapped: mapped pages would count as the process's memory."""
 
     descriptor: int  # open until the process ends
-    start_of_id: np.ndarray  # memory-mapped; -1 for what no triple names
+    start_of_id: np.ndarray  # memory-mapped; -1 for ids that no triple names
     bytes_of_id: np.ndarray  # memory-mapped
 
     def text(self, id: int) -> str:
+        """Return the text of an id that a triple names."""
         return os.pread(self.descriptor, self.bytes_of_id[id], self.start_of_id[id]).decode()
 
 
 def train(languages: list[str], path: str | None) -> ParallelText:
-    """Every row in every language, by growing id of the query; rows of one query or one passage share a group."""
+    """Load all rows, each in every language, by ascending query id; rows with one query or passage share a group.
+
+    Args:
+        languages: keys of NAMES.
+        path: the folder that contains data/; None downloads the files from the hub.
+    """
     unknown = [language for language in languages if language not in NAMES]
     if unknown or not languages or len(set(languages)) < len(languages):
         got = ", ".join(unknown or languages) or "none"
@@ -75,10 +82,10 @@ def train(languages: list[str], path: str | None) -> ParallelText:
         passages[language] = _lines(collection, file, triples.positive_N, triples.negative_T)
     rows = len(triples.query_N)
 
-    def texts(lines: Lines, id_N: np.ndarray) -> Lazy:
+    def texts(lines: Lines, id_N: np.ndarray) -> Lazy[str]:
         return Lazy(lambda row: lines.text(id_N[row]), rows)
 
-    def negatives(lines: Lines) -> Lazy:
+    def negatives(lines: Lines) -> Lazy[list[str]]:
         return Lazy(lambda row: [lines.text(id) for id in triples.negatives(row)], rows)
 
     return ParallelText(
@@ -88,7 +95,7 @@ def train(languages: list[str], path: str | None) -> ParallelText:
         questions={language: texts(lines, triples.query_N) for language, lines in questions.items()},
         passages={language: texts(lines, triples.positive_N) for language, lines in passages.items()},
         available_NL=np.ones((rows, len(languages)), dtype=bool),
-        passage_group=connected([triples.query_N, triples.positive_N]),
+        passage_group=connected_groups([triples.query_N, triples.positive_N]),
         negatives={language: negatives(lines) for language, lines in passages.items()},
         provenance={"source": "mMARCO, translated by Google", "triples": len(triples.negative_T)},
     )
@@ -99,20 +106,20 @@ def _fetch(name: str, path: str | None) -> Path:
 
 
 def _triples(file: Path) -> Triples:
-    folder = made_once(key([file]), lambda folder: _sort(file, folder))
+    folder = cached_folder(folder_name([file]), lambda folder: _sort_triples(file, folder))
     pair_N, count_N = np.load(folder / "pair_N.npy"), np.load(folder / "count_N.npy")
     query_N, positive_N = (pair_N >> 32).astype(np.int32), (pair_N & 0xFFFFFFFF).astype(np.int32)
     return Triples(query_N, positive_N, count_N, count_N.cumsum(), np.load(folder / "negative_T.npy", mmap_mode="r"))
 
 
-def _sort(file: Path, folder: Path) -> None:
-    """The triples by pair of query and positive, without ever holding them: count, then place."""
+def _sort_triples(file: Path, folder: Path) -> None:
+    """Write the triples sorted by (query, positive). Two passes, count and place, keep memory use at one chunk."""
     pair_N, count_N = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
     for pair, _ in _read_triples(file):
-        before = count_N
+        previous = count_N
         pair_N, row = np.unique(np.concatenate([pair_N, pair]), return_inverse=True)
-        count_N = np.bincount(row[len(before) :], minlength=len(pair_N))
-        count_N[row[: len(before)]] += before
+        count_N = np.bincount(row[len(previous) :], minlength=len(pair_N))
+        count_N[row[: len(previous)]] += previous
     if not len(pair_N):
         raise UserError(f"{file} holds no triples.")
     np.save(folder / "pair_N.npy", pair_N)
@@ -128,7 +135,7 @@ def _sort(file: Path, folder: Path) -> None:
 
 
 def _read_triples(file: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Chunks of pairs (uint64: the query's id, then the positive's, of 32 bits each) and of their negatives."""
+    """Yield chunks of pairs (uint64: the query's id, then the positive's, 32 bits each) and of their negatives."""
     from pyarrow import ArrowInvalid, BufferReader, csv, uint32
 
     columns = ["query", "positive", "negative"]
@@ -136,45 +143,47 @@ def _read_triples(file: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     parsing = csv.ParseOptions(delimiter="\t", quote_char=False)
     conversion = csv.ConvertOptions(column_types=dict.fromkeys(columns, uint32()))
     with file.open("rb") as lines:
-        # Not `open_csv`: it reads ahead, and the further the larger the file.
+        # Not `open_csv`: it reads ahead, and further for a larger file.
         while chunk := lines.read(CHUNK_BYTES) + lines.readline():
             try:
                 table = csv.read_csv(BufferReader(chunk), reading, parsing, conversion)
             except ArrowInvalid as error:
-                raise UserError(f"{file} must hold three ids a line, between tabs: {error}.") from error
+                raise UserError(f"{file} must hold three ids per line, separated by tabs: {error}.") from error
             query, positive, negative = (column.to_numpy() for column in table.columns)
             yield (query.astype(np.uint64) << 32) | positive, negative
 
 
 def _lines(file: Path, triples: Path, *ids: np.ndarray) -> Lines:
-    """The lines of a file that hold the ids which the triples name."""
-    folder = made_once(key([file, triples]), lambda folder: _index(file, ids, folder))
+    """Return the lines of a file whose ids the triples name."""
+    folder = cached_folder(folder_name([file, triples]), lambda folder: _index_lines(file, ids, folder))
     start_of_id, bytes_of_id = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("start", "bytes"))
     return Lines(os.open(file, os.O_RDONLY), start_of_id, bytes_of_id)
 
 
-def _index(file: Path, ids: Sequence[np.ndarray], folder: Path) -> None:
-    wanted = np.zeros(max(int(its.max()) for its in ids) + 1, dtype=bool)
-    for its in ids:
-        for first in range(0, len(its), CHUNK_IDS):
-            wanted[its[first : first + CHUNK_IDS]] = True
-    start_of_id = np.lib.format.open_memmap(folder / "start.npy", "w+", np.int64, wanted.shape)
-    bytes_of_id = np.lib.format.open_memmap(folder / "bytes.npy", "w+", np.int32, wanted.shape)
+def _index_lines(file: Path, ids: Sequence[np.ndarray], folder: Path) -> None:
+    """Write where the text of each id starts in a file, and its length in bytes."""
+    named = np.zeros(max(int(array.max()) for array in ids) + 1, dtype=bool)  # by id: whether a triple names it
+    for array in ids:
+        for first in range(0, len(array), CHUNK_IDS):
+            named[array[first : first + CHUNK_IDS]] = True
+    start_of_id = np.lib.format.open_memmap(folder / "start.npy", "w+", np.int64, named.shape)
+    bytes_of_id = np.lib.format.open_memmap(folder / "bytes.npy", "w+", np.int32, named.shape)
     start_of_id[:] = -1
     start = 0
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             id, text = _split(line, file, number)
-            if id < len(wanted) and wanted[id]:
+            if id < len(named) and named[id]:
                 start_of_id[id] = start + len(line) - len(text)
                 bytes_of_id[id] = len(text.rstrip(b"\r\n"))
             start += len(line)
-    missing = np.flatnonzero(wanted & (start_of_id < 0))
+    missing = np.flatnonzero(named & (start_of_id < 0))
     if len(missing):
         raise UserError(f"{file} lacks {len(missing)} ids that the triples name, such as {missing[0]}: is it complete?")
 
 
 def _split(line: bytes, file: Path, number: int) -> tuple[int, bytes]:
+    """Return the id and the text of a line."""
     id, tab, text = line.partition(b"\t")
     try:
         text.decode()

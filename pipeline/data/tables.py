@@ -1,13 +1,13 @@
-"""Tables of texts in the formats that people keep them in, .parquet and .jsonl, as Arrow batches of one schema.
+"""Read tables of texts, .parquet and .jsonl, as Arrow batches of one schema.
 
-Every failure is one sentence that names the file, the column, and the line where there are lines.
+Every error is one sentence that names the file, the column and, in JSON Lines, the line.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.arrow import BATCH_ROWS, in_batches
+from pipeline.data.arrow import BATCH_ROWS, record_batches
 from pipeline.data.hub import parse_json
 from pipeline.values import UserError
 
@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def read(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
-    """The file's `columns` under our names for them; each holds text or, as `schema` says, lists of texts, or null."""
+def read_table(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
+    """Yield the columns of a file in batches of at most BATCH_ROWS rows.
+
+    Args:
+        file: .parquet, else JSON Lines.
+        columns: by our name of a column, its name in the file. Other columns are ignored.
+        schema: of the batches, by our names: text, or lists of texts. Null is allowed.
+
+    Raises:
+        UserError: while iterating, for a damaged file, a missing column or a value of the wrong type.
+    """
     if file.suffix == ".parquet":
         return _parquet(file, columns, schema)
-    return in_batches(_jsonl(file, columns, schema), schema)
+    return record_batches(_jsonl(file, columns, schema), schema)
 
 
 def _parquet(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
@@ -28,19 +37,19 @@ def _parquet(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -
 
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
-            present = parquet.schema_arrow
+            file_schema = parquet.schema_arrow
             for ours, theirs in columns.items():
-                if theirs not in present.names:
-                    raise UserError(f"{file} lacks the column {theirs}; it has {', '.join(present.names)}.")
-                got, wanted = present.field(theirs).type, schema.field(ours).type
-                if not _type_fits(got, wanted):
-                    raise UserError(f"{file}: column {theirs} must hold {_words(wanted)}, got {got}.")
+                if theirs not in file_schema.names:
+                    raise UserError(f"{file} lacks the column {theirs}; it has {', '.join(file_schema.names)}.")
+                actual, expected = file_schema.field(theirs).type, schema.field(ours).type
+                if not _type_fits(actual, expected):
+                    raise UserError(f"{file}: column {theirs} must hold {_type_name(expected)}, got {actual}.")
             for batch in parquet.iter_batches(BATCH_ROWS, columns=sorted(set(columns.values()))):
                 arrays = [batch.column(theirs).cast(schema.field(ours).type) for ours, theirs in columns.items()]
                 yield pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
     except (pyarrow.ArrowInvalid, OSError) as error:
         first_line = str(error).partition("\n")[0]
-        raise UserError(f"{file} is no parquet file, or a damaged one: {first_line}.") from error
+        raise UserError(f"{file} is not a parquet file, or it is damaged: {first_line}.") from error
 
 
 def _jsonl(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator[dict[str, Any]]:
@@ -49,39 +58,41 @@ def _jsonl(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> 
             for number, line in enumerate(lines, 1):
                 where, row = f"{file}, line {number}", parse_json(line.removesuffix("\n"), file, number)
                 if not isinstance(row, dict):
-                    raise UserError(f"{where} is no JSON object: {line.strip():.80}.")
+                    raise UserError(f"{where} is not a JSON object: {line.strip():.80}.")
                 for ours, theirs in columns.items():
                     if theirs not in row:
                         raise UserError(f"{where} lacks the column {theirs}; it has {', '.join(row)}.")
-                    wanted = schema.field(ours).type
-                    if not _value_fits(row[theirs], wanted):
+                    value, expected = row[theirs], schema.field(ours).type
+                    if not _value_fits(value, expected):
                         raise UserError(
-                            f"{where}: column {theirs} must hold {_words(wanted)}, got {row[theirs]!r:.80}."
+                            f"{where}: column {theirs} must hold {_type_name(expected)}, got {value!r:.80}."
                         )
                 yield {ours: row[theirs] for ours, theirs in columns.items()}
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text: {error}.") from error
 
 
-def _type_fits(got: "pyarrow.DataType", wanted: "pyarrow.DataType") -> bool:
+def _type_fits(actual: "pyarrow.DataType", expected: "pyarrow.DataType") -> bool:
     from pyarrow import types
 
-    if types.is_null(got):
+    if types.is_null(actual):
         return True
-    if types.is_list(wanted):
-        return (types.is_list(got) or types.is_large_list(got)) and _type_fits(got.value_type, wanted.value_type)
-    return types.is_string(got) or types.is_large_string(got)
+    if types.is_list(expected):
+        return (types.is_list(actual) or types.is_large_list(actual)) and _type_fits(
+            actual.value_type, expected.value_type
+        )
+    return types.is_string(actual) or types.is_large_string(actual)
 
 
-def _value_fits(value: Any, wanted: "pyarrow.DataType") -> bool:
+def _value_fits(value: Any, expected: "pyarrow.DataType") -> bool:
     from pyarrow import types
 
-    if types.is_list(wanted) and isinstance(value, list):
+    if types.is_list(expected) and isinstance(value, list):
         return all(isinstance(text, str) for text in value)
-    return value is None or (isinstance(value, str) and not types.is_list(wanted))
+    return value is None or (isinstance(value, str) and not types.is_list(expected))
 
 
-def _words(wanted: "pyarrow.DataType") -> str:
+def _type_name(expected: "pyarrow.DataType") -> str:
     from pyarrow import types
 
-    return "a list of texts" if types.is_list(wanted) else "text"
+    return "a list of texts" if types.is_list(expected) else "text"

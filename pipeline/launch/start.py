@@ -1,7 +1,7 @@
-"""`python -m pipeline.start cell` or `meter NAME`: how the processes that `run` and `profile` start begin and end.
+"""`python -m pipeline.launch.start launch.worker` or `profiling.worker METER`: how child processes begin and end.
 
-A sweep starts hundreds. Collecting garbage while a hundred thousand objects are imported, and taking the interpreter
-apart at the end, were 2.4 of the 5.6 seconds that a cell's imports took.
+A sweep starts hundreds of them. Garbage collection while a hundred thousand objects are imported, and taking the
+interpreter apart at the end, took 2.4 of the 5.6 seconds that the imports of a run took.
 """
 
 import gc
@@ -12,7 +12,7 @@ from importlib import import_module
 if __name__ == "__main__":
     gc.disable()
     main = import_module(f"pipeline.{sys.argv[1]}").main
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # imported objects stay
     gc.enable()
     code = 0
     try:

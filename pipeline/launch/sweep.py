@@ -1,4 +1,4 @@
-"""What a multirun does before its first cell and after its last: check and list every cell, then draw the fronts.
+"""What a multirun does before its first run and after its last: check and plan all runs, then report on them.
 
 Hydra calls these hooks in the parent process, whatever the launcher.
 """
@@ -7,37 +7,41 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.conf import RuntimeConf
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import config as configs
-from pipeline import run, status
+from pipeline.config import Config, check
 from pipeline.launch.commands import refusing
+from pipeline.launch.request import Request, make_request
+from pipeline.store import progress
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
-ALIVE = ExitStack()  # holds a lock as long as this process lives, at which `status` looks; the callback gets pickled
+GROUPS = ("model", "sampler", "data", "eval", "trainer", "profile")
+ALIVE = ExitStack()  # holds a lock as long as this process lives, for `status`; the callback itself gets pickled
 
 
 class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse the whole sweep if any cell is impossible: not after hours of other cells."""
+        """Refuse the whole sweep if any run is impossible, rather than after hours of other runs."""
         store = ResultStore(config.results_dir)
-        with refusing():  # by an exit: of what a callback raises Hydra would make a warning
+        with refusing():  # exits: Hydra turns exceptions of a callback into warnings
             store.check_writable()
             if config.costs_from:
-                store.notes(config.costs_from)  # refused where there is no such sweep
-            if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its cells as it goes
-                asked = requests(config)
-                store.clear(config.sweep, keep=[name for request in asked for name in run.names(request)])
-                runs = {request["name"]: request["choices"] for request in asked}
+                store.manifest(config.costs_from)  # UserError if there is no such sweep
+            if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its runs as it goes
+                requests = plan(config)
+                store.clear(config.sweep, keep=[name for request in requests for name in request.run_names])
+                runs = {request.name: request.choices for request in requests}
                 store.plan(config.sweep, runs, config.costs_from)
-                print(f"{config.sweep}: {len(asked)} cells", file=sys.stderr, flush=True)
+                print(f"{config.sweep}: {len(requests)} runs", file=sys.stderr, flush=True)
             ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -45,37 +49,53 @@ class SweepCallback(Callback):
 
 
 def end(results_dir: str, sweep: str) -> None:
-    """Draw what there is, and say how each cell ended; exit 1 if one failed."""
-    from pipeline import aggregate  # matplotlib and wandb: not before they are needed
+    """Report on the sweep and list how each run ended; exit with 1 if one failed."""
+    from pipeline.reporting.publish import report  # matplotlib and wandb: not before they are needed
 
-    store, drawn = ResultStore(results_dir), False
+    store, reported = ResultStore(results_dir), False
     try:
-        aggregate.aggregate(results_dir, sweep)
-        drawn = True
+        report(results_dir, sweep)
+        reported = True
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     except Exception:  # Hydra would turn it into a warning
         traceback.print_exc()
-    cells = status.cells(store, sweep)
-    print(f"\n{status.table(cells)}", file=sys.stderr)
-    if not drawn or any(cell.status not in ("done", "cached") for cell in cells):
+    states = progress.states(store, sweep)
+    print(f"\n{progress.table(states)}", file=sys.stderr)
+    if not reported or any(state.status not in ("done", "cached") for state in states):
         sys.exit(1)
 
 
-def requests(config: DictConfig) -> list[dict[str, Any]]:
-    """What each cell of a multirun asks for; UserError for the first impossible one."""
+def plan(config: DictConfig) -> list[Request]:
+    """The requests of all runs of a multirun; UserError for the first impossible one."""
     loader = GlobalHydra.instance().config_loader()
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    overrides = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
-    (cells,) = BasicSweeper.split_arguments(overrides, None)
-    return [checked(loader.load_sweep_config(config, list(cell)), cell)[1] for cell in cells]
+    combinations = expand(loader, parameters + list(config.hydra.overrides.task))
+    configs = [(loader.load_sweep_config(config, overrides), overrides) for overrides in combinations]
+    return [make_request(*checked(whole, overrides)) for whole, overrides in configs]
 
 
-def checked(whole: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-    """A cell's config, and what it asks for, out of the config with Hydra's own part that `overrides` made."""
+def expand(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
+    """All combinations of the values of sweep overrides, in the order of Hydra's basic sweeper."""
+    values = []
+    for override in OverridesParser.create(loader).parse_overrides(list(arguments)):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            values.append([f"{key}={override.get_value_element_as_str()}"])
+    return [list(combination) for combination in product(*values)]
+
+
+def checked(whole: DictConfig, overrides: Sequence[str]) -> tuple[Config, dict[str, str]]:
+    """The typed config of one run and its choices, from the composed config that includes Hydra's own part."""
     cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     try:
-        configs.check(cfg)
+        return check(cfg), choices(whole.hydra.runtime)
     except UserError as error:
-        raise UserError(f"in cell {' '.join(overrides)}: {error}") from error
-    return cfg, run.request(cfg, run.chosen(whole.hydra.runtime))
+        raise UserError(f"in run {' '.join(overrides)}: {error}") from error
+
+
+def choices(runtime: RuntimeConf) -> dict[str, str]:
+    """The options of the groups that a record keeps; "several" for a list of them, of which Hydra keeps no note."""
+    return {group: str(runtime.choices[group]) if group in runtime.choices else "several" for group in GROUPS}

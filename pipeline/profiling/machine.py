@@ -1,6 +1,6 @@
 """The machine under a measurement: what it is, and what else it did meanwhile. Needs Linux's /proc.
 
-A meter runs inside `watch()`; what it finds feeds the grade of the profile.
+A meter runs inside `watch()`, whose result the quality checks read.
 """
 
 import importlib.util
@@ -11,26 +11,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+import torch
+
+from pipeline.profiling import nvidia
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 
 def missing(module: str) -> str | None:
-    """Why a library cannot be used; None where it can."""
+    """Return why a library cannot be used; None if it can."""
     return None if importlib.util.find_spec(module) else f"{module} is not installed"
 
 
-def facts(device: str) -> dict[str, Any]:
-    """What must be equal for two profiles to be of the same machine."""
+def facts(device: str) -> dict[str, object]:
+    """Return, as JSON values, what must be equal for two profiles to be of the same machine."""
     cpu: dict[str, str] = {}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
         cpu.setdefault(key.strip(), value.strip())
     memory_kib = Path("/proc/meminfo").read_text().split()[1]
-    import torch
-
-    found = {
+    return {
         "cpu": cpu.get("model name", platform.processor()),
         "cpu_family_model_stepping": [cpu.get(key) for key in ("cpu family", "model", "stepping")],
         "cpu_vector_instructions": torch.backends.cpu.get_cpu_capability(),
@@ -39,21 +40,17 @@ def facts(device: str) -> dict[str, Any]:
         "governor": _read(CPU_FOLDER / "cpu0/cpufreq/scaling_governor"),
         "torch": torch.__version__,
         "device": device,
+        **(nvidia.facts() if device == "cuda" else {}),
     }
-    if device == "cuda":
-        from pipeline.profiling import nvidia
-
-        found |= nvidia.facts()
-    return found
 
 
 def _read(path: Path) -> str | None:
-    """A file of /sys, or None where the machine (a virtual one, mostly) has none."""
+    """Return the text of a file of /sys, or None where the machine (a virtual one, mostly) has none."""
     return path.read_text().strip() if path.exists() else None
 
 
 def _cpu_s() -> dict[str, float]:
-    """CPU seconds over all cores since boot: in all, busy, stolen by other virtual machines; and this process's own."""
+    """Return CPU seconds of all cores since boot (all, busy, stolen by other virtual machines); and this process's."""
     ticks = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     user, nice, system, idle, iowait, irq, softirq, steal = (value / os.sysconf("SC_CLK_TCK") for value in ticks)
     own = os.times()
@@ -67,21 +64,21 @@ def _cpu_s() -> dict[str, float]:
 
 
 def _throttle_events() -> int | None:
-    """Thermal slow-downs counted by the CPU since boot."""
+    """Return the thermal slow-downs that the CPU has counted since boot."""
     counts = [_read(path) for path in CPU_FOLDER.glob("cpu*/thermal_throttle/*_throttle_count")]
     return sum(int(count) for count in counts if count) if counts else None
 
 
 @contextmanager
-def watch(device: str) -> Iterator[dict[str, Any]]:
-    """Yields a dict that holds, after the block, what the machine did: shares are of all its cores' time."""
-    seen: dict[str, Any] = {"load_average_before": os.getloadavg()[0]}
+def watch(device: str) -> Iterator[dict[str, float | None]]:
+    """Yield a dict that holds, after the block, what the machine did: shares are of all its cores' time."""
+    activity: dict[str, float | None] = {"load_average_before": os.getloadavg()[0]}
     before, events, start_s = _cpu_s(), _throttle_events(), time.perf_counter()
-    yield seen
+    yield activity
     after, events_after = _cpu_s(), _throttle_events()
     spent = {name: after[name] - before[name] for name in after}
     spent["all"] = spent["all"] or math.inf  # a block shorter than a tick of the kernel's clock: nothing to share
-    seen |= {
+    activity |= {
         "seconds": time.perf_counter() - start_s,
         "load_average_after": os.getloadavg()[0],
         "own_share": spent["own"] / spent["all"],
@@ -90,6 +87,4 @@ def watch(device: str) -> Iterator[dict[str, Any]]:
         "throttle_events": None if events is None or events_after is None else events_after - events,
     }
     if device == "cuda":
-        from pipeline.profiling import nvidia
-
-        seen |= nvidia.clock_state()
+        activity |= nvidia.clock_state()

@@ -1,6 +1,6 @@
 """Profile an encoder: each meter in a fresh child process (`worker`), one after another, while this process sleeps.
 
-`experiment` calls `measure` with a benchmark's texts and a trained encoder, `profile_model` with made-up texts.
+`experiment` calls `measure` with a benchmark's texts and a trained encoder, `architectures` with made-up texts.
 """
 
 import json
@@ -8,98 +8,94 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import replace
 from typing import Any
 
-from pipeline.launch.commands import REFUSED
-from pipeline.profiling import machine
-from pipeline.profiling.summary import summarise, with_index
-from pipeline.store.results import fingerprint
-from pipeline.values import Profile, Serving, Side, UserError
+import numpy as np
 
-Texts = Mapping[str, Mapping[Side, Sequence[str]]]  # language -> side -> texts
+from pipeline.profiling import machine, meter
+from pipeline.profiling.meter import Job, Texts
+from pipeline.profiling.summary import summarize, with_index
+from pipeline.store.records import Profile
+from pipeline.values import Collection, UserError, Variant
 
-METERS = ("throughput", "latency", "memory", "energy")  # in this order: throughput finds the others' token budget
-
-
-def key(
-    architecture: Mapping[str, Any], texts: Texts, settings: Mapping[str, Any], *, threads: int, device: str
-) -> str:
-    """Under which a profile may be shared: by every encoder of this architecture, on this machine and these texts."""
-    return fingerprint([dict(architecture), texts, dict(settings), threads, machine.facts(device)])
+PROFILED_TEXTS = 64  # per language and side
 
 
-@dataclass(frozen=True)
-class Job:
-    """What the meters measure, in plain values: `model` and `settings` are the config's nodes, `checkpoint` the folder
-    that Encoder.save wrote, `device` cpu or cuda; `backend` and `precision` are those of `serving`."""
+def sample_texts(collection: Collection) -> Texts:
+    """Return real queries and passages for a profile, evenly spaced over those of each language."""
 
-    model: Mapping[str, Any]
-    checkpoint: str | None
-    texts: Texts
-    settings: Mapping[str, Any]
-    _: KW_ONLY
-    threads: int
-    device: str
-    seed: int
-    backend: str = "eager"
-    precision: str = "float32"
-    made_up_words: bool = False
+    def spaced(texts: Sequence[str]) -> list[str]:
+        picks = np.linspace(0, len(texts) - 1, min(PROFILED_TEXTS, len(texts))).round().astype(int)
+        return [texts[position] for position in picks]
+
+    return {
+        language: {"query": spaced(queries.texts), "passage": spaced(collection.passages[language].texts)}
+        for language, queries in collection.queries.items()
+    }
 
 
 def measure(job: Job) -> Profile:
-    """UserError for bad input; RuntimeError with the reason when a child dies."""
-    asked, found = asdict(job), {}
-    with _ready(METERS, job.threads) as children:
-        for name, child in children.items():
-            found[name] = _answer(name, child, asked)
-            asked["token_budget"] = found["throughput"]["best"]["token_budget"]
-    return summarise(found, machine.facts(job.device), threads=job.threads, made_up_words=job.made_up_words)
+    """Return what an encoder costs.
+
+    Raises:
+        UserError: for bad input, such as a checkpoint of another architecture.
+        RuntimeError: with the reason, if a child process dies.
+    """
+    results: dict[str, Any] = {}
+    with _workers(meter.names(), job.threads) as workers:
+        for name, worker in workers.items():
+            results[name] = _result(name, worker, job)
+            job = replace(job, token_budget=results["throughput"]["best"]["token_budget"])
+    return summarize(results, machine.facts(job.device), job)
 
 
-def measure_indexes(job: Job, base: Profile, servings: Sequence[Serving]) -> dict[Serving, Profile]:
-    """What each width and index costs, read off the same embeddings: `base`, the profile of this job, with another
-    index. One child measures them one after another. Errors as of `measure`."""
-    wanted = [{"width": serving.width, "factory": serving.index.replace("exact", "Flat")} for serving in servings]
-    asked = asdict(job) | {"token_budget": base.passage_token_budget, "indexes": wanted}
-    with _ready(["index"], job.threads) as children:
-        answer = _answer("index", children["index"], asked)
-    seen = {key: answer[key] for key in ("watch", "threads")}
+def measure_indexes(job: Job, base: Profile, variants: Sequence[Variant]) -> dict[Variant, Profile]:
+    """Return what each width and index costs: `base`, the profile of this job, with another index.
+
+    One child process measures them one after another on the same embeddings. Errors as of `measure`.
+    """
+    job = replace(job, token_budget=base.passage_token_budget, indexes=tuple(variants))
+    with _workers(["index"], job.threads) as workers:
+        result = _result("index", workers["index"], job)
+    shared = {key: result[key] for key in ("watch", "threads")}
     return {
-        serving: with_index(base, found | seen, job.seed)
-        for serving, found in zip(servings, answer["indexes"], strict=True)
+        variant: with_index(base, index | shared, job.seed)
+        for variant, index in zip(variants, result["indexes"], strict=True)
     }
 
 
 @contextmanager
-def _ready(meters: Sequence[str], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A child for each meter. Importing takes longer than some meters, so all import at once; none measures before all
-    are done."""
+def _workers(meters: Sequence[str], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A child process per meter. Importing libraries takes longer than some meters, so all children import at once;
+    none measures before all are done."""
     with ExitStack() as stack:
-        children = {name: stack.enter_context(_start(name, threads)) for name in meters}
-        for child in children.values():
-            assert child.stdout  # a pipe; it says "ready", or closes if the child died
-            child.stdout.readline()
-        yield children
+        workers = {name: stack.enter_context(_start(name, threads)) for name in meters}
+        for worker in workers.values():
+            assert worker.stdout  # a pipe; it says "ready", or closes if the child died
+            worker.stdout.readline()
+        yield workers
 
 
-def _start(meter: str, threads: int) -> subprocess.Popen[str]:
+def _start(name: str, threads: int) -> subprocess.Popen[str]:
     count = str(threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
     environment |= {"OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", "pipeline.launch.start", "profiling.worker", meter]
+    command = [sys.executable, "-m", "pipeline.launch.start", "profiling.worker", name]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
 
 
-def _answer(meter: str, child: subprocess.Popen[str], job: Mapping[str, Any]) -> Any:
-    """Give the child its job and sleep until it ends."""
-    answer, complaints = child.communicate(json.dumps(job))
-    if child.returncode == 0:
-        return json.loads(answer)
-    if child.returncode < 0:
-        raise RuntimeError(f"the {meter} meter was killed by {signal.Signals(-child.returncode).name}")
-    reason = complaints.strip().splitlines()[-1]
-    raise UserError(reason) if child.returncode == REFUSED else RuntimeError(f"the {meter} meter failed: {reason}")
+def _result(name: str, worker: subprocess.Popen[str], job: Job) -> Any:
+    """Send the job to a child and sleep until it ends."""
+    answer, log = worker.communicate(job.to_json())
+    if worker.returncode < 0:
+        raise RuntimeError(f"the {name} meter was killed by {signal.Signals(-worker.returncode).name}")
+    if worker.returncode > 0:
+        raise RuntimeError(f"the {name} meter failed: {log.strip().splitlines()[-1]}")
+    result = json.loads(answer)
+    if "refused" in result:
+        raise UserError(result["refused"])
+    return result

@@ -1,18 +1,19 @@
-"""The NVIDIA GPU that torch calls `cuda`, as NVML sees it: its energy counter, clock and reasons for slowing down.
+"""The NVIDIA GPU that torch calls `cuda`, read through NVML: its energy counter, clock and reasons for slowing down.
 
-NVML and CUDA number the cards differently, so the card is found by its UUID. Where NVML cannot be asked (the package
+NVML and CUDA number the cards differently, so the card is found by its UUID. If NVML cannot be read (the package
 nvidia-ml-py is missing, or the driver refuses, as for a slice of a card), `problem` says why.
 """
 
 from functools import cache
 from typing import Any
 
+import torch
+
 
 @cache
 def _nvml() -> tuple[Any, Any]:
-    """The module, and the card's handle."""
+    """Return the module, and the card's handle."""
     import pynvml
-    import torch
 
     pynvml.nvmlInit()
     return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties().uuid}")
@@ -20,7 +21,7 @@ def _nvml() -> tuple[Any, Any]:
 
 @cache
 def problem() -> str | None:
-    """Why the counters cannot be read here; None where they can."""
+    """Return why the counters cannot be read here; None if they can."""
     try:
         import pynvml
     except ImportError:
@@ -32,28 +33,30 @@ def problem() -> str | None:
     return None
 
 
-def facts() -> dict[str, Any]:
-    import torch
-
-    found: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    if problem():
-        return found | {"nvml": problem()}
+def facts() -> dict[str, object]:
+    """Return what must be equal for two profiles to be of the same GPU, or the reason why NVML cannot be read."""
+    gpu: dict[str, object] = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    if reason := problem():
+        return gpu | {"nvml": reason}
     nvml, handle = _nvml()
-    return found | {
+    return gpu | {
         "gpu_driver": nvml.nvmlSystemGetDriverVersion(),
         "gpu_power_limit_w": nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
     }
 
 
 def energy_j() -> float:
-    """Joules since the driver was loaded; a counter in steps of some 20 to 100 ms. Cards before Volta have none."""
+    """Return the joules since the driver was loaded; a counter in steps of some 20 to 100 ms. Cards before Volta have
+    none."""
     nvml, handle = _nvml()
     return nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
 
 
-def clock_state() -> dict[str, Any]:
-    """The multiprocessors' clock, and whether heat or a power brake slows them down; nothing where NVML cannot be
-    asked. A power cap does not count: the card is sold so."""
+def clock_state() -> dict[str, float]:
+    """Return the multiprocessors' clock, and whether heat or a power brake slows them down.
+
+    A power cap does not count: the card is sold with it. The result is empty if NVML cannot be read.
+    """
     if problem():
         return {}
     nvml, handle = _nvml()

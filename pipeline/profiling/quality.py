@@ -1,10 +1,10 @@
-"""The grade of a profile: named checks, each with what was found and the limit. One failed check fails the profile.
+"""The quality checks of a profile: each with its value and its limit. One failed check fails the profile.
 
-A failed profile is kept and shown as a hollow mark: the figures stand, and so does the doubt.
+A failed profile is kept, and plots show it as a hollow marker.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline.profiling.samples import supported
 
@@ -15,22 +15,39 @@ WINDOW_S = 10.0
 ERROR_LIMIT = 0.05  # relative standard error of an energy
 
 
-def grade(meters: Mapping[str, Mapping[str, Any]], *, threads: int) -> dict[str, Any]:
-    """`meters` holds each meter's result, with what `machine.watch` saw under `watch`, thread counts under `threads`.
+class Check(TypedDict):
+    name: str
+    passed: bool
+    value: object
+    limit: str
+
+
+class Quality(TypedDict):
+    passed: bool
+    checks: list[Check]
+
+
+def check_quality(results: Mapping[str, Mapping[str, Any]], *, threads: int) -> Quality:
+    """Check the results of the meters.
 
     Throttling that the machine does not expose is None and counts as none; the matrix product's own steadiness is
     always checked. Energy that was not measured has no window to check.
+
+    Args:
+        results: by meter, each with the result of `machine.watch` under `watch` and thread counts under `threads`.
+        threads: the number that every library should use.
     """
-    watches = [meter["watch"] for meter in meters.values()]
-    product = meters["throughput"]["matrix_product_flop_per_s"]
+    watches = [result["watch"] for result in results.values()]
+    product = results["throughput"]["matrix_product_flop_per_s"]
     drift = abs(product["after"] / product["before"] - 1)
-    events = [seen.get(key) for seen in watches for key in ("throttle_events", "slowed")]
+    events = [watch.get(key) for watch in watches for key in ("throttle_events", "slowed")]
     throttled = None if set(events) == {None} else sum(count or 0 for count in events)
-    others, steal = (max(seen[key] for seen in watches) for key in ("others_share", "steal_share"))
-    counts = sorted({count for meter in meters.values() for count in meter["threads"].values()})
-    windows = {} if "missing" in meters["energy"] else {side: meters["energy"][side] for side in ("query", "passage")}
+    others, steal = (max(watch[key] for watch in watches) for key in ("others_share", "steal_share"))
+    counts = sorted({count for result in results.values() for count in result["threads"].values()})
+    energy, calls = results["energy"], results["latency"]["calls"]
+    windows = {} if "missing" in energy else {side: energy[side] for side in ("query", "passage")}
     checks = [
-        _check("count", supported(95, meters["latency"]["calls"]), meters["latency"]["calls"], "enough for p95 (130)"),
+        _check("count", supported(95, calls), calls, "enough for p95 (130)"),
         _check(
             "quiet",
             others <= OTHERS_LIMIT and steal <= STEAL_LIMIT,
@@ -49,8 +66,8 @@ def grade(meters: Mapping[str, Mapping[str, Any]], *, threads: int) -> dict[str,
         checks.append(
             _check(
                 "window",
-                all(_enough(found["seconds"], found["relative_error"]) for found in windows.values()),
-                {side: [found["seconds"], found["relative_error"]] for side, found in windows.items()},
+                all(_enough(window["seconds"], window["relative_error"]) for window in windows.values()),
+                {side: [window["seconds"], window["relative_error"]] for side, window in windows.items()},
                 f"energy over {WINDOW_S:g} s, or standard error under {ERROR_LIMIT:.0%}",
             )
         )
@@ -61,5 +78,5 @@ def _enough(seconds: float, relative_error: float | None) -> bool:
     return seconds >= WINDOW_S or (relative_error is not None and relative_error < ERROR_LIMIT)
 
 
-def _check(name: str, passed: bool, value: Any, limit: str) -> dict[str, Any]:
+def _check(name: str, passed: bool, value: object, limit: str) -> Check:
     return {"name": name, "passed": bool(passed), "value": value, "limit": limit}

@@ -1,10 +1,11 @@
-"""What the meters share: the order in which real texts are used, and what may be said of a series of timings.
+"""What the meters share: the order in which they use real texts, and the statistics of a series of timings.
 
 Axes: N timings, B bootstrap resamples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,42 +13,77 @@ PERCENTILES = (50, 90, 95, 99)
 RESAMPLES = 1000
 
 
+class Estimate(TypedDict):
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Percentiles = dict[str, Estimate | None]  # p50, p90, p95, p99
+
+
 def round_robin(texts: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """(language, text), one of each language in turn; languages with fewer texts drop out early."""
+    """Return (language, text) pairs, one of each language in turn; languages with fewer texts drop out early.
+
+    >>> round_robin({"en": ["a", "b"], "th": ["x"]})
+    [('en', 'a'), ('th', 'x'), ('en', 'b')]
+    """
     columns = [[(language, text) for text in column] for language, column in texts.items()]
     return [pair for row in zip_longest(*columns) for pair in row if pair is not None]
 
 
+def distinct_texts(texts: Mapping[str, Sequence[str]], count_tokens: Callable[[str], int], tokens: int) -> list[str]:
+    """Return distinct texts over the languages in turn, until they hold `tokens` tokens or run out.
+
+    Distinct, because bulk encoding does the work of equal texts once.
+
+    >>> distinct_texts({"en": ["a", "bb", "c"], "de": ["a", "d"]}, len, 4)
+    ['a', 'bb', 'd']
+    """
+    chosen, total = [], 0
+    for text in dict.fromkeys(text for _, text in round_robin(texts)):
+        chosen.append(text)
+        total += count_tokens(text)
+        if total >= tokens:
+            break
+    return chosen
+
+
 def supported(percentile: int, count: int) -> bool:
-    """Whether so many timings support a percentile p: 64 for p90, 130 for p95, 662 for p99.
+    """Return whether `count` timings support a percentile p: 64 for p90, 130 for p95, 662 for p99.
 
     The rule of MLPerf Inference (early stopping; LoadGen, early_stopping.cc, tolerance 0, confidence 0.99): with one
     timing above the percentile, the probability of at most one, p^n + n (1 - p) p^(n-1), must be at most 1 %.
+
+    >>> [supported(95, count) for count in (129, 130)]
+    [False, True]
     """
     p = percentile / 100
     return p**count + count * (1 - p) * p ** (count - 1) <= 0.01
 
 
-def percentiles(values_N: np.ndarray, seed: int) -> dict[str, dict[str, float] | None]:
-    """p50, p90, p95 and p99, each with a 95 % percentile-bootstrap interval; None where the count is too small.
+def percentiles(values_N: np.ndarray, seed: int) -> Percentiles:
+    """Return p50, p90, p95 and p99, each with a 95 % percentile-bootstrap interval; None if there are too few values.
 
     The median is always given: it is no tail.
     """
     samples_BN = np.random.default_rng(seed).choice(values_N, size=(RESAMPLES, len(values_N)))
-    found: dict[str, dict[str, float] | None] = {}
+    estimates: Percentiles = {}
     for percentile in PERCENTILES:
         if percentile > 50 and not supported(percentile, len(values_N)):
-            found[f"p{percentile}"] = None
+            estimates[f"p{percentile}"] = None
             continue
         resampled_B = np.percentile(samples_BN, percentile, axis=1)
         low, high = np.percentile(resampled_B, [2.5, 97.5])
         value = float(np.percentile(values_N, percentile))
-        found[f"p{percentile}"] = {"value": value, "low": float(low), "high": float(high)}
-    return found
+        estimates[f"p{percentile}"] = {"value": value, "low": float(low), "high": float(high)}
+    return estimates
 
 
 def relative_standard_error(values_N: Sequence[float]) -> float | None:
-    """Standard error of the mean over the mean; None for fewer than two values, or a mean of zero."""
+    """Return the standard error of the mean over the mean; None for fewer than two values, or a mean of zero."""
     mean = float(np.mean(values_N))
     if len(values_N) < 2 or mean == 0:
         return None

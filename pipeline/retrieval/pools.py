@@ -1,59 +1,52 @@
-"""Ranks as a pool grows: of a benchmark whose pools are samples, in smaller pools nested in each of these.
+"""Rankings of nested smaller pools, for benchmarks whose pools are samples (values.Sample).
 
-Between `retrieval` and the results; `analysis.pool` makes the curve of nDCG@10 of them, up to the full pool.
+ranking.py stores them beside the benchmark's own rankings; analysis/pool.py makes the curve of nDCG@10 over pool size.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from pipeline.retrieval import exact as retrieval
-from pipeline.retrieval import metrics
+from pipeline.retrieval import exact
 from pipeline.values import Collection, Ranking, Texts
 
-PARTS = (0, 1 / 8, 1 / 4, 1 / 2, 1)  # of the sampled passages, beside all judged ones
-TOP = 10  # of the nDCG that the gains are for
+PARTS = (0, 1 / 8, 1 / 4, 1 / 2)  # of the sampled passages that a smaller pool holds beside all judged passages
 
 
-def ranks(
+def nested_rankings(
     queries: Mapping[str, np.ndarray], passages: Mapping[str, np.ndarray], collection: Collection
-) -> pd.DataFrame:
-    """A row a (query_language, query_id, place, pool_size): the `rank` of a topic's relevant passage number `place`.
+) -> list[Ranking]:
+    """Return the exact monolingual rankings of each smaller pool, the smallest first.
 
-    Its `gain` is the share of the topic's ideal DCG@10 that it earns at rank 1, so nDCG@10 is the sum of gain over
-    log2(1 + rank) where the rank is within 10. A topic without a relevant passage has one row, of gain 0.
+    A smaller pool is the beginning of the full one: all judged passages and a part of the sampled ones.
+
+    Args:
+        queries, passages: as for `exact.rank`.
+
+    A query at 4 degrees, a judged and relevant passage at 40 degrees, and a sample of 8 others:
+
+    >>> from pipeline.retrieval.example import texts, vectors
+    >>> from pipeline.values import Relevance, Sample
+    >>> degrees = [40, 90, 0, 80, 5, 70, 60, 10, 50]
+    >>> relevance = Relevance(np.array([0], np.int32), np.array([0]), np.array([1], np.int8))
+    >>> collection = Collection(
+    ...     "sampled", {"en": texts("q", [4])}, {"en": texts("p", degrees)}, {("en", "en"): relevance},
+    ...     samples={"en": Sample(judged=1, full=1000)},
+    ... )
+    >>> rankings = nested_rankings({"en": vectors([4])}, {"en": vectors(degrees)}, collection)
+    >>> [(ranking.pool_sizes, ranking.rank.tolist()) for ranking in rankings]
+    [((1,), [1]), ((2,), [1]), ((3,), [2]), ((5,), [3])]
     """
-    tables = []
+    rankings = []
     for part in PARTS:
         sizes = {
             language: sample.judged + int(part * (len(passages[language]) - sample.judged))
             for language, sample in collection.samples.items()
         }
-        unread = {language: Texts([""] * size, [""] * size) for language, size in sizes.items()}  # ranks need no text
-        smaller = replace(collection, passages=unread, settings=("mono",))
-        heads = {language: passages[language][:size] for language, size in sizes.items()}
-        tables += [table(ranking, collection) for ranking in retrieval.rank(queries, heads, smaller)]
-    return pd.concat(tables, ignore_index=True).drop_duplicates()  # a small sample has equal parts
-
-
-def table(ranking: Ranking, collection: Collection) -> pd.DataFrame:
-    (size,) = ranking.pool_sizes
-    missed = np.setdiff1d(ranking.queries, ranking.query)
-    query = np.concatenate([ranking.query, missed])
-    grade = np.concatenate([ranking.grade, np.zeros(len(missed))])
-    ideal_Q = metrics.ideal_dcg(ranking, TOP)
-    ids = collection.queries[ranking.query_language].ids
-    found = pd.DataFrame(
-        {
-            "benchmark": collection.name,
-            "query_language": ranking.query_language,
-            "query_id": [ids[position] for position in query],
-            "gain": grade / np.where(ideal_Q > 0, ideal_Q, 1)[np.searchsorted(ranking.queries, query)],
-            "rank": np.concatenate([ranking.rank, np.full(len(missed), size + 1)]),
-            "pool_size": size,
-            "full_size": collection.samples[ranking.query_language].full,
-        }
-    )
-    return found.assign(place=1 + found.groupby("query_id").cumcount())
+        texts = {language: Texts([""] * size, [""] * size) for language, size in sizes.items()}  # ranks need no text
+        smaller = replace(collection, passages=texts, settings=("mono",))
+        rankings += exact.rank(
+            queries, {language: passages[language][:size] for language, size in sizes.items()}, smaller
+        )
+    return rankings

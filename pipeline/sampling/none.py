@@ -1,4 +1,4 @@
-"""No training: the encoder as it comes, the baseline of every front."""
+"""No training: the pretrained encoder, the baseline of every Pareto front."""
 
 import numpy as np
 
@@ -7,10 +7,13 @@ from pipeline.values import Draw
 
 
 class NoTraining:
+    """Skip training."""
+
     trains = False
 
     def check(self, corpus: Corpus, size: int) -> None:
-        pass
+        """Accept any corpus."""
 
     def batch(self, corpus: Corpus, size: int, generator: np.random.Generator, progress: float) -> list[Draw]:
+        """Never called, since `trains` is False."""
         raise AssertionError("a run without training draws no batch")

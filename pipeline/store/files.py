@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that are not believed when they are not what was written.
+"""Atomic files with checksums: each is complete or absent, and detected when it is damaged.
 
 A file is written under a temporary name, synced and renamed. A JSON file of ours holds its own SHA-256, and that of
 every file it vouches for. `results` writes and reads by these functions.
@@ -17,16 +17,16 @@ from pipeline.values import UserError
 
 
 class Damaged(UserError):
-    """A file that is not what was written."""
+    """A file whose content is not what was written."""
 
 
 def digest(value: Any) -> str:
-    """The SHA-256 of a JSON value, keys sorted."""
+    """SHA-256 of a JSON value, keys sorted."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then sync and rename it. OSError leaves nothing behind."""
+    """Let `write` fill a temporary file beside `path`, then sync and rename it. On OSError nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
@@ -56,7 +56,7 @@ def file_digest(path: Path) -> str:
 
 
 def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = ()) -> None:
-    """`vouched`: files below the folder of `path`, which are whole if this file can be read."""
+    """Write JSON with its own checksum and those of `vouched`, files below the folder of `path`."""
     digests = {}
     for file in vouched:
         sync(file)
@@ -68,7 +68,12 @@ def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = (
 
 
 def read_json(path: Path) -> Any:
-    """UserError if the file is missing; Damaged if it, or a file that it vouches for, is not what was written."""
+    """Read what `write_json` wrote.
+
+    Raises:
+        UserError: if the file is missing.
+        Damaged: if this file, or a file whose checksum it holds, is not what was written.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("sha256") != digest(content):
@@ -85,7 +90,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_again(path: Path) -> Any:
-    """What was written; None if it is not there, or, with a sentence, if it is damaged: then it is made again."""
+    """Read what `write_json` wrote; None if it is missing or, with a warning, damaged: it is then made again."""
     if not path.exists():
         return None
     try:
@@ -96,7 +101,7 @@ def read_again(path: Path) -> Any:
 
 
 def others(path: Path) -> list[Path]:
-    """All files beside and below one that vouches for them, but what a killed writer left: that is removed."""
+    """All files beside and below `path`. Removes temporary files that a killed writer left."""
     for leftover in path.parent.rglob(".?*"):
         if leftover.is_file():
             leftover.unlink()

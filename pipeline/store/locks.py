@@ -1,7 +1,7 @@
 """Locks between processes: flock on files of <results>/locks, so that a lock dies with whoever holds it.
 
-Linux passes flock on to NFS servers, so the machines of a sweep may share a results folder. Taken in this order, that
-nobody waits in a circle: a run (by `run`, the parent of its child), a stage, the machine (by `cell`, the child).
+Linux passes flock on to NFS servers, so the machines of a sweep may share a results folder. To avoid deadlock, locks
+are taken in this order: a run (by the parent), then in its child process an engine's texts, a stage, the machine.
 """
 
 import fcntl

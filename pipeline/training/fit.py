@@ -1,132 +1,174 @@
-"""Draws -> a trained encoder, in one call that can be interrupted at any moment: `cell` trains by `fit`.
+"""Train an encoder in one call that may be killed at any moment and resumes from its checkpoints.
+
+`experiment` calls `hold_out`, builds the batches with the sampling strategy, and calls `fit`.
 
 Legend: N rows of the training data, L languages.
 """
 
 import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from pipeline.config import Precision, TrainerConfig
 from pipeline.encoder.model import Encoder
 from pipeline.training import checkpoints, negatives
-from pipeline.training.lora import adapted
-from pipeline.training.module import Batches, Contrastive
+from pipeline.training.lora import lora_adapters
+from pipeline.training.module import Contrastive, DrawBatches
 from pipeline.values import Draw, ParallelText, UserError
 
-HELD_OUT_BATCHES = 8  # of a validation; drawn once, as the strategy draws over a whole training
+HELD_OUT_BATCHES = 8  # per validation; drawn once, as the strategy draws over a whole training
+LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
+    Precision.float32: "32-true",
+    Precision.bfloat16: "bf16-mixed",
+}
 
 
-def precision(setting: str, device: str) -> Literal["32-true", "bf16-mixed"]:
-    """Lightning's name of the precision; `auto` is bfloat16 autocast where the processor has instructions for it."""
-    if setting == "auto":
-        if device == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            has = torch.cpu.get_capabilities()
-            fast = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-        setting = "bfloat16" if fast else "float32"
-    return "bf16-mixed" if setting == "bfloat16" else "32-true"
+class Training(NamedTuple):
+    """What a training leaves beside the encoder's weights.
 
-
-def with_dropout(encoder: Encoder, probability: float | None) -> Encoder:
-    """Set every dropout of the encoder, its attention's included; None leaves them."""
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout) and probability is not None:
-            module.p = probability
-    return encoder
-
-
-def hold_out(data: ParallelText, settings: Mapping[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`available_NL` of the training rows and of the held-out ones: a share of the groups, drawn by `seed`.
-
-    Nothing is held out unless `patience` asks for validations.
+    Attributes:
+        curve: one point per logged step: step, loss, learning_rate, pairs_per_s and, at validations, held_out_loss.
+        language_pairs: how often each pair of query and passage language was drawn, such as {"de-en": 12}.
     """
-    available_NL = data.available_NL
-    if settings["patience"] is None:
-        return available_NL, available_NL[:0]
-    groups, group_N = np.unique(data.passage_group, return_inverse=True)
-    place_N = np.random.default_rng(seed).permutation(len(groups))[group_N]
-    held_N = place_N < round(settings["holdout_fraction"] * len(groups))
-    return available_NL & ~held_N[:, None], available_NL & held_N[:, None]
+
+    curve: list[dict[str, float]]
+    language_pairs: dict[str, int]
 
 
 def fit(
     encoder: Encoder,
     data: ParallelText,
-    draw: Batches,
-    draw_held_out: Batches,
-    settings: Mapping[str, Any],
+    draw: DrawBatches,
+    draw_held_out: DrawBatches,
+    trainer: TrainerConfig,
     *,
     folder: Path,
     device: str,
     seed: int,
-) -> tuple[list[dict[str, float]], dict[str, int]]:
-    """Train `encoder` in place on the batches of `draw`; return the curve and how often each language pair was drawn.
+) -> Training:
+    """Train `encoder` in place on the batches of `draw`, and leave it in evaluation mode.
 
-    `folder` holds the checkpoints of this very training: a call that was killed goes on from them, and ends as if it
-    had not been (on a CPU bit by bit). With `patience` the weights are those of the lowest held-out loss.
+    With `trainer.patience` the encoder ends with the weights of the lowest held-out loss, else with the last ones.
+
+    Args:
+        draw_held_out: draws the validation batches; called only with `trainer.patience`.
+        folder: holds the checkpoints of this training. A call that was killed resumes from them, and the result equals
+            that of an undisturbed training (on a CPU bit by bit).
+        device: cpu or cuda.
+
+    Raises:
+        UserError: for a setting that does not fit the encoder, the data or the device.
+        FloatingPointError: for a NaN or infinite loss (RuntimeError if several processes train).
+        AssertionError: for `trainer.precision=auto`, which the caller must resolve.
     """
-    if too_wide := [width for width in settings["matryoshka_widths"] if width > encoder.width]:
-        raise UserError(f"trainer.matryoshka_widths: {too_wide[0]} is wider than the embedding, {encoder.width}.")
-    depth = encoder.backbone.config.num_hidden_layers
-    if too_deep := [layer for layer in settings["exit_layers"] if layer >= depth]:
-        raise UserError(f"trainer.exit_layers: {too_deep[0]} does not lie below the encoder's last layer, {depth}.")
-    if settings["devices"] > 1 and device == "cuda":
-        raise UserError(f"trainer.devices={settings['devices']}: several processes train on device=cpu only.")
-    held_out: list[list[Draw]] = []
-    if settings["patience"] is not None:
-        try:
-            held_out = list(draw_held_out(steps=HELD_OUT_BATCHES))
-        except UserError as error:
-            fraction = settings["holdout_fraction"]
-            raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
-    last = checkpoints.latest(folder)
-    with adapted(encoder, settings["lora_rank"], seed):
-        if last is None or not last.state["progress"]["finished"]:
-            trained_NL, _ = hold_out(data, settings, seed)
-            hard = negatives.source(encoder, data, trained_NL, settings["hard_negatives"], folder / "negatives")
-            encoder = with_dropout(encoder.train(), settings["dropout"])
-            module = Contrastive(encoder, data, draw, held_out, settings, hard, folder=folder, seed=seed)
-            if last:
-                module.resume(last)
-            run(module, settings, device)
-            last = checkpoints.latest(folder)
-        assert last is not None, "training ends with a checkpoint"
-        encoder.backbone.load_state_dict(last.best or last.weights, strict=False)
+    assert trainer.precision in LIGHTNING_PRECISION, (
+        f"trainer.precision={trainer.precision.name}: resolve it to float32 or bfloat16 before training."
+    )
+    check_settings(encoder, trainer, device)
+    held_out = held_out_batches(draw_held_out, trainer)
+    checkpoint = checkpoints.latest(folder)
+    with lora_adapters(encoder, trainer.lora_rank, seed):
+        if checkpoint is None or not checkpoint.state["progress"]["finished"]:
+            train_NL, _ = hold_out(data, trainer, seed)
+            count = trainer.hard_negatives
+            hard_negatives = negatives.source(encoder, data, train_NL, count, folder / "negatives")
+            encoder.train()
+            set_dropout(encoder, trainer.dropout)
+            module = Contrastive(encoder, data, draw, held_out, trainer, hard_negatives, folder=folder, seed=seed)
+            if checkpoint:
+                module.resume(checkpoint)
+            run_lightning(module, trainer, device)
+            checkpoint = checkpoints.latest(folder)
+        assert checkpoint is not None, "training ends with a checkpoint"
+        encoder.backbone.load_state_dict(checkpoint.best_weights or checkpoint.weights, strict=False)
         encoder.to(device).eval()
-    return last.state["progress"]["curve"], last.state["progress"]["language_pairs"]
+    progress = checkpoint.state["progress"]
+    return Training(progress["curve"], progress["language_pairs"])
 
 
-def run(module: Contrastive, settings: Mapping[str, Any], device: str) -> None:
-    """Have Lightning make the steps that are left; the module keeps what came of them in its folder."""
+def hold_out(data: ParallelText, trainer: TrainerConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split `available_NL` into training rows and held-out rows.
+
+    `seed` draws `trainer.holdout_fraction` of the passage groups; a group is held out as a whole. Without
+    `trainer.patience` nothing is held out.
+
+    Returns:
+        bool [N, L] of the training rows, and of the held-out rows ([0, L] without `trainer.patience`).
+    """
+    available_NL = data.available_NL
+    if trainer.patience is None:
+        return available_NL, available_NL[:0]
+    groups, group_N = np.unique(data.passage_group, return_inverse=True)
+    order_N = np.random.default_rng(seed).permutation(len(groups))[group_N]
+    held_out_N = order_N < round(trainer.holdout_fraction * len(groups))
+    return available_NL & ~held_out_N[:, None], available_NL & held_out_N[:, None]
+
+
+def held_out_batches(draw_held_out: DrawBatches, trainer: TrainerConfig) -> list[list[Draw]]:
+    """Draw the batches of every validation; none without `trainer.patience`.
+
+    Raises:
+        UserError: if the held-out rows do not fill a batch.
+    """
+    if trainer.patience is None:
+        return []
+    try:
+        return list(draw_held_out(steps=HELD_OUT_BATCHES))
+    except UserError as error:
+        fraction = trainer.holdout_fraction
+        raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
+
+
+def check_settings(encoder: Encoder, trainer: TrainerConfig, device: str) -> None:
+    """Raise UserError for widths, layers or processes that the encoder or the device cannot have."""
+    for width in trainer.matryoshka_widths:
+        if width > encoder.width:
+            raise UserError(f"trainer.matryoshka_widths: {width} exceeds the embedding width, {encoder.width}.")
+    depth = encoder.backbone.config.num_hidden_layers
+    for layer in trainer.exit_layers:
+        if layer >= depth:
+            raise UserError(f"trainer.exit_layers: {layer} is not below the encoder's last layer, {depth}.")
+    if trainer.devices > 1 and device == "cuda":
+        raise UserError(f"trainer.devices={trainer.devices}: training in several processes needs device=cpu.")
+
+
+def set_dropout(model: nn.Module, probability: float | None) -> None:
+    """Set the probability of every dropout in `model`, attention dropout included; None leaves them as they are."""
+    if probability is None:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+
+
+def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> None:
+    """Run the remaining steps. The module writes checkpoints, the last of them finished, to its folder."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    trainer = pl.Trainer(
+    lightning = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=settings["devices"],
-        strategy="auto" if settings["devices"] == 1 else "ddp_fork",  # data that lie in mapped files cannot be pickled
+        devices=trainer.devices,
+        strategy="auto" if trainer.devices == 1 else "ddp_fork",  # memory-mapped data cannot be pickled
         plugins=LightningEnvironment(),  # all processes are on this machine, even if Slurm started the first
-        precision=precision(settings["precision"], device),
-        max_epochs=1,  # the batches are one pass of `steps`; what an epoch of the data is, the sampler knows
+        precision=LIGHTNING_PRECISION[trainer.precision],
+        max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
         callbacks=[TQDMProgressBar()],
         logger=False,
-        enable_checkpointing=False,  # of Lightning's own, which are one pickled file
+        enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
         enable_model_summary=False,
     )
     with warnings.catch_warnings():
-        for lightnings_own in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):
-            warnings.filterwarnings("ignore", message=lightnings_own, category=FutureWarning)
+        for message in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):  # Lightning's own calls
+            warnings.filterwarnings("ignore", message=message, category=FutureWarning)
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # see LightningEnvironment above
         try:
-            trainer.fit(module)
-        except ProcessRaisedException as error:  # says it with the traceback of another process
+            lightning.fit(module)
+        except ProcessRaisedException as error:  # its message holds the traceback of the other process
             raise RuntimeError(error.msg.strip().splitlines()[-1]) from error

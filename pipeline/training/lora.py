@@ -1,6 +1,6 @@
-"""LoRA (Hu et al. 2021) through the extra `peft`: small matrices train beside frozen ones and end up inside them.
+"""LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) through the optional dependency peft.
 
-`training` trains an encoder that is `adapted`; whatever comes after it sees an encoder like any other.
+`fit` trains inside `lora_adapters`. Afterwards the adapters are merged, so the encoder looks like any other.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,18 @@ import torch
 from pipeline.encoder.model import Encoder
 from pipeline.values import UserError
 
-TARGETS = ["query", "value"]  # projections of BERT's and XLM-R's attention
+TARGET_MODULES = ["query", "value"]  # projections of the attention in BERT and XLM-R
 
 
 @contextmanager
-def adapted(encoder: Encoder, rank: int | None, seed: int) -> Iterator[None]:
-    """Let only adapters of `rank` train inside the block, and merge them at its end; None: all that trained before.
+def lora_adapters(encoder: Encoder, rank: int | None, seed: int) -> Iterator[None]:
+    """Make adapters of `rank` the only trainable weights inside the block, and merge them into `encoder` at its end.
 
-    An adapter's product starts at zero and is added with weight 1 (lora_alpha = rank).
+    The product of an adapter's two matrices starts at zero and is added with weight 1 (lora_alpha = rank). `seed`
+    initialises the matrices. With rank None nothing changes: all trainable weights stay trainable.
+
+    Raises:
+        UserError: if peft is not installed.
     """
     if rank is None:
         yield
@@ -29,12 +33,12 @@ def adapted(encoder: Encoder, rank: int | None, seed: int) -> Iterator[None]:
         raise UserError(
             f"trainer.lora_rank={rank}: peft is not installed: pip install -c constraints.txt -e '.[lora]'."
         ) from None
-    trains = {name: value.requires_grad for name, value in encoder.backbone.named_parameters()}
+    trainable = {name: value.requires_grad for name, value in encoder.backbone.named_parameters()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS)
-        adapters = LoraModel(encoder.backbone, config, "default")  # changes the backbone itself
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGET_MODULES)
+        adapters = LoraModel(encoder.backbone, config, "default")  # adds the adapters to the backbone in place
     yield
     adapters.merge_and_unload()
     for name, value in encoder.backbone.named_parameters():
-        value.requires_grad_(trains[name])
+        value.requires_grad_(trainable[name])

@@ -1,6 +1,6 @@
-"""What happens in one training step: the LightningModule that `training` fits, and the batches it is fed.
+"""One training step: the LightningModule that `fit` trains, and the batches it reads.
 
-Legend: N pairs of a batch, P its passages (losses), K passages of a pair, T tokens, E exits, D embedding width.
+Legend: N pairs per batch, P passages per batch (see losses), K passages per pair, T tokens, E exits, D embedding width.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,194 +19,213 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.checkpoint import checkpoint as recomputed
+from torch.utils.checkpoint import checkpoint as recompute
 
-from pipeline.encoder.encoding import batches as by_length
+from pipeline.config import TrainerConfig
+from pipeline.encoder.encoding import batches as batches_by_length
 from pipeline.encoder.model import Encoder
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.losses import layerwise
-from pipeline.training.negatives import Negatives
+from pipeline.training.negatives import HardNegatives, Passage
 from pipeline.values import Draw, ParallelText
 
-Batches = Callable[..., Iterator[list[Draw]]]  # takes `steps` of the run, and `start`, the step to begin with
+
+class DrawBatches(Protocol):
+    """A function that draws the batches of steps `start` to `steps - 1` of a training.
+
+    For example partial(sampling.strategy.batches, strategy, corpus, size, seed=0).
+    """
+
+    def __call__(self, *, steps: int, start: int = 0) -> Iterator[list[Draw]]: ...
 
 
-class Step(NamedTuple):
-    """A batch, or one process's share of it: the texts - all queries, all positives, the first hard negative of every
-    pair, the second, … - in parts of like length. The parts hold hardly any padding, and their gradient is that of one
-    padded batch."""
+class Batch(NamedTuple):
+    """A tokenised batch, or one process's share of it.
+
+    Its texts (all queries, all positives, the first hard negative of every pair, the second, …) are split into parts
+    of similar length, which need hardly any padding. The gradient is that of one padded batch.
+    """
 
     parts: list[tuple[Tensor, Tensor]]  # ids_NT, mask_NT
-    order: Tensor  # of the texts in the joined parts
-    group_KN: Tensor  # of the passages: positives, first hard negatives, …
-    language_pairs: list[str]  # of the whole batch
+    order: Tensor  # position of each text in the concatenated parts
+    group_KN: Tensor  # groups of the passages: positives, first hard negatives, …
+    language_pairs: list[str]  # of the whole batch, such as de-en
 
 
 @dataclass
 class Progress:
-    """How far a training is: plain values, kept in its checkpoints."""
+    """How far a training is: plain values, stored in its checkpoints."""
 
-    step: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
-    language_pairs: dict[str, int] = field(default_factory=dict)  # how often each was drawn
-    lowest_loss: float = math.inf  # held-out
-    stale: int = 0  # validations since then
+    step: int = 0  # steps done
+    curve: list[dict[str, float]] = field(default_factory=list)  # see fit.Training
+    language_pairs: dict[str, int] = field(default_factory=dict)
+    lowest_held_out_loss: float = math.inf
+    validations_since_lowest: int = 0
     finished: bool = False
 
 
-class Steps:
-    """What Lightning iterates over: the steps still to be made, read and tokenised as they are needed."""
+class RemainingBatches:
+    """The data loader: batches of the remaining steps, read and tokenised when they are needed."""
 
-    def __init__(self, draw: Batches, prepare: Callable[[list[Draw]], Step], left: range):
-        self.draw, self.prepare, self.left = draw, prepare, left
+    def __init__(self, draw: DrawBatches, prepare: Callable[[list[Draw]], Batch], steps: range):
+        self.draw, self.prepare, self.steps = draw, prepare, steps
 
     def __len__(self) -> int:
-        return len(self.left)
+        return len(self.steps)
 
-    def __iter__(self) -> Iterator[Step]:
-        return map(self.prepare, self.draw(steps=self.left.stop, start=self.left.start))
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.prepare, self.draw(steps=self.steps.stop, start=self.steps.start))
 
 
 class Contrastive(pl.LightningModule):
-    """Trains `encoder` on the batches of `draw`; `held_out` are those of a validation."""
+    """Trains `encoder` with the contrastive losses on the batches of `draw`; validates on the batches in `held_out`."""
 
     def __init__(
         self,
         encoder: Encoder,
         data: ParallelText,
-        draw: Batches,
+        draw: DrawBatches,
         held_out: Sequence[list[Draw]],
-        settings: Mapping[str, Any],
-        negatives: Negatives,
+        config: TrainerConfig,
+        hard_negatives: HardNegatives,
         *,
         folder: Path,
         seed: int,
     ):
         super().__init__()
         self.encoder, self.data, self.draw, self.held_out = encoder, data, draw, held_out
-        self.settings, self.negatives, self.folder, self.seed = settings, negatives, folder, seed
+        self.config, self.hard_negatives, self.folder, self.seed = config, hard_negatives, folder, seed
         self.progress = Progress()
-        self.best: Mapping[str, Tensor] = {}
-        self.resumed: Mapping[str, Any] | None = None  # states of optimiser and schedule, until training starts
+        self.best_weights: Mapping[str, Tensor] = {}
+        self.resumed: Mapping[str, Any] | None = None  # states of optimizer and schedule, until training starts
 
-    def resume(self, last: Checkpoint) -> None:
-        self.encoder.backbone.load_state_dict(last.weights, strict=False)
-        self.progress, self.best, self.resumed = Progress(**last.state["progress"]), last.best, last.state
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue from `checkpoint`."""
+        self.encoder.backbone.load_state_dict(checkpoint.weights, strict=False)
+        self.progress, self.best_weights = Progress(**checkpoint.state["progress"]), checkpoint.best_weights
+        self.resumed = checkpoint.state
 
     def setup(self, stage: str) -> None:
-        if self.settings["devices"] > 1:  # a forked process hangs if it uses the thread pools that it inherits
+        """Keep a forked process from the thread pools that it inherits, on which it would hang."""
+        if self.config.devices > 1:
             torch.set_num_threads(1)
             os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
     def on_train_start(self) -> None:
+        """Load the states of optimizer and schedule of a resumed training, and start the clock."""
         if self.resumed:
             self.trainer.optimizers[0].load_state_dict(self.resumed["optimizer"])
             self.schedule.load_state_dict(self.resumed["schedule"])
             self.resumed = None
-        self.mark = self.progress.step, time.perf_counter()
+        self.last_log = self.progress.step, time.perf_counter()
 
-    def train_dataloader(self) -> Steps:
-        return Steps(self.draw, self.prepare, range(self.progress.step, self.settings["steps"]))
+    def train_dataloader(self) -> RemainingBatches:
+        """Return the batches of the remaining steps."""
+        return RemainingBatches(self.draw, self.prepare, range(self.progress.step, self.config.steps))
 
-    def prepare(self, draws: list[Draw]) -> Step:
-        """Every process draws the whole batch, so strategy and languages agree, and prepares its share."""
-        share = draws[self.global_rank :: self.settings["devices"]]
-        questions = [self.data.text(draw.row, draw.query_language, "query") for draw in share]
+    def prepare(self, draws: list[Draw]) -> Batch:
+        """Read and tokenise this process's share of a batch.
+
+        Every process draws the whole batch, so strategy and language pairs are the same in all of them.
+        """
+        share = draws[self.global_rank :: self.config.devices]
+        queries = [self.data.text(draw.row, draw.query_language, "query") for draw in share]
         positives = [
-            (self.data.text(draw.row, draw.passage_language, "passage"), int(self.data.passage_group[draw.row]))
+            Passage(self.data.text(draw.row, draw.passage_language, "passage"), int(self.data.passage_group[draw.row]))
             for draw in share
         ]
-        passages_KN = [positives, *zip(*map(self.negatives, share), strict=True)]
-        passages = [text for passages_N in passages_KN for text, _ in passages_N]
-        rows = self.encoder.tokenize(questions, "query") + self.encoder.tokenize(passages, "passage")
-        parts = list(by_length([len(row) for row in rows], self.settings["forward_tokens"]))
-        return Step(
-            parts=[self.encoder.pad([rows[n] for n in part]) for part in parts],
+        passages_KN = [positives, *zip(*map(self.hard_negatives, share), strict=True)]
+        passages = [passage.text for passages_N in passages_KN for passage in passages_N]
+        rows = self.encoder.tokenize(queries, "query") + self.encoder.tokenize(passages, "passage")
+        parts = list(batches_by_length([len(row) for row in rows], self.config.forward_tokens))
+        return Batch(
+            parts=[self.encoder.pad([rows[position] for position in part]) for part in parts],
             order=torch.as_tensor(np.argsort(np.concatenate(parts))),
-            group_KN=torch.tensor([[group for _, group in passages_N] for passages_N in passages_KN]),
+            group_KN=torch.tensor([[passage.group for passage in passages_N] for passages_N in passages_KN]),
             language_pairs=[f"{draw.query_language}-{draw.passage_language}" for draw in draws],
         )
 
-    def loss(self, batch: Step) -> Tensor:
-        """Of the whole batch, in every process: the embeddings are gathered with their gradients.
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of the whole batch, in every process: embeddings are gathered with their gradients.
 
-        With `grad_cache` (Gao 2021) memory holds the activations of one part, whatever the batch's size: the parts
-        are encoded, forgotten, and encoded again, each when the gradient of its embeddings is there. torch's
-        checkpoint does this, restoring the random state of each part.
+        With `grad_cache` (Gao et al. 2021, https://arxiv.org/abs/2101.06983) memory holds the activations of one part,
+        whatever the batch size: each part is encoded, its activations are dropped, and it is encoded again once the
+        gradient of its embeddings is known. torch.utils.checkpoint does this, and restores each part's random state.
         """
-        settings = self.settings
-        encode = partial(self.encoder.at_layers, layers=settings["exit_layers"])
-        if settings["grad_cache"]:
-            encode = partial(recomputed, encode, use_reentrant=False)
+        config = self.config
+        encode = partial(self.encoder.at_layers, layers=config.exit_layers)
+        if config.grad_cache:
+            encode = partial(recompute, encode, use_reentrant=False)
         emb_NED = torch.cat([encode(ids_NT, mask_NT) for ids_NT, mask_NT in batch.parts])[batch.order]
-        query_NED, *passages = map(self.gathered, emb_NED.chunk(1 + len(batch.group_KN)))
-        group_P = torch.cat([self.gathered(group_N) for group_N in batch.group_KN])
-        return layerwise(
-            query_NED, torch.cat(passages), group_P, settings["temperature"], settings["matryoshka_widths"]
-        )
+        query_NED, *passages = map(self.gather, emb_NED.chunk(1 + len(batch.group_KN)))
+        group_P = torch.cat([self.gather(group_N) for group_N in batch.group_KN])
+        return layerwise(query_NED, torch.cat(passages), group_P, config.temperature, config.matryoshka_widths)
 
-    def gathered(self, share: Tensor) -> Tensor:
-        """The shares of all processes, one after the other."""
-        if self.settings["devices"] == 1:
+    def gather(self, share: Tensor) -> Tensor:
+        """Concatenate the shares of all processes, in the order of their ranks."""
+        if self.config.devices == 1:
             return share
         return self.trainer.strategy.all_gather(share, sync_grads=True).flatten(0, 1)
 
-    def training_step(self, batch: Step, index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss of one step; FloatingPointError if it is NaN or infinite."""
         step = self.progress.step
-        # Random numbers (of dropout) follow from the step, so a checkpoint need not hold the generator's state.
+        # The step seeds the random numbers (of dropout), so a checkpoint need not hold the generator's state.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.global_rank]).generate_state(1)[0]))
         loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Step, index: int) -> None:
-        progress, patience = self.progress, self.settings["patience"]
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """Log, validate, stop and write a checkpoint, each where this step is due for it."""
+        progress, config = self.progress, self.config
         progress.step += 1
         progress.language_pairs = dict(Counter(progress.language_pairs) + Counter(batch.language_pairs))
-        last = progress.step == self.settings["steps"]
-        validates = patience is not None and (last or self.due("validate_every"))
-        if validates or self.due("log_every"):
+        last = progress.step == config.steps
+        validates = config.patience is not None and (last or progress.step % config.validate_every == 0)
+        if validates or progress.step % config.log_every == 0:
             self.log_point(outputs["loss"].item())
         if validates:
             self.validate()
-        progress.finished = last or (validates and progress.stale >= patience)
+        out_of_patience = config.patience is not None and progress.validations_since_lowest >= config.patience
+        progress.finished = last or out_of_patience
         self.trainer.should_stop = progress.finished
-        if progress.finished or self.due("checkpoint_every"):
+        if progress.finished or progress.step % config.checkpoint_every == 0:
             self.save()
 
-    def due(self, every: str) -> bool:
-        return self.progress.step % self.settings[every] == 0
-
     def log_point(self, loss: float) -> None:
+        """Add a point to the curve and show it on the progress bar."""
         step, now_s = self.progress.step, time.perf_counter()
-        last_step, last_s = self.mark
-        self.mark = step, now_s
+        last_step, last_s = self.last_log
+        self.last_log = step, now_s
         point = {
             "step": step,
             "loss": loss,
-            "learning_rate": self.schedule.get_last_lr()[0],
-            "pairs_per_s": (step - last_step) * self.settings["batch_size"] / (now_s - last_s),
+            "learning_rate": float(self.schedule.get_last_lr()[0]),
+            "pairs_per_s": (step - last_step) * self.config.batch_size / (now_s - last_s),
         }
         self.progress.curve.append(point)
         self.log_dict({key: value for key, value in point.items() if key != "step"}, prog_bar=True)
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Add the mean loss of the held-out batches to the curve's last point, and keep the best weights."""
+        """Add the mean loss of the held-out batches to the curve's last point; keep the weights if it is the lowest."""
         progress, to_device = self.progress, self.trainer.strategy.batch_to_device
         self.encoder.eval()
-        losses = [self.loss(to_device(self.prepare(draws))) for draws in self.held_out]
+        with self.trainer.precision_plugin.forward_context():  # as in a training step: both losses share one curve
+            losses = [self.loss(to_device(self.prepare(draws))) for draws in self.held_out]
         self.encoder.train()
         loss = torch.stack(losses).mean().item()
         progress.curve[-1]["held_out_loss"] = loss
-        progress.stale += 1
-        if loss < progress.lowest_loss:
-            progress.lowest_loss, progress.stale = loss, 0
-            self.best = {name: value.clone() for name, value in self.encoder.trained().items()}
+        progress.validations_since_lowest += 1
+        if loss < progress.lowest_held_out_loss:
+            progress.lowest_held_out_loss, progress.validations_since_lowest = loss, 0
+            self.best_weights = {name: value.clone() for name, value in self.encoder.trained().items()}
 
     def save(self) -> None:
+        """Write a checkpoint, in the first process only."""
         if not self.trainer.is_global_zero:
             return
         state = {
@@ -214,20 +233,24 @@ class Contrastive(pl.LightningModule):
             "optimizer": self.trainer.optimizers[0].state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        checkpoints.write(self.folder, self.progress.step, Checkpoint(self.encoder.trained(), self.best, state))
+        checkpoint = Checkpoint(self.encoder.trained(), self.best_weights, state)
+        checkpoints.write(self.folder, self.progress.step, checkpoint)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; its learning rate follows `schedule`."""
-        settings = self.settings
-        trained = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
-        self.schedule = schedule(optimizer, settings)
+        """Return AdamW over the trainable weights, with the learning rate of `schedule`."""
+        config = self.config
+        trainable = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.schedule = schedule(optimizer, config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
 
-def schedule(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]) -> LambdaLR:
-    """Linear warm-up from the first step on, then linear decay to zero after the last."""
-    warmup, steps = max(1, round(settings["warmup_fraction"] * settings["steps"])), settings["steps"]
+def schedule(optimizer: torch.optim.Optimizer, config: TrainerConfig) -> LambdaLR:
+    """Warm up linearly, the first step included, then decay linearly to zero after the last step.
+
+    6 steps with `warmup_fraction` 0.5 take 1/3, 2/3, 1, 1, 2/3 and 1/3 of the learning rate.
+    """
+    warmup, steps = max(1, round(config.warmup_fraction * config.steps)), config.steps
 
     def factor(step: int) -> float:
         return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))

@@ -1,4 +1,4 @@
-"""What lets a reader trust or repeat the figures: failures, provenance, and other people's figures."""
+"""What lets a reader trust or repeat the figures: failed runs, provenance, and published figures for comparison."""
 
 import shlex
 from pathlib import Path
@@ -12,37 +12,49 @@ from pipeline.reporting.html.show import Table, amount, listed, plain, row
 
 
 def failures(material: Material) -> Table | None:
-    rows = [row(cell.name, cell.reason or "", f"{amount(cell.seconds)} s") for cell in material.failed]
-    return Table("Cells that failed", ["cell", "reason", "after"], rows) if rows else None
+    """Tabulate the failed runs; None if there are none."""
+    rows = [row(state.name, state.reason or "", f"{amount(state.seconds)} s") for state in material.failed]
+    return Table("Failed runs", ["run", "reason", "after"], rows) if rows else None
 
 
 def published() -> list[dict[str, Any]]:
+    """Read the tables of published.yaml."""
     return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
 
 
 def published_tables() -> list[Table]:
-    found = []
-    for table in published():
-        columns = list(table["rows"][0])
-        rows = [row(*(str(entry[column]) for column in columns)) for entry in table["rows"]]
-        found.append(Table(f"Published: {table['source']}", columns, rows, labels=2))
-    return found
+    """Tabulate the published figures."""
+    tables = []
+    for source in published():
+        columns = list(source["rows"][0])
+        rows = [row(*(str(entry[column]) for column in columns)) for entry in source["rows"]]
+        tables.append(Table(f"Published: {source['source']}", columns, rows, labels=2))
+    return tables
 
 
 def overlay(material: Material) -> list[dict[str, Any]]:
-    """Published mAP, and language bias, on the sweep's own benchmarks; of their cost nothing is published."""
-    return [
-        {"benchmark": table["benchmark"], "setting": setting, "accuracy": entry[setting],
-         "bias": entry.get("rank distance"), "label": f"{entry['encoder']}, {entry['batches']}",
-         "source": table["source"].split(",")[0]}
-        for table in published() if table["benchmark"] in material.scales
-        for entry in table["rows"]
-        for setting in SETTINGS if setting in entry
-    ]  # fmt: skip
+    """Return the published accuracy and language bias on benchmarks of the sweep; no costs are published.
+
+    Figures are comparable if they are of the main metric of the benchmark.
+    """
+    lines = []
+    for source in published():
+        benchmark = source.get("benchmark")
+        if benchmark not in material.scales or source["metric"] != material.metrics[benchmark].name:
+            continue
+        for entry in source["rows"]:
+            line = {
+                "benchmark": benchmark,
+                "bias": entry.get("rank distance"),
+                "label": f"{entry['encoder']}, {entry['batches']}",
+                "source": source["source"].split(",")[0],
+            }
+            lines += [line | {"setting": name, "accuracy": entry[name]} for name in SETTINGS if name in entry]
+    return lines
 
 
 def command(material: Material) -> str | None:
-    """What started the sweep's last multirun, from Hydra's own notes; None for runs started singly."""
+    """Return the command of the sweep's last multirun, from Hydra's own notes; None for single runs."""
     path = material.store.sweep_dir(material.sweep) / "multirun.yaml"
     if not path.exists():
         return None
@@ -57,32 +69,41 @@ def command(material: Material) -> str | None:
 
 
 def provenance(material: Material) -> Table:
+    """Tabulate when, where and from what the sweep was made."""
     records = list(material.all_records())
-    facts = [record.provenance for record in records]
-    times = sorted(fact["time"] for fact in facts)
+    sources = [record.provenance for record in records]
+    times = sorted(source["time"] for source in sources)
     machines = {plain(profiled.profile.details["machine"]): None for profiled in material.profiles}
-    versions = {plain(fact["libraries"]): None for fact in facts if "libraries" in fact}
-    told = {
-        "runs": f"{len(records)} of {len(material.records)} variants, from {times[0]} to {times[-1]}",
+    versions = {plain(source["libraries"]): None for source in sources if "libraries" in source}
+    facts = {
+        "runs": f"{len(records)} runs of {len(material.records)} systems, from {times[0]} to {times[-1]}",
         "command": command(material),
-        "code": listed(dict.fromkeys(plain(fact.get("commit")) for fact in facts)),
+        "code": listed(dict.fromkeys(plain(source.get("commit")) for source in sources)),
         "seeds": listed(dict.fromkeys(str(record.seed) for record in records)),
-        "trained and scored on": listed(dict.fromkeys(plain(fact.get("device")) for fact in facts)),
+        "trained and evaluated on": listed(dict.fromkeys(plain(source.get("device")) for source in sources)),
         "profiled on": " | ".join(machines),
         "libraries": " | ".join(versions),
-        "python": listed(dict.fromkeys(plain(fact.get("python")) for fact in facts)),
+        "python": listed(dict.fromkeys(plain(source.get("python")) for source in sources)),
     }
     for part in ("data", "eval"):
-        told[part] = " | ".join(dict.fromkeys(plain(fact[part]) for fact in facts if part in fact))
-    told["notes"] = " ".join(dict.fromkeys(note for record in records for note in record.notes))
-    return Table("Where the figures come from", ["", ""], [row(key, text) for key, text in told.items() if text])
+        facts[part] = " | ".join(dict.fromkeys(plain(source[part]) for source in sources if part in source))
+    facts["notes"] = " ".join(dict.fromkeys(note for record in records for note in record.notes))
+    return Table("Provenance", ["", ""], [row(key, text) for key, text in facts.items() if text])
 
 
 def runs(material: Material) -> Table:
+    """Tabulate every run."""
     rows = [
-        row(record.name, material.label(variant), str(record.seed), record.provenance["time"],
-            plain(record.provenance.get("commit")), f"{amount(sum(record.stage_s.values()))} s")
-        for variant, records in material.records.items() for record in records
-    ]  # fmt: skip
-    columns = ["run", "encoder", "seed", "finished", "commit", "took"]
-    return Table("Every run; its folder holds config and raw figures", columns, rows)
+        row(
+            record.name,
+            material.label(system),
+            str(record.seed),
+            record.provenance["time"],
+            plain(record.provenance.get("commit")),
+            f"{amount(sum(record.stage_s.values()))} s",
+        )
+        for system, records in material.records.items()
+        for record in records
+    ]
+    columns = ["run", "system", "seed", "finished", "commit", "duration"]
+    return Table("All runs; the folder of a run holds its config and raw figures", columns, rows)

@@ -1,96 +1,112 @@
-"""What depends on language: the matrix of query by passage language, the bias, and the cost of a query."""
+"""What depends on language: the matrix of query by passage language, language bias, and the cost of a query."""
 
 from functools import reduce
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.analysis.tables import ACCURACY, BIAS
+from pipeline.analysis.costs import COSTS
+from pipeline.analysis.tables import BIAS
 from pipeline.reporting.html.material import Material
-from pipeline.reporting.html.show import Cell, Row, Table, amount
-from pipeline.reporting.html.tables import Block, by_size
-from pipeline.values import Profile
+from pipeline.reporting.html.show import Row, Table, TableCell, amount
+from pipeline.reporting.html.tables import Block, by_model
+from pipeline.retrieval.metrics import language_matrix, metric
+from pipeline.store.records import Profile, Record
+
+Values = list[list[float | None]]  # row: query language, column: passage language; None: not measured
+
+# Figures of a query by language: label -> key in a profile's details["by_language"].
+BY_LANGUAGE = {"tokens per query": "tokens"} | {cost.label: cost.by_language for cost in COSTS if cost.by_language}
 
 
-def plain_matrix(frame: pd.DataFrame, languages: list[str]) -> list[list[float | None]]:
-    """Rows and columns in the order of `languages`; None where a pair was not measured."""
-    ordered = frame.reindex(index=languages, columns=languages).astype(object)
-    return ordered.where(ordered.notna(), None).to_numpy().tolist()
+class Matrices(NamedTuple):
+    """The language matrices of one benchmark, by system.
 
-
-def seed_mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return reduce(pd.DataFrame.add, frames) / len(frames)
-
-
-def matrices(material: Material) -> dict[str, dict[str, Any]]:
-    """By benchmark with a cross-lingual setting: its languages, and by variant mAP (mono on the diagonal, cross
-    elsewhere; row: query language) and, where there is a multilingual pool, attraction (metrics.language_attraction).
+    `accuracy` holds the main metric: mono on the diagonal, cross elsewhere. `attraction`
+    (retrieval.metrics.language_attraction) is empty without a multilingual pool.
     """
-    found: dict[str, dict[str, Any]] = {}
+
+    languages: list[str]
+    metric: str  # label of the main metric
+    accuracy: dict[str, Values]
+    attraction: dict[str, Values]
+
+
+def matrices(material: Material) -> dict[str, Matrices]:
+    """Return the language matrices, means over seeds, of each benchmark with a cross-lingual setting."""
+    by_benchmark = {}
     for benchmark, settings in material.scales.items():
         if "cross" not in settings:
             continue
-        table: dict[str, dict[str, pd.DataFrame]] = {"mAP": {}, "attraction": {}}
-        for variant, records in evaluated(material, benchmark).items():
-            pairs = [material.store.per_query(record.name, benchmark).query("setting != 'multi'") for record in records]
-            keys = ["query_language", "passage_language"]
-            maps = [rows.groupby(keys, sort=False)[ACCURACY].mean().unstack(sort=False) for rows in pairs]
-            table["mAP"][variant] = seed_mean(maps)
-            paths = [material.store.run_dir(record.name) / f"attraction-{benchmark}.parquet" for record in records]
-            if all(path.exists() for path in paths):  # runs before it was kept have none
-                shares = [pd.read_parquet(path).set_index("query_language") for path in paths]
-                table["attraction"][variant] = seed_mean(shares)
-        languages = sorted(next(iter(table["mAP"].values())).index)
-        plain = {kind: {v: plain_matrix(frame, languages) for v, frame in by.items()} for kind, by in table.items()}
-        found[benchmark] = {"languages": languages} | plain
-    return found
+        main = material.metrics[benchmark]
+        accuracy, attraction = {}, {}
+        for system, records in evaluated(material, benchmark).items():
+            names = [record.name for record in records]
+            tables = [material.store.per_query(name, benchmark) for name in names]
+            accuracy[system] = seed_mean([language_matrix(table, main.name) for table in tables])
+            shares = [share for name in names if (share := material.store.attraction(name, benchmark)) is not None]
+            if len(shares) == len(names):
+                attraction[system] = seed_mean(shares)
+        languages = sorted(next(iter(accuracy.values())).index)
+        by_benchmark[benchmark] = Matrices(
+            languages,
+            main.label,
+            {system: values(frame, languages) for system, frame in accuracy.items()},
+            {system: values(frame, languages) for system, frame in attraction.items()},
+        )
+    return by_benchmark
 
 
-def evaluated(material: Material, benchmark: str) -> dict[str, list]:
-    """The runs of each variant that has figures on a benchmark, the most accurate in its last setting first."""
-    column = f"metrics.{benchmark}.{material.scales[benchmark][-1]}.{ACCURACY}"
-    scored = material.variants[column].dropna().sort_values(ascending=False, kind="stable").index
-    return {variant: material.records[variant] for variant in scored}
+def seed_mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Average matrices of equal shape."""
+    return reduce(pd.DataFrame.add, frames) / len(frames)
+
+
+def values(matrix: pd.DataFrame, languages: list[str]) -> Values:
+    """List a matrix with rows and columns in the order of `languages`."""
+    ordered = matrix.reindex(index=languages, columns=languages).astype(object)
+    return ordered.where(ordered.notna(), None).to_numpy().tolist()
+
+
+def evaluated(material: Material, benchmark: str) -> dict[str, list[Record]]:
+    """Return the runs of each system that has figures on a benchmark, the most accurate in its last setting first."""
+    column = material.accuracy_column(benchmark, material.scales[benchmark][-1])
+    scored = material.systems[column].dropna().sort_values(ascending=False, kind="stable").index
+    return {system: material.records[system] for system in scored}
 
 
 def bias(material: Material, benchmark: str) -> Table | None:
-    """Rank distance by strategy and size, with its intervals; None without a multilingual pool."""
+    """Tabulate language bias by strategy and model, with its intervals; None without a multilingual pool."""
     column = f"metrics.{benchmark}.multi.{BIAS}"
-    if column not in material.variants:
+    if column not in material.systems:
         return None
-    intervals = {variant: material.bias_intervals.get((variant, benchmark)) for variant in material.records}
-    blocks = {"rank distance": Block(material.variants[column], intervals, amount, pd.Series.min)}
-    return by_size(material, f"Language bias on {benchmark}: lower is better, the lowest of each size bold", blocks)
+    intervals = {system: material.bias_intervals.get((system, benchmark)) for system in material.records}
+    block = Block(material.systems[column], intervals, amount, metric(BIAS))
+    caption = f"Language bias on {benchmark}; lower is better; bold: best of each model"
+    return by_model(material, caption, {metric(BIAS).label: block})
 
 
-COSTS = {  # as they are called, and in a profile's details["by_language"]
-    "tokens": "tokens",
-    "query latency, p50 (ms)": "query_p50_ms",
-    "energy per 1,000 queries (J)": "energy_j_per_1k_queries",
-}
-
-
-def by_language(profile: Profile, field: str) -> dict[str, float]:
+def by_language(profile: Profile, key: str) -> dict[str, float]:
+    """Return one of the figures of BY_LANGUAGE for each language that has it."""
     rows = profile.details.get("by_language", [])
-    return {row["language"]: row[field] for row in rows if row[field] is not None}
+    return {row["language"]: row[key] for row in rows if row[key] is not None}
 
 
 def costs(material: Material) -> Table | None:
-    """A row a figure and profile, a column a language; None where no meter looked at languages."""
-    found = {
-        (figure, profiled.label): values
-        for figure, field in COSTS.items()
+    """Tabulate one row per figure and profile, one column per language; None if no meter measured languages."""
+    figures = {
+        (label, profiled.label): figure
+        for label, key in BY_LANGUAGE.items()
         for profiled in material.profiles
-        if (values := by_language(profiled.profile, field))
+        if (figure := by_language(profiled.profile, key))
     }
-    if not found:
+    if not figures:
         return None
-    names = sorted(set().union(*found.values()))
+    names = sorted(set().union(*figures.values()))
     rows = []
-    for (figure, label), values in found.items():
-        top = max(values.values())
-        bars = [Cell(amount(values[name]), "bar", max(values[name] / top, 0.0)) for name in names]
-        rows.append(Row([Cell(figure), Cell(label), *bars]))
-    return Table(
-        "What a query costs in each language; bars: share of the row's dearest", ["", "", *names], rows, labels=2
-    )
+    for (label, profile), figure in figures.items():
+        highest = max(figure.values())
+        bars = [TableCell(amount(figure[name]), "bar", max(figure[name] / highest, 0.0)) for name in names]
+        rows.append(Row([TableCell(label), TableCell(profile), *bars]))
+    caption = "Cost of a query by language; bars: share of the highest value in the row"
+    return Table(caption, ["", "", *names], rows, labels=2)

@@ -1,4 +1,4 @@
-"""What the page is made of: a sweep's tables, and the records behind them, gathered once for all sections."""
+"""What report.html is made of: the tables of a sweep and the records behind them, gathered once for all sections."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,18 +7,22 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from pipeline.analysis import tables
+from pipeline.analysis.costs import COSTS, Cost
+from pipeline.analysis.tables import BIAS, main_metric, scales
 from pipeline.reporting.figure import SETTINGS
 from pipeline.reporting.html.show import strategy_name
-from pipeline.store.results import Cell, ResultStore
-from pipeline.values import Profile, Record
+from pipeline.retrieval.metrics import Metric, metric
+from pipeline.store.records import AS_TRAINED, Profile, Record
+from pipeline.store.results import ResultStore, RunState
+
+Interval = tuple[float, float]
 
 Z_95 = 1.96  # standard errors on either side of a mean
-OF_INDEX = ("end_to_end_", "search_", "index_")  # fields of a Profile that vary where its encoder does not
+OF_INDEX = ("end_to_end_", "search_", "index_")  # fields of a Profile that differ between indexes of one encoder
 
 
 class Profiled(NamedTuple):
-    """A profile of an encoder, and the runs that share what was measured; that of the first is shown."""
+    """A profile of an encoder, and the runs that share it. `profile` is that of the first run."""
 
     label: str
     runs: list[str]
@@ -27,103 +31,131 @@ class Profiled(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """`found` is what aggregate.analyse returns, `records` holds the runs of each variant, seed by seed."""
+    """`tables` is what analysis.analyse returns; `records` holds the runs of each system, one per seed."""
 
     store: ResultStore
     sweep: str
-    found: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]
     records: Mapping[str, list[Record]]
-    failed: list[Cell]
+    failed: list[RunState]
 
     @cached_property
-    def variants(self) -> pd.DataFrame:
-        """One row a variant, by its name."""
-        return self.found["variants"].set_index("variant", drop=False)
+    def systems(self) -> pd.DataFrame:
+        """One row per system, indexed by its name."""
+        return self.tables["systems"].set_index("system", drop=False)
 
     @cached_property
     def scales(self) -> dict[str, list[str]]:
-        """Settings by benchmark; the first benchmark is the main one. Empty where there is no accuracy."""
-        found: dict[str, list[str]] = {}
-        for benchmark, setting in tables.scales(self.variants):
-            found.setdefault(benchmark, []).append(setting)
-        return {benchmark: sorted(settings, key=list(SETTINGS).index) for benchmark, settings in found.items()}
+        """The settings of each benchmark; the first benchmark is the main one. Empty without accuracy."""
+        settings: dict[str, list[str]] = {}
+        for benchmark, setting in scales(self.systems):
+            settings.setdefault(benchmark, []).append(setting)
+        return {benchmark: sorted(names, key=list(SETTINGS).index) for benchmark, names in settings.items()}
 
     @cached_property
-    def costs(self) -> list[tables.Cost]:
-        """The costs that some variant has."""
-        variants = self.variants
-        return [cost for cost in tables.COSTS if cost.column in variants and variants[cost.column].notna().any()]
+    def metrics(self) -> dict[str, Metric]:
+        """The main metric of each benchmark."""
+        return {benchmark: metric(main_metric(self.systems, benchmark)) for benchmark in self.scales}
+
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """The costs that some system has."""
+        systems = self.systems
+        return [cost for cost in COSTS if cost.column in systems and systems[cost.column].notna().any()]
+
+    @cached_property
+    def axes(self) -> list[Cost]:
+        """Those of `costs` that are an axis of the fronts."""
+        return [cost for cost in self.costs if cost.axis]
 
     @cached_property
     def models(self) -> list[str]:
-        """From the smallest to the largest of each family."""
-        return list(dict.fromkeys(self.variants["model"]))
+        """The models, from the smallest to the largest of each family."""
+        return list(dict.fromkeys(self.systems["model"]))
 
     @cached_property
-    def batches(self) -> dict[str, str]:
-        """By variant, what sets it apart from others of its model."""
-        strategy = self.variants["strategy"].map(strategy_name)
-        names = {variant: strategy[variant] + way(records[0]) for variant, records in self.records.items()}
-        keys = [(self.about(variant, "model"), name) for variant, name in names.items()]
-        return {v: name if keys.count(key) == 1 else v for (v, name), key in zip(names.items(), keys, strict=True)}
+    def short_labels(self) -> dict[str, str]:
+        """What sets each system apart from the other systems of its model: strategy and inference variant."""
+        strategy = self.systems["strategy"].map(strategy_name)
+        names = {system: strategy[system] + variant_suffix(records[0]) for system, records in self.records.items()}
+        keys = [(self.value(system, "model"), name) for system, name in names.items()]
+        unique = {key: keys.count(key) == 1 for key in keys}
+        return {
+            system: name if unique[key] else system for (system, name), key in zip(names.items(), keys, strict=True)
+        }
 
-    def about(self, variant: str, column: str) -> Any:
-        return self.variants.at[variant, column]
+    def value(self, system: str, column: str) -> Any:
+        """Return an entry of the table of systems."""
+        return self.systems.at[system, column]
 
-    def label(self, variant: str) -> str:
-        return f"{self.about(variant, 'model')}, {self.batches[variant]}"
+    def label(self, system: str) -> str:
+        """Name a system for readers: model, strategy and inference variant."""
+        return f"{self.value(system, 'model')}, {self.short_labels[system]}"
 
-    def accuracy(self, variant: str, benchmark: str, setting: str) -> float:
-        return self.about(variant, f"metrics.{benchmark}.{setting}.{tables.ACCURACY}")
+    def accuracy(self, system: str, benchmark: str, setting: str) -> float:
+        """Return the main metric of a benchmark that a system reaches in one setting."""
+        return self.value(system, self.accuracy_column(benchmark, setting))
+
+    def accuracy_column(self, benchmark: str, setting: str) -> str:
+        """Return the column of the table of systems that holds the main metric."""
+        return f"metrics.{benchmark}.{setting}.{self.metrics[benchmark].name}"
+
+    def accuracy_label(self, benchmark: str, setting: str) -> str:
+        """Name the main metric of a benchmark in one setting, as in 'multilingual mAP'."""
+        return f"{SETTINGS[setting]} {self.metrics[benchmark].label}"
 
     @cached_property
-    def accuracy_intervals(self) -> dict[tuple[str, ...], tuple[float, float]]:
-        """By (variant, benchmark, setting); only points of a front have one."""
-        return self.intervals("accuracy", ["variant", "benchmark", "setting"])
+    def accuracy_intervals(self) -> dict[tuple[str, ...], Interval]:
+        """95 % intervals by (system, benchmark, setting), for the points of the fronts only."""
+        return self.intervals("accuracy", ["system", "benchmark", "setting"])
 
     @cached_property
-    def bias_intervals(self) -> dict[tuple[str, ...], tuple[float, float]]:
-        """By (variant, benchmark)."""
-        return self.intervals(tables.BIAS, ["variant", "benchmark"])
+    def bias_intervals(self) -> dict[tuple[str, ...], Interval]:
+        """95 % intervals of the language bias by (system, benchmark)."""
+        return self.intervals(BIAS, ["system", "benchmark"])
 
-    def intervals(self, name: str, keys: list[str]) -> dict[tuple[str, ...], tuple[float, float]]:
-        points = self.found["pareto"].drop_duplicates(keys)
+    def intervals(self, name: str, keys: list[str]) -> dict[tuple[str, ...], Interval]:
+        """Read the columns <name>_low and <name>_high of the points; empty if there are none."""
+        points = self.tables["pareto"].drop_duplicates(keys)
         if f"{name}_low" not in points:
             return {}
         bounds = zip(points[f"{name}_low"], points[f"{name}_high"], strict=True)
         return dict(zip(points[keys].itertuples(index=False, name=None), bounds, strict=True))
 
-    def cost(self, variant: str, cost: tables.Cost) -> float:
-        return self.about(variant, cost.column)
+    def origin(self, cost: Cost) -> str:
+        """Say whether a cost is measured or modelled, or both, over all systems."""
+        return " and ".join(sorted({source.split(":")[0] for source in self.systems[cost.source].dropna()}))
 
-    def how(self, source_column: str) -> str:
-        """measured, or modelled, or both: of all variants."""
-        return " and ".join(sorted({source.split(":")[0] for source in self.variants[source_column].dropna()}))
+    def cost_interval(self, system: str, field: str) -> Interval | None:
+        """95 % interval of a latency over its calls, of an energy over its passes.
 
-    def cost_interval(self, variant: str, field: str) -> tuple[float, float] | None:
-        """95 %: of a latency over its calls, of an energy over its passes. None for a single reading, and for seeds
-        that were profiled apart."""
-        first, *others = (record.profile for record in self.records[variant])
+        None for a single reading, and for seeds that were profiled separately.
+        """
+        first, *others = (record.profile for record in self.records[system])
         return profile_interval(first, field) if first and all(profile == first for profile in others) else None
 
     @cached_property
     def profiles(self) -> list[Profiled]:
-        """The distinct measurements of an encoder; most are shared by all runs of a model, and all by the widths and
-        indexes that read the same embeddings."""
+        """The distinct measurements of encoders.
+
+        Most are shared by all runs of a model, and all by the widths and indexes that read the same embeddings.
+        """
         groups: list[list[tuple[str, Record, Profile]]] = []
-        for variant, records in self.records.items():
+        for system, records in self.records.items():
             for record, profile in ((record, record.profile) for record in records if record.profile):
                 same = (group for group in groups if of_encoder(group[0][2]) == of_encoder(profile))
                 group = next(same, None)
                 if group is None:
                     groups.append(group := [])
-                group.append((variant, record, profile))
+                group.append((system, record, profile))
         for group in groups:
-            group.sort(key=lambda run: len(way(run[1])))  # stable; what differs least from as trained leads
-        names = [f"{runs[0][1].choices['model']}{way(runs[0][1])}" for runs in groups]
+            group.sort(key=lambda run: len(variant_suffix(run[1])))  # stable; what differs least from as trained leads
+        names = [f"{runs[0][1].choices['model']}{variant_suffix(runs[0][1])}" for runs in groups]
         return [
             Profiled(
-                name if names.count(name) == 1 else "; ".join(f"{self.label(v)}, seed {r.seed}" for v, r, _ in runs),
+                name
+                if names.count(name) == 1
+                else "; ".join(f"{self.label(system)}, seed {record.seed}" for system, record, _ in runs),
                 [record.name for _, record, _ in runs],
                 runs[0][2],
             )
@@ -131,37 +163,39 @@ class Material:
         ]
 
     def all_records(self) -> Iterator[Record]:
+        """Yield the records of all systems."""
         for records in self.records.values():
             yield from records
 
 
-def gather(store: ResultStore, sweep: str, found: Mapping[str, pd.DataFrame]) -> Material:
-    cells = store.cells(sweep)
-    by_name = {cell.name: cell.record for cell in cells if cell.record}
-    records: dict[str, list[Record]] = {variant: [] for variant in found["variants"]["variant"]}
-    for run in found["runs"].to_dict("records"):
-        records[run["variant"]].append(by_name[run["name"]])
-    return Material(store, sweep, found, records, [cell for cell in cells if cell.status == "failed"])
+def gather(store: ResultStore, sweep: str, tables: Mapping[str, pd.DataFrame]) -> Material:
+    """Read the records behind the tables that analysis.analyse returned for a sweep."""
+    states = store.runs(sweep)
+    by_name = {state.name: state.record for state in states if state.record}
+    records: dict[str, list[Record]] = {system: [] for system in tables["systems"]["system"]}
+    for run in tables["runs"].to_dict("records"):
+        records[run["system"]].append(by_name[run["name"]])
+    return Material(store, sweep, tables, records, [state for state in states if state.status == "failed"])
 
 
-def way(record: Record) -> str:
-    """Of serving, to be put behind a name; nothing for as trained."""
-    return "" if record.served == tables.AS_TRAINED else f", {record.served}"
+def variant_suffix(record: Record) -> str:
+    """Name the inference variant of a run, to be put behind another name; empty for as trained."""
+    return "" if record.variant == AS_TRAINED else f", {record.variant}"
 
 
 def of_encoder(profile: Profile) -> dict[str, Any]:
-    """What the meters found of a run's encoder, whatever index its embeddings go to."""
+    """Return the fields of a profile that do not depend on the index of the embeddings."""
     figures = {key: value for key, value in vars(profile).items() if not key.startswith(OF_INDEX)}
     details = {key: value for key, value in profile.details.items() if key != "index"}
     return figures | {"details": details, "sources": None}
 
 
-def profile_interval(profile: Profile, field: str) -> tuple[float, float] | None:
-    """Of a field of the Profile; None where its meter keeps no interval."""
+def profile_interval(profile: Profile, field: str) -> Interval | None:
+    """95 % interval of a field of the profile; None if its meter keeps no interval."""
     value, details = getattr(profile, field, None), profile.details
     span, _, percentile = field.removesuffix("_ms").rpartition("_latency_")
-    if span and (found := (details.get("latency", {}).get(span) or {}).get(percentile)):
-        return found["low"], found["high"]
+    if span and (estimate := (details.get("latency", {}).get(span) or {}).get(percentile)):
+        return estimate["low"], estimate["high"]
     energy, _, texts = field.partition("_j_per_1k_")
     side = {"queries": "query", "passages": "passage"}.get(texts, "")
     if energy == "energy" and (error := details.get("energy", {}).get(side, {}).get("relative_error")) is not None:

@@ -1,4 +1,4 @@
-"""Benchmarks whose pools are samples: what nDCG@10 would be in the full pool (analysis/pool.py)."""
+"""Benchmarks whose pools are samples: the nDCG@10 that analysis.pool estimates for the full pool."""
 
 from typing import Any
 
@@ -6,30 +6,35 @@ import pandas as pd
 
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Table, accuracy, between, row
+from pipeline.retrieval.metrics import metric
+
+NDCG = metric("ndcg_10")
 
 
 def curves(material: Material) -> list[dict[str, Any]]:
-    """What page.js draws: a row a (benchmark, variant, language, pool size), with its figure in words."""
-    found = material.found.get("pool_curve")
-    if found is None:
+    """Return what report.js draws: one row per (benchmark, system, language, pool size), with its figure in words."""
+    curves = material.tables.get("pool_curve")
+    if curves is None:
         return []
-    words = [f"{between(*figure(line), accuracy)} of {line['pool_size']:,} passages" for _, line in found.iterrows()]
-    return found.assign(text=words).to_dict("records")
+    texts = [f"{in_words(line)} of {line['pool_size']:,} passages" for _, line in curves.iterrows()]
+    return curves.assign(text=texts).to_dict("records")
 
 
-def figure(line: pd.Series) -> tuple[float, tuple[float, float]]:
-    return line["ndcg_10"], (line["low"], line["high"])
+def in_words(line: pd.Series) -> str:
+    """Write a point of a curve with its interval."""
+    return between(line["ndcg_10"], (line["low"], line["high"]), accuracy)
 
 
 def full(material: Material) -> Table | None:
-    """The largest pool of each language and variant, beside the one that was ranked."""
-    found = material.found.get("pool_curve")
-    if found is None:
+    """Tabulate the pool that was ranked beside the largest pool, for each language and system."""
+    curves = material.tables.get("pool_curve")
+    if curves is None:
         return None
     rows = []
-    for (benchmark, language, variant), curve in found.groupby(["benchmark", "language", "variant"], sort=False):
+    for (benchmark, language, system), curve in curves.groupby(["benchmark", "language", "system"], sort=False):
         ranked, largest = curve[curve["kind"] == "measured"].iloc[-1], curve.iloc[-1]
-        both = [(f"{line['pool_size']:,}", between(*figure(line), accuracy)) for line in (ranked, largest)]
-        rows.append(row(f"{benchmark}, {language}", material.label(variant), *both[0], *both[1], largest["kind"]))
-    columns = ["pool", "encoder", "ranked", "nDCG@10", "full pool", "nDCG@10", ""]
-    return Table("nDCG@10 in the pool that was ranked, and in the full one", columns, rows, labels=2)
+        texts = [text for line in (ranked, largest) for text in (f"{line['pool_size']:,}", in_words(line))]
+        rows.append(row(f"{benchmark}, {language}", material.label(system), *texts, largest["kind"]))
+    columns = ["benchmark", "system", "ranked pool", NDCG.label, "full pool", NDCG.label, ""]
+    caption = f"{NDCG.label} in the pool that was ranked, and in the full pool; pool sizes in passages"
+    return Table(caption, columns, rows, labels=2)

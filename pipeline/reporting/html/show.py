@@ -1,4 +1,4 @@
-"""How numbers and tables look on the page: one rounding for sentences, tables and hover texts."""
+"""How numbers and tables look in the report: one rounding for sentences, tables and hover texts."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,35 +10,39 @@ MISSING = "–"
 
 
 def accuracy(value: float) -> str:
+    """Round to three decimals."""
     return MISSING if pd.isna(value) else f"{value:.3f}"
 
 
 def difference(value: float) -> str:
+    """Round to three decimals, with a sign."""
     return f"{value:+.3f}".replace("-", "−")
 
 
 def amount(value: float) -> str:
-    """Three significant digits, all digits before the point."""
+    """Round to three significant digits; from 100 on to an integer."""
     if pd.isna(value):
         return MISSING
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".removesuffix(".")
 
 
 def times(value: float) -> str:
+    """Format a factor; infinite means that no cost reaches the accuracy."""
     return amount(value) if value < float("inf") else "not reached"
 
 
 def probability(value: float) -> str:
-    """A share of bootstrap draws is never certainty."""
+    """Format a share of bootstrap samples, which is never shown as certain."""
     return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
 
 
 def p_value(value: float) -> str:
+    """Format a p-value with its sign of relation."""
     return MISSING if pd.isna(value) else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def between(value: float, interval: tuple[float, float] | None, form: Callable[[float], str]) -> str:
-    """The value with its interval in brackets, where there is one wider than the rounding."""
+    """Format a value with its interval in brackets, unless the interval is narrower than the rounding."""
     if interval is None or pd.isna(value) or pd.isna(interval[0]):
         return form(value)
     low, high = map(form, interval)
@@ -46,7 +50,7 @@ def between(value: float, interval: tuple[float, float] | None, form: Callable[[
 
 
 def plain(value: Any) -> str:
-    """A value of a record's JSON in words."""
+    """Write a value of a record's JSON in words."""
     match value:
         case dict():
             return "; ".join(f"{key.replace('_', ' ')} {plain(part)}" for key, part in value.items())
@@ -60,32 +64,49 @@ def plain(value: Any) -> str:
 
 
 def strategy_name(strategy: str) -> str:
+    """Name a batch strategy for readers."""
     return "none (untrained)" if strategy == "none" else strategy
 
 
+def batches(strategy: str) -> str:
+    """Name what was trained with a batch strategy, as in 'with hybrid batches'."""
+    return "untrained encoders" if strategy == "none" else f"{strategy} batches"
+
+
 def listed(words: Iterable[str], last: str = "and") -> str:
-    """a, b and c."""
+    """Join words.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
     *first, end = words
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
+    """A text with how it looks."""
+
     text: str
     kind: str = ""  # a CSS class: best, doubt, failed, passed
-    share: float = 0.0  # of the cell's width, filled by a bar
+    share: float = 0.0  # of the width, filled by a bar
 
 
 class Row(NamedTuple):
-    cells: list[Cell]
-    panel: str = ""  # shown while the front shows this 'benchmark|setting|cost'; empty: always
+    """A row of a table in report.html."""
+
+    entries: list[TableCell]
+    panel: str = ""  # shown while the plot of the fronts shows this 'benchmark|setting|cost'; empty: always
 
 
-def row(*values: str | Cell, panel: str = "") -> Row:
-    return Row([value if isinstance(value, Cell) else Cell(value) for value in values], panel)
+def row(*values: str | TableCell, panel: str = "") -> Row:
+    """Make a row of texts and table cells."""
+    return Row([value if isinstance(value, TableCell) else TableCell(value) for value in values], panel)
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table in report.html."""
+
     caption: str
     columns: list[str]
     rows: list[Row]

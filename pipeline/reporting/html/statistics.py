@@ -1,192 +1,221 @@
-"""The statistics behind the fronts as tables whose rows follow the axes that the reader picks."""
+"""The statistics behind the fronts as tables; rows follow the benchmark, setting and cost that the reader picks."""
 
 import pandas as pd
 
-from pipeline.analysis.tables import AS_TRAINED, BIAS
+from pipeline.analysis.costs import cost
+from pipeline.analysis.tables import BIAS
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
-from pipeline.reporting.html.show import Cell, Table, row
+from pipeline.reporting.html.show import Table, TableCell, row
+from pipeline.store.records import AS_TRAINED
 
 
-def panel(found: pd.Series) -> str:
-    return "|".join(found[key] for key in ("benchmark", "setting", "cost") if key in found)
+def panel(line: pd.Series) -> str:
+    """Return the 'benchmark|setting|cost', or 'benchmark|setting', that a row belongs to."""
+    return "|".join(line[key] for key in ("benchmark", "setting", "cost") if key in line)
 
 
 def points(material: Material) -> Table:
+    """Tabulate the points of the fronts."""
     with_bias = bool(material.bias_intervals)
     rows = []
-    for _, point in material.found["pareto"].sort_values("value", kind="stable").iterrows():
+    for _, point in material.tables["pareto"].sort_values("value", kind="stable").iterrows():
         chance = show.probability(point["front_probability"])
-        three = show.probability(point["front_with_bias_probability"])
-        doubt = "" if point["grade_passed"] else "doubt"
-        known = (
-            (point[f"{BIAS}_low"], point[f"{BIAS}_high"])
-            if point["cost"] == BIAS
-            else material.cost_interval(point["variant"], point["cost"])
+        chance_with_bias = show.probability(point["front_with_bias_probability"])
+        of_bias = (point[f"{BIAS}_low"], point[f"{BIAS}_high"]) if point["cost"] == BIAS else None
+        value = show.between(
+            point["value"], of_bias or material.cost_interval(point["system"], point["cost"]), show.amount
         )
         rows.append(
             row(
-                material.label(point["variant"]),
-                Cell(show.between(point["value"], known, show.amount), doubt),
+                material.label(point["system"]),
+                TableCell(value, "" if point["quality_passed"] else "doubt"),
                 show.between(point["accuracy"], (point["accuracy_low"], point["accuracy_high"]), show.accuracy),
-                Cell(chance + (", knee" if point["knee"] else ""), "best" if point["on_front"] else ""),
-                *([Cell(three, "best" if point["on_front_with_bias"] else "")] if with_bias else []),
+                TableCell(chance + (", knee" if point["knee"] else ""), "best" if point["on_front"] else ""),
+                *([TableCell(chance_with_bias, "best" if point["on_front_with_bias"] else "")] if with_bias else []),
                 panel=panel(point),
             )
         )
-    columns = ["encoder", "cost", "accuracy", "on the front in", *(["where bias counts too"] if with_bias else [])]
-    return Table("All points of the front above, the cheapest first; on the front: bold", columns, rows)
+    columns = [
+        "system",
+        "cost",
+        "accuracy",
+        "on the Pareto front in",
+        *(["with language bias in"] if with_bias else []),
+    ]
+    caption = "All points of the plot above, cheapest first; share of bootstrap samples; bold: on the Pareto front"
+    return Table(caption, columns, rows)
 
 
 def tests(material: Material) -> Table:
-    found = material.found["tests"]
-    order = found["a"].map(lambda variant: material.models.index(material.about(variant, "model")))
-    by_model = found.assign(order=order).sort_values(["benchmark", "setting", "order"], kind="stable")
+    """Tabulate the paired tests between strategies of one model."""
+    tests = material.tables["tests"]
+    order = tests["a"].map(lambda system: material.models.index(material.value(system, "model")))
+    by_model = tests.assign(order=order).sort_values(["benchmark", "setting", "order"], kind="stable")
     rows = [
         row(
             test["model"],
-            f"{material.batches[test['a']]} − {material.batches[test['b']]}",
+            f"{material.short_labels[test['a']]} − {material.short_labels[test['b']]}",
             show.between(test["difference"], (test["low"], test["high"]), show.difference),
             show.p_value(test["p_holm"]),
             panel=panel(test),
         )
         for _, test in by_model.iterrows()
     ]
-    columns = ["size", "difference of", "accuracy", "after Holm's correction"]
-    return Table("Paired tests between strategies of equal size, over questions", columns, rows, labels=2)
+    columns = ["model", "difference", "accuracy", "p-value, Holm-corrected"]
+    return Table("Paired tests over queries, between strategies of one model", columns, rows, labels=2)
 
 
 def exchange(material: Material) -> Table:
-    """A row a variant, a column a strategy that would take its place."""
-    rates = material.found["exchange"]
-    strategies = list(dict.fromkeys(material.variants["strategy"]))
+    """Tabulate one row per system, one column per strategy that would take its place."""
+    rates = material.tables["exchange"]
+    strategies = list(dict.fromkeys(material.systems["strategy"]))
     rows = []
-    for _, of_variant in rates.groupby(["benchmark", "setting", "cost", "variant"], sort=False):
-        first = of_variant.iloc[0]
-        by_other = {rate["other"]: exchange_rate(rate) for _, rate in of_variant.iterrows()}
+    for _, of_system in rates.groupby(["benchmark", "setting", "cost", "system"], sort=False):
+        first = of_system.iloc[0]
+        by_other = {rate["other"]: exchange_rate(rate) for _, rate in of_system.iterrows()}
         others = [by_other.get(strategy, "") for strategy in strategies]
-        rows.append(row(material.label(first["variant"]), *others, panel=panel(first)))
-    columns = ["to be as accurate as", *(f"{show.strategy_name(strategy)} batches" for strategy in strategies)]
-    return Table("Exchange rates: times its cost that other batches need, interpolated on their front", columns, rows)
+        rows.append(row(material.label(first["system"]), *others, panel=panel(first)))
+    columns = ["to match the accuracy of", *(f"with {show.batches(strategy)}" for strategy in strategies)]
+    caption = (
+        "Exchange rates: cost for equal accuracy, as a multiple of the system's cost, interpolated on the other front"
+    )
+    return Table(caption, columns, rows)
 
 
 def exchange_rate(rate: pd.Series) -> str:
-    text = show.between(rate["rate"], (rate["low"], rate["high"]), show.times)
-    return text if rate["reached"] in (0, 1) else f"{text}, reached in {show.probability(rate['reached'])}"
+    """Write a row of the exchange rates."""
+    return with_chance(show.between(rate["rate"], (rate["low"], rate["high"]), show.times), rate["reached"])
+
+
+def with_chance(text: str, reached: float) -> str:
+    """Add the share of bootstrap samples in which the accuracy is reached, unless it is all or none."""
+    return text if reached in (0, 1) else f"{text}, reached in {show.probability(reached)}"
 
 
 def savings(material: Material) -> Table:
-    """A row a variant, a column a strategy: the size with which it would be as accurate."""
-    found = material.found["savings"]
-    unit = size_unit(material)
-    strategies = list(dict.fromkeys(found["strategy"]))
+    """Tabulate one row per system, one column per strategy: the size at which it would be as accurate."""
+    savings, unit = material.tables["savings"], size_unit(material)
+    strategies = list(dict.fromkeys(savings["strategy"]))
     rows = []
-    for _, of_variant in found[found["unit"] == unit].groupby(["benchmark", "setting", "variant"], sort=False):
-        first = of_variant.iloc[0]
-        by_other = {line["other"]: needed_size(found, line) for _, line in of_variant.iterrows()}
+    for _, of_system in savings[savings["unit"] == unit].groupby(["benchmark", "setting", "system"], sort=False):
+        first = of_system.iloc[0]
+        by_other = {line["other"]: needed_size(savings, line) for _, line in of_system.iterrows()}
         others = [by_other.get(strategy, "") for strategy in strategies]
-        rows.append(row(material.label(first["variant"]), show.amount(first["size"]), *others, panel=panel(first)))
-    columns = ["to be as accurate as", unit, *(f"{show.strategy_name(strategy)} batches" for strategy in strategies)]
-    return Table(f"Size at equal accuracy: {unit} that other batches need, interpolated on their front", columns, rows)
+        rows.append(row(material.label(first["system"]), show.amount(first["size"]), *others, panel=panel(first)))
+    by_strategy = (f"with {show.batches(strategy)}" for strategy in strategies)
+    caption = f"Model size at equal accuracy: {unit} needed, interpolated on the front of the other strategy"
+    return Table(caption, ["to match the accuracy of", unit, *by_strategy], rows)
 
 
 def size_unit(material: Material) -> str:
-    """Layers compare encoders of one family only."""
-    return "layers" if material.variants["family"].nunique() == 1 else "parameters"
+    """Return the unit of model size. Layers compare encoders of one family only."""
+    return "layers" if material.systems["family"].nunique() == 1 else "parameters"
 
 
-def needed_size(found: pd.DataFrame, line: pd.Series) -> str:
-    """Of a row of `savings`; where the smallest that was tried is enough, a smaller one may be."""
-    same = (found["strategy"] == line["other"]) & (found["unit"] == line["unit"])
-    smallest = found.loc[same & (found["benchmark"] == line["benchmark"]), "size"].min()
+def needed_size(savings: pd.DataFrame, line: pd.Series) -> str:
+    """Write a row of the savings; if the smallest size tried is enough, a smaller one may be enough too."""
+    same = (savings["strategy"] == line["other"]) & (savings["unit"] == line["unit"])
+    smallest = savings.loc[same & (savings["benchmark"] == line["benchmark"]), "size"].min()
     if line["high"] <= smallest:
         return f"{show.amount(smallest)} or fewer"
-    text = show.between(line["needed"], (line["low"], line["high"]), show.times)
-    return text if line["reached"] in (0, 1) else f"{text}, reached in {show.probability(line['reached'])}"
+    return with_chance(show.between(line["needed"], (line["low"], line["high"]), show.times), line["reached"])
 
 
 def slopes(material: Material) -> Table:
+    """Tabulate the gain per doubling of the cost, by strategy and between strategies."""
     rows = [
         row(
             show.strategy_name(line["strategy"].replace(" - ", " − ")),
             show.between(line["slope"], (line["low"], line["high"]), show.difference),
             panel=panel(line),
         )
-        for _, line in material.found["slopes"].iterrows()
+        for _, line in material.tables["slopes"].iterrows()
     ]
-    caption = "Does size pay more with some batches than with others? Of a difference: above 0 it does"
-    return Table(caption, ["batches", "accuracy a doubling of the cost"], rows)
+    caption = "Scaling by strategy; a difference above 0: the first strategy gains more from size"
+    return Table(caption, ["batch strategy", "accuracy per doubling of the cost"], rows)
 
 
 def fits(material: Material) -> Table:
+    """Tabulate the residuals of the straight lines."""
     rows = [
         row(
-            material.label(point["variant"]),
+            material.label(point["system"]),
             show.accuracy(point["accuracy"]),
             show.between(point["fitted"], (point["low"], point["high"]), show.accuracy),
             show.difference(point["residual"]),
             panel=panel(point),
         )
-        for _, point in material.found["fits"].iterrows()
+        for _, point in material.tables["fits"].iterrows()
     ]
-    return Table("Residuals of these lines", ["encoder", "accuracy", "on its line", "residual"], rows)
+    caption = "Straight-line fits: residuals of the lines plotted below"
+    return Table(caption, ["system", "accuracy", "on its line", "residual"], rows)
 
 
 def volumes(material: Material) -> Table:
-    areas = material.found["hypervolume"]
+    """Tabulate the hypervolume of each front."""
+    areas = material.tables["hypervolume"]
     with_bias = "hypervolume_with_bias" in areas
     rows = []
     for _, area in areas.iterrows():
-        cells = [show.between(area["hypervolume"], (area["low"], area["high"]), show.accuracy)]
+        texts = [show.between(area["hypervolume"], (area["low"], area["high"]), show.accuracy)]
         if with_bias:
-            known = (area["with_bias_low"], area["with_bias_high"])
-            cells.append(show.between(area["hypervolume_with_bias"], known, show.accuracy))
-        rows.append(row(show.strategy_name(area["strategy"]), *cells, panel=panel(area)))
-    columns = ["batches", "accuracy × decades of cost", *(["× share of the worst bias avoided"] if with_bias else [])]
-    return Table("Hypervolume: what each front encloses, up to the dearest cost", columns, rows)
+            interval = area["with_bias_low"], area["with_bias_high"]
+            texts.append(show.between(area["hypervolume_with_bias"], interval, show.accuracy))
+        rows.append(row(show.strategy_name(area["strategy"]), *texts, panel=panel(area)))
+    columns = ["batch strategy", "accuracy × decades of cost"]
+    columns += ["× share of the worst bias avoided"] if with_bias else []
+    return Table("Hypervolume enclosed by each front, up to the highest cost", columns, rows)
 
 
-def served(material: Material) -> Table:
+def trades(material: Material) -> Table:
+    """Tabulate what each inference variant saves and loses."""
     rows = [
         row(
-            material.label(trade["variant"]),
+            material.label(trade["system"]),
             show.amount(trade["times_cheaper"]),
             show.between(trade["difference"], (trade["low"], trade["high"]), show.difference),
             panel=panel(trade),
         )
-        for _, trade in material.found["served"].sort_values("times_cheaper", ascending=False).iterrows()
+        for _, trade in material.tables["trades"].sort_values("times_cheaper", ascending=False).iterrows()
     ]
-    columns = ["encoder, as served", "times cheaper", "accuracy"]
-    return Table("What ways of serving buy, against the same encoder as trained", columns, rows)
+    columns = ["system", "times cheaper", "difference in accuracy"]
+    return Table("Inference variants, compared with the same encoder as trained", columns, rows)
 
 
 def noise(material: Material) -> Table:
-    named = {cost.field: cost.label for cost in material.costs}
-    found = material.found["noise"]
-    way = (", " + found["served"]).where(found["served"] != AS_TRAINED, "")
-    architecture = found["family"] + ", " + found["layers"].astype(str) + " layers" + way
+    """Tabulate how far repeated profiles of one architecture differ."""
+    noise = material.tables["noise"]
+    variant = (", " + noise["variant"]).where(noise["variant"] != AS_TRAINED, "")
+    architecture = noise["family"] + ", " + noise["layers"].astype(str) + " layers" + variant
     rows = [
         row(
             name,
-            named[found["cost"]],
-            str(found["profiles"]),
-            show.amount(found["median"]),
-            f"{found['lowest']:+.1%} to {found['highest']:+.1%}".replace("-", "−"),
+            cost(line["cost"]).label,
+            str(line["profiles"]),
+            show.amount(line["median"]),
+            f"{line['lowest']:+.1%} to {line['highest']:+.1%}".replace("-", "−"),
         )
-        for name, (_, found) in zip(architecture, found.iterrows(), strict=True)
-        if found["cost"] in named
+        for name, (_, line) in zip(architecture, noise.iterrows(), strict=True)
     ]
-    columns = ["encoder", "cost", "profiles", "median", "lowest to highest"]
-    return Table("Noise of the instrument: repeated profiles of what costs the same", columns, rows)
+    columns = ["encoder", "cost", "profiles", "median", "lowest to highest, relative to the median"]
+    return Table("Measurement noise: repeated profiles of one architecture", columns, rows)
 
 
 STATISTICS = {
-    "pareto": points, "served": served, "tests": tests, "exchange": exchange, "savings": savings, "slopes": slopes,
-    "fits": fits, "hypervolume": volumes, "noise": noise,
-}  # fmt: skip
+    "pareto": points,
+    "trades": trades,
+    "tests": tests,
+    "exchange": exchange,
+    "savings": savings,
+    "slopes": slopes,
+    "fits": fits,
+    "hypervolume": volumes,
+    "noise": noise,
+}
 
 
 def statistics(material: Material) -> list[Table]:
-    """Those that the sweep is large enough for."""
-    held = [make for name, make in STATISTICS.items() if name in material.found and not material.found[name].empty]
-    return [make(material) for make in held]
+    """Return the tables that the sweep is large enough for."""
+    tables = material.tables
+    return [make(material) for name, make in STATISTICS.items() if name in tables and not tables[name].empty]

@@ -1,7 +1,7 @@
-"""Writes report.html: one file that works offline, made of a sweep's tables and the records behind them.
+"""Writes report.html: one file that works offline, made of the tables of a sweep and the records behind them.
 
-`aggregate` calls it last. Figures are drawn in the browser (page.js) from the JSON in the page, whose numbers are those
-of the csv; tables and sentences are made here.
+Tables and sentences are made here. The figures are drawn in the browser (report.js) from JSON in the file, which holds
+the numbers of the csv files.
 """
 
 import json
@@ -14,17 +14,21 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pipeline.analysis.tables import BIAS, BIAS_LABEL, COSTS, GRADE
-from pipeline.reporting.figure import SETTINGS, looks_of
+from pipeline.analysis.costs import COSTS
+from pipeline.analysis.tables import BIAS, BIAS_LABEL, QUALITY
+from pipeline.reporting.figure import looks_of
 from pipeline.reporting.html import evidence, languages, pools, statistics, tables
 from pipeline.reporting.html.findings import findings
+from pipeline.reporting.html.languages import Matrices
 from pipeline.reporting.html.material import Material, gather
 from pipeline.reporting.html.show import accuracy, amount, between, probability, strategy_name
 from pipeline.reporting.html.verdict import verdict
-from pipeline.store.results import ResultStore, write_atomically
+from pipeline.retrieval.metrics import metric
+from pipeline.store.files import write_atomically
+from pipeline.store.results import ResultStore
 
 HERE = Path(__file__).parent
-SYMBOLS = {
+SYMBOLS = {  # plotly's, for the markers of matplotlib
     "o": "circle",
     "s": "square",
     "^": "triangle-up",
@@ -35,27 +39,31 @@ SYMBOLS = {
 }
 
 
-def write(store: ResultStore, sweep: str, found: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """`found` is what aggregate.analyse returned for the sweep."""
-    text = render(gather(store, sweep, found))
+def write(store: ResultStore, sweep: str, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """Write report.html from the tables that analysis.analyse returned for a sweep."""
+    text = render(gather(store, sweep, tables))
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def render(material: Material) -> str:
+    """Return the text of report.html."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     matrices = languages.matrices(material)
     return environment.get_template("template.html").render(
         sweep=material.sweep,
-        benchmarks=list(material.scales),
-        machines=list(material.variants["machine"].dropna().unique()),
+        metrics=material.metrics,
+        machines=list(material.systems["machine"].dropna().unique()),
         seeds=sorted({record.seed for record in material.all_records()}),
         verdict=verdict(material),
         findings=findings(material),
-        has_front=not material.found["pareto"].empty,
-        has_attraction=any(found["attraction"] for found in matrices.values()),
+        has_front=not material.tables["pareto"].empty,
+        has_attraction=any(of_benchmark.attraction for of_benchmark in matrices.values()),
         has_matrix=bool(matrices),
         accuracies=[tables.accuracies(material, benchmark) for benchmark in material.scales],
         costs=tables.costs(material) if material.profiles else None,
@@ -63,69 +71,71 @@ def render(material: Material) -> str:
         bias=[table for benchmark in material.scales if (table := languages.bias(material, benchmark))],
         language_costs=languages.costs(material),
         pools=pools.full(material),
-        grades=tables.grades(material),
+        quality_checks=tables.quality_checks(material),
         failures=evidence.failures(material),
         published=evidence.published_tables(),
         provenance=evidence.provenance(material),
         runs=evidence.runs(material),
-        style=Markup((HERE / "page.css").read_text()),
-        script=Markup((HERE / "page.js").read_text()),
+        style=Markup((HERE / "report.css").read_text()),
+        script=Markup((HERE / "report.js").read_text()),
         plotly=Markup(get_plotlyjs()),
         data=as_json(payload(material, matrices)),
     )
 
 
-def payload(material: Material, matrices: dict[str, Any]) -> dict[str, Any]:
-    """All that page.js draws."""
-    points = material.found["pareto"].astype(object)
+def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, Any]:
+    """Return all that report.js draws, as JSON values."""
+    points = material.tables["pareto"].astype(object)
     chances = points.filter(["front_probability", "front_with_bias_probability"])
     return {
         "points": points.where(points.notna(), None).to_dict("records"),
         "chances": [[probability(share) for share in shares] for shares in chances.to_numpy()],
-        "fits": material.found.get("fits", pd.DataFrame()).to_dict("records"),
+        "fits": material.tables.get("fits", pd.DataFrame()).to_dict("records"),
         "pools": pools.curves(material),
+        "pool_metric": pools.NDCG.label,
         "costs": {cost.field: cost.label for cost in COSTS} | {BIAS: BIAS_LABEL},
-        "settings": SETTINGS,
+        "settings": {
+            benchmark: {setting: material.accuracy_label(benchmark, setting) for setting in settings}
+            for benchmark, settings in material.scales.items()
+        },
         "looks": {
             strategy: {"name": strategy_name(strategy), "colour": colour, "symbol": SYMBOLS[marker]}
-            for strategy, (colour, marker) in looks_of(material.variants["strategy"].unique()).items()
+            for strategy, (colour, marker) in looks_of(material.systems["strategy"].unique()).items()
         },
-        "cells": {
-            variant: {
-                "label": material.label(variant),
-                "served": material.records[variant][0].served,
-                "numbers": numbers(material, variant),
+        "systems": {
+            system: {
+                "label": material.label(system),
+                "variant": material.records[system][0].variant,
+                "numbers": numbers(material, system),
             }
-            for variant in material.variants.index
+            for system in material.systems.index
         },
         "published": evidence.overlay(material),
-        "matrices": matrices,
+        "matrices": {benchmark: of_benchmark._asdict() for benchmark, of_benchmark in matrices.items()},
     }
 
 
-def numbers(material: Material, variant: str) -> list[str]:
-    """All figures of one cell in words, a line each."""
-    about = material.variants.loc[variant]
-    lines = [f"{about['layers']} layers, seeds: {about['seeds']}"]
+def numbers(material: Material, system: str) -> list[str]:
+    """Write all figures of one system, one line each."""
+    values = material.systems.loc[system]
+    lines = [f"{values['layers']} layers, seeds: {values['seeds']}"]
     for benchmark, settings in material.scales.items():
         for setting in settings:
-            known = material.accuracy_intervals.get((variant, benchmark, setting))
-            value = between(material.accuracy(variant, benchmark, setting), known, accuracy)
-            lines.append(f"{SETTINGS[setting]} {value}, {benchmark}")
-        if (column := f"metrics.{benchmark}.multi.{BIAS}") in about:
-            lines.append(
-                f"rank distance {between(about[column], material.bias_intervals.get((variant, benchmark)), amount)}"
-            )
-    for cost in material.costs:
-        if pd.isna(about[cost.column]):
-            continue
-        value = between(about[cost.column], material.cost_interval(variant, cost.field), amount)
-        lines.append(f"{cost.label} {value}, {about[cost.source].split(':')[0]}")
-    if pd.notna(about.get(GRADE)):
-        lines.append(f"grade of the profile: {'passed' if about[GRADE] else 'failed'}")
+            interval = material.accuracy_intervals.get((system, benchmark, setting))
+            value = between(material.accuracy(system, benchmark, setting), interval, accuracy)
+            lines.append(f"{material.accuracy_label(benchmark, setting)} {value}, {benchmark}")
+        if (column := f"metrics.{benchmark}.multi.{BIAS}") in values:
+            interval = material.bias_intervals.get((system, benchmark))
+            lines.append(f"{metric(BIAS).label} {between(values[column], interval, amount)}")
+    for cost in material.axes:
+        if pd.notna(values[cost.column]):
+            value = between(values[cost.column], material.cost_interval(system, cost.field), amount)
+            lines.append(f"{cost.label} {value}, {values[cost.source].split(':')[0]}")
+    if pd.notna(values.get(QUALITY)):
+        lines.append(f"quality checks: {'passed' if values[QUALITY] else 'failed'}")
     return lines
 
 
 def as_json(value: Any) -> Markup:
-    """For a script element: no text in it can end the element."""
+    """Serialise for a script element: no text in it can end the element."""
     return Markup(json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))

@@ -1,0 +1,59 @@
+"""All tables of a sweep, from its records: what `pipeline.report` writes as csv files and draws."""
+
+import pandas as pd
+
+from pipeline.analysis import bootstrap, exchange, fronts, noise, paired, pool, scaling, tables, trades
+from pipeline.analysis.money import Prices, Scenario, priced
+from pipeline.store.records import AS_TRAINED
+from pipeline.store.results import ResultStore
+
+
+def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) -> dict[str, pd.DataFrame]:
+    """Return the sweep's tables by name, each of which becomes a csv file.
+
+    Returns:
+        `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
+        `noise` (noise.spread), `tests` (paired.compare), `pool_curve` (pool.curves), `hypervolume` (fronts.volumes),
+        `exchange` and `savings` (analysis.exchange), `slopes` and `fits` (analysis.scaling), `trades`. A sweep
+        without accuracy has none of the tables after `noise`.
+
+    Raises:
+        UserError: the sweep does not exist, has no finished run, or its runs cannot be compared.
+
+    >>> from types import SimpleNamespace
+    >>> prices = Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400)
+    >>> analyse(SimpleNamespace(root="results", runs=lambda sweep: []), "none", prices, Scenario(1000, 1000, 1, 0.5))
+    Traceback (most recent call last):
+    pipeline.values.UserError: sweep none in results has no finished run.
+    """
+    runs = priced(tables.runs(store, sweep), prices, scenario)
+    systems = tables.systems(runs)
+    points = tables.points(systems)
+    results = {"runs": runs, "systems": systems, "pareto": points}
+    spread = noise.spread(runs)
+    if not spread.empty:
+        results["noise"] = spread
+    if not tables.scales(runs):
+        return results
+    scores = tables.scores(store, runs)
+    draws = {scale: bootstrap.draws(scores_QC) for scale, scores_QC in scores.items()}
+    bias_scores = tables.scores(store, runs, tables.BIAS)
+    bias = {name: bootstrap.draws(table, higher_is_better=False) for (name, _), table in bias_scores.items()}
+    variant = systems["variant"].where(systems["variant"] != AS_TRAINED, "")
+    models = (systems["model"] + " " + variant).str.strip().set_axis(systems["system"])
+    tests = {scale: paired.compare(scores[scale], draws[scale], models) for scale in scores}
+    results["tests"] = pd.concat(tests, names=["benchmark", "setting"]).reset_index(level=[0, 1])
+    curves = pool.curves(tables.pool_ranks(store, runs))
+    if not curves.empty:
+        results["pool_curve"] = curves
+    if not points.empty:
+        results["pareto"] = points = fronts.mark(points, draws, bias)
+        costs = points[points["cost"] != tables.BIAS]
+        trained = costs[costs["variant"] == AS_TRAINED]
+        results["hypervolume"] = fronts.volumes(costs, draws, bias)
+        results["exchange"] = exchange.rates(costs, draws)
+        results["savings"] = exchange.savings(trained, draws)
+        results["slopes"] = scaling.slopes(trained, draws)
+        results["fits"] = scaling.fits(trained, draws)
+        results["trades"] = trades.trades(costs, draws)
+    return results

@@ -1,0 +1,167 @@
+"""What a run is asked to do: its config, its name, and the cache keys of its stages. Made by the parent, without torch.
+
+The table of what each stage's result follows from is `stage_inputs`; docs/design.md draws it.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hydra.utils import get_object
+
+from pipeline.config import Config, TrainerConfig, from_plain, plain, target_modules
+from pipeline.launch.hardware import has_bfloat16, resolve
+from pipeline.retrieval.metrics import metric
+from pipeline.store import keys
+from pipeline.store.keys import cache_key
+from pipeline.values import Variant
+
+# Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
+START = ["pipeline.encoder.sources"]
+TRAIN = ["pipeline.training.fit", "pipeline.sampling.strategy"]
+LEAKAGE = ["pipeline.data.leakage"]
+RANK = ["pipeline.retrieval.ranking", "pipeline.encoder.deploy"]
+SCORE = ["pipeline.retrieval.scoring"]
+PROFILE = ["pipeline.profiling"]  # the whole package: meters are imported by name
+BACKENDS = "pipeline.encoder.backends"
+
+# Trainer keys that change memory, speed, safety or what is shown, and a result by rounding at most.
+HARMLESS = {"checkpoint_every", "log_every"}
+PARTITION = {"forward_tokens", "grad_cache"}  # harmless too, unless dropout masks follow the partition of a batch
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a child process is told; crosses as JSON.
+
+    Attributes:
+        name: of the run as trained. Variants add to it (Variant.run_name).
+        keys: cache keys by stage: train, profile, score; leakage and rank by benchmark, as in rank.worldfacts.
+        inputs: all that the run's records follow from, flat enough to be compared key by key.
+        choices: the options of Hydra's groups: model, sampler, data, …
+        halvings: how often the tokens per forward pass were halved after running out of memory.
+    """
+
+    name: str
+    keys: Mapping[str, str]
+    inputs: Mapping[str, Any]
+    config: Config
+    choices: Mapping[str, str]
+    halvings: int = 0
+
+    @property
+    def run_names(self) -> list[str]:
+        """The runs that this request makes: as trained first, then each inference variant."""
+        return [variant.run_name(self.name) for variant in self.config.inference_variants()]
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The config's trainer, after running out of memory with fewer tokens per forward pass and GradCache."""
+        trainer = self.config.trainer
+        if not self.halvings:
+            return trainer
+        return replace(trainer, forward_tokens=trainer.forward_tokens >> self.halvings, grad_cache=True)
+
+    def halved(self) -> "Request":
+        """The next attempt after running out of memory. With dropout its training has a cache key of its own."""
+        request = replace(self, halvings=self.halvings + 1)
+        return replace(request, keys=stage_keys(replace(self.config, trainer=request.trainer)))
+
+    def to_json(self) -> str:
+        return json.dumps(vars(self) | {"config": plain(self.config)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Request":
+        values = json.loads(text)
+        return cls(**values | {"config": from_plain(values["config"])})
+
+
+def make_request(config: Config, choices: Mapping[str, str]) -> Request:
+    """Resolve the config for this machine, and name the run after all that it follows from.
+
+    Raises:
+        UserError: for an unknown metric or a missing device.
+    """
+    for name in config.metrics:
+        metric(name)
+    config = resolve(config)
+    inputs = run_inputs(config)
+    name = f"{choices['model']}-{choices['sampler']}-{choices['data']}-s{config.seed}-{cache_key(inputs)[:8]}"
+    return Request(name, stage_keys(config), inputs, config, dict(choices))
+
+
+def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
+    """What the result of each stage follows from: parts of the config, code, library versions.
+
+    A new sampler or meter file, a docstring or a comment changes none of the others' inputs; a metric changes `score`
+    alone. An untrained encoder follows from its model only, so all seeds and trainers share its rankings.
+    """
+    settings = keys.contents(plain(config))
+    model, data = settings["model"], settings["data"]
+    start = {"model": model, **follow(START)}
+    if config.model.weights == "random":
+        start["seed"] = config.seed
+    train = start
+    if get_object(config.sampler["_target_"]).trains and config.model.weights != "random":
+        parts = {name: settings[name] for name in ("sampler", "data", "seed", "device", "threads")}
+        modules = [*START, *TRAIN, *target_modules(config.sampler), *target_modules(config.data)]
+        train = {"model": model, **parts, "trainer": trainer_inputs(config), **follow(modules)}
+    inputs: dict[str, dict[str, Any]] = {"train": train}
+    machine = {name: settings[name] for name in ("device", "threads")}
+    for name, node in settings["eval"].items():
+        here = target_modules(node)
+        inputs[f"leakage.{name}"] = {"data": data, "eval": node, **follow([*LEAKAGE, *target_modules(data), *here])}
+        inputs[f"rank.{name}"] = {"encoder": cache_key(train), "eval": node, **machine, **follow([*RANK, *here])}
+    inputs["score"] = {"metrics": settings["metrics"], **follow(SCORE)}
+    inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
+    return inputs
+
+
+def trainer_inputs(config: Config) -> dict[str, Any]:
+    left_out = HARMLESS if config.trainer.dropout != 0 else HARMLESS | PARTITION
+    return {key: value for key, value in plain(config)["trainer"].items() if key not in left_out}
+
+
+def stage_keys(config: Config) -> dict[str, str]:
+    return {stage: cache_key(inputs) for stage, inputs in stage_inputs(config).items()}
+
+
+def run_inputs(config: Config) -> dict[str, Any]:
+    """All that a run's records follow from; seeds and strategies count even where a stage is shared."""
+    settings = keys.contents(plain(config))
+    names = ("model", "sampler", "data", "eval", "metrics", "profile", "seed", "device", "threads")
+    stages = stage_inputs(config)
+    code = {module: value for inputs in stages.values() for module, value in inputs["code"].items()}
+    libraries = {name: value for inputs in stages.values() for name, value in inputs["libraries"].items()}
+    parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)}
+    return parts | {"code": dict(sorted(code.items())), "libraries": dict(sorted(libraries.items()))}
+
+
+def follow(modules: list[str]) -> dict[str, Any]:
+    """Code hashes and library versions of all that these modules, or packages, import."""
+    names = [name for module in modules for name in keys.package(module)]
+    return {"code": keys.code(names), "libraries": keys.libraries(names)}
+
+
+def variant_key(rank_key: str, variant: Variant) -> str:
+    """Cache key of one benchmark's rankings by one inference variant."""
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index])
+
+
+def engine_key(request: Request, variant: Variant) -> str:
+    """Key of the embeddings that all widths and indexes of a variant's engine share."""
+    ranked = {stage: key for stage, key in request.keys.items() if stage.startswith("rank.")}
+    return cache_key([ranked, engine_inputs(variant)])
+
+
+def engine_inputs(variant: Variant) -> dict[str, Any]:
+    """What the arithmetic of a variant's engine follows from, beside the encoder."""
+    return {"engine": variant.engine, **follow([f"{BACKENDS}.{variant.backend}"])}
+
+
+def unavailable_key(config: Config, variant: Variant) -> str:
+    """Cache key of the finding that this machine lacks what an engine needs; another once it is installed."""
+    machine = [has_bfloat16(config.device), shutil.which("c++"), config.device.name]
+    return cache_key([engine_inputs(variant), machine])

@@ -1,0 +1,94 @@
+"""Make one run: check it, look for it in the store, else have a child process run it, and record how it ended."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.launch.child import attempt
+from pipeline.launch.request import Request, make_request, unavailable_key
+from pipeline.store.results import ResultStore, RunState
+from pipeline.values import UserError, Variant
+
+
+def perform(config: Config, choices: Mapping[str, str], *, alone: bool) -> RunState:
+    """Make a run and add it to its sweep's manifest.
+
+    Args:
+        config: checked (config.check).
+        choices: the options of Hydra's groups.
+        alone: whether bad input raises UserError, as for a single run; in a sweep it is a failed run.
+    """
+    request = make_request(config, choices)
+    store = ResultStore(config.results_dir)
+    try:
+        state = make(store, request)
+    except (UserError, OSError) as error:  # OSError: the disk is full by now; raised, it would end Hydra's sweep
+        if alone and isinstance(error, UserError):
+            raise
+        state = RunState(request.name, "failed", choices, 0.0, str(error))
+    record_state(store, config.sweep, state, request.run_names[1:])
+    return state
+
+
+def make(store: ResultStore, request: Request) -> RunState:
+    """Return the state of a run that is finished, or run it; UserError for bad input, which leaves nothing behind."""
+    store.check_writable()
+    with store.lock(request.name):  # another process may be making it: then it is finished once the lock is free
+        refuse_clash(store, request)
+        start_s = time.monotonic()
+        if all(settled(store, request, variant) for variant in request.config.inference_variants()):
+            return RunState(request.name, "cached", request.choices, 0.0)
+        outcome = attempt(request, request.config.time_limit_min)
+    if outcome["status"] == "refused":
+        raise UserError(outcome["reason"])
+    seconds = time.monotonic() - start_s
+    if outcome["status"] == "done":
+        return RunState(request.name, "done", request.choices, seconds)
+    return RunState(request.name, "failed", request.choices, seconds, outcome["reason"])
+
+
+def settled(store: ResultStore, request: Request, variant: Variant) -> bool:
+    """Whether a variant has its record, or this machine is known to lack what its engine needs."""
+    if store.finished(variant.run_name(request.name)):
+        return True
+    return store.outcome("unavailable", unavailable_key(request.config, variant)) is not None
+
+
+def refuse_clash(store: ResultStore, request: Request) -> None:
+    """Names contain a shortened cache key, so two different runs can collide: UserError if they do."""
+    record = store.finished(request.name)
+    if record and record.provenance["inputs"] != request.inputs:
+        there, here = flatten(record.provenance["inputs"]), flatten(request.inputs)
+        differ = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+        folder = store.run_dir(record.name)
+        raise UserError(f"{folder} is another run, which differs in {', '.join(differ)}: move it away.")
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def record_state(store: ResultStore, sweep: str, state: RunState, variant_names: list[str]) -> None:
+    """Record a run and its variants in the sweep's manifest. A full disk is reported but does not stop the sweep."""
+    try:
+        store.add_to_manifest(sweep, state)
+        for name in variant_names:
+            if store.finished(name):  # not if its engine is unavailable
+                store.add_to_manifest(sweep, replace(state, name=name))
+    except OSError as error:
+        print(f"error: the manifest of {sweep} cannot be written, {state.name} is missing: {error}", file=sys.stderr)
+
+
+def log_finished(state: RunState, eta: str = "") -> None:
+    """One line on stderr: name, status, seconds, reason, and what the sweep has left."""
+    result = ": ".join(
+        [f"[{state.name}] {state.status} in {state.seconds:.0f} s", *([state.reason] if state.reason else [])]
+    )
+    print("; ".join([result, *([eta] if eta else [])]), file=sys.stderr, flush=True)

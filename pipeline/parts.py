@@ -1,0 +1,128 @@
+"""What `experiment` works with: the parts of a run, built before any work starts, and what its steps hand on."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.config import Device, build, plain
+from pipeline.data import leakage
+from pipeline.encoder import sources
+from pipeline.encoder.deploy import check as check_variants
+from pipeline.encoder.model import Encoder
+from pipeline.launch.request import Request
+from pipeline.profiling import nvidia
+from pipeline.profiling.tracker import StageTracker
+from pipeline.retrieval.ranking import encode_side
+from pipeline.sampling.strategy import Corpus, Strategy
+from pipeline.store.keys import cache_key
+from pipeline.store.provenance import notes, provenance
+from pipeline.store.records import Profile, Record
+from pipeline.store.results import ResultStore
+from pipeline.store.stage import Stages
+from pipeline.training.fit import hold_out
+from pipeline.values import Collection, ParallelText, UserError, Variant
+
+Side = Mapping[str, np.ndarray]  # language -> embeddings [N, D]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training, what its data share with each benchmark, and its weights; empty without training."""
+
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+    leaks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one inference variant by '<benchmark>.<setting>.<metric>', and what encoding the passages took."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    corpus: dict[str, Any] = field(default_factory=dict)
+
+
+class Parts:
+    """All that a run is made of; UserError for whatever cannot be built."""
+
+    def __init__(self, request: Request):
+        config = request.config
+        if config.device is Device.cuda and not torch.cuda.is_available():
+            raise UserError("device=cuda: torch sees no CUDA device here.")
+        torch.set_num_threads(config.threads)
+        self.request, self.store = request, ResultStore(config.results_dir)
+        self.stage = Stages(self.store)
+        self.cost_only = config.model.weights == "random"  # random weights have no accuracy
+        with self.stage.timed("load"):
+            self.strategy: Strategy = build("sampler", config.sampler)
+            self.benchmarks: dict[str, Collection] = {
+                name: build(f"eval.{name}", node) for name, node in config.eval.items()
+            }
+            self.data: ParallelText = build("data", config.data)
+            rows_NL, held_out_NL = hold_out(self.data, config.trainer, config.seed)
+            self.corpus, self.held_out = Corpus(self.data.languages, rows_NL), Corpus(self.data.languages, held_out_NL)
+            self.strategy.check(self.corpus, config.trainer.batch_size)
+            self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
+            check_variants(config.inference_variants(), self.encoder)
+            country = config.profile.country if config.profile.enabled else None
+            self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
+
+    @property
+    def trains(self) -> bool:
+        return self.strategy.trains and not self.cost_only
+
+    def record(self, variant: Variant, trained: Trained, evaluation: Evaluation, profile: Profile | None) -> Record:
+        """The record of one inference variant."""
+        request, benchmarks = self.request, list(self.benchmarks.values())
+        context = provenance(self.data, benchmarks, device_name(request.config.device))
+        context |= {"layers": self.encoder.backbone.config.num_hidden_layers}
+        context |= {"parameters": sum(parameter.numel() for parameter in self.encoder.parameters())}
+        context |= {"leakage": trained.leaks, "stages": request.keys, "inputs": request.inputs}
+        leaks = [leakage.sentence(self.data.name, benchmark, leak) for benchmark, leak in trained.leaks.items()]
+        provenances = [self.data.provenance, *(benchmark.provenance for benchmark in benchmarks)]
+        sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)
+        return Record(
+            name=variant.run_name(request.name),
+            cache_key=cache_key([request.inputs, variant.label]),
+            status="done",
+            choices=request.choices,
+            config=plain(request.config),
+            seed=request.config.seed,
+            provenance=context,
+            metrics=evaluation.metrics,
+            profile=profile,
+            training=trained.outcome,
+            corpus=evaluation.corpus,
+            stage_s=dict(self.stage.seconds),
+            variant=variant.label,
+            notes=tuple(sentences),
+        )
+
+
+class Embeddings:
+    """The embeddings of each benchmark by one engine, made when first asked for: widths and indexes share them."""
+
+    def __init__(self, parts: Parts, encoder: Encoder):
+        self.parts, self.encoder = parts, encoder
+        self.by_benchmark: dict[str, tuple[Side, Side, dict[str, Any]]] = {}
+
+    def __getitem__(self, name: str) -> tuple[Side, Side, dict[str, Any]]:
+        """Queries, passages, and the time and energy that encoding the passages took."""
+        if name not in self.by_benchmark:
+            benchmark, halvings = self.parts.benchmarks[name], self.parts.request.halvings
+            queries = encode_side(self.encoder, benchmark, "query", halvings=halvings)
+            with self.parts.meter() as cost:
+                passages = encode_side(self.encoder, benchmark, "passage", halvings=halvings)
+            spent = {**cost, "passages": sum(len(emb_PD) for emb_PD in passages.values())}
+            self.by_benchmark[name] = queries, passages, spent
+        return self.by_benchmark[name]
+
+
+def device_name(device: Device) -> str:
+    """What trained and encoded, as the machine calls it."""
+    return torch.cuda.get_device_name() if device is Device.cuda else platform.processor() or platform.machine()

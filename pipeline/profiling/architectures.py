@@ -1,0 +1,151 @@
+"""What architectures cost by themselves, on made-up texts with the lengths of real texts: no data, no weights, no hub.
+
+The work of the command `profile_model`. Needs torch, transformers, pandas and hydra-core, no more; a figure that needs
+another library is left out, with the reason.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from pipeline.config import ModelConfig, ProfileConfig
+from pipeline.encoder.engine import has_bfloat16
+from pipeline.profiling import machine, words
+from pipeline.profiling.measure import PROFILED_TEXTS, measure
+from pipeline.profiling.meter import Job
+from pipeline.store.files import read_again, write_json
+from pipeline.store.keys import cache_key
+from pipeline.store.records import Profile, figures
+from pipeline.values import UserError, Variant
+
+NOTE = "Texts are made-up words of one token each, with the lengths of real texts; real tokenizers take longer."
+
+
+@dataclass
+class ArchitectureConfig:
+    """conf/profile_model.yaml, which explains every key."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    texts: dict[str, dict[str, list[int]]] = MISSING  # language -> side -> tokens of each text
+    weights: str = MISSING
+    device: str = MISSING
+    precision: str = MISSING
+    threads: int = MISSING
+    seed: int = MISSING
+    results_dir: str = MISSING
+    token_budgets: dict[str, list[int]] = MISSING  # by device
+
+
+def check(cfg: DictConfig) -> ArchitectureConfig:
+    """Return the typed config.
+
+    Raises:
+        UserError: for the first impossible value.
+    """
+    if cfg.weights != "random":
+        raise UserError(
+            f"weights={cfg.weights}: architectures are profiled with random weights (pipeline.run has others)."
+        )
+    for name, values in {"device": ("cpu", "cuda"), "precision": ("float32", "bfloat16")}.items():
+        if cfg[name] not in values:
+            raise UserError(f"{name}={cfg[name]}: it must be {' or '.join(values)}.")
+    keys = ["threads", "model.max_query_tokens", "model.max_passage_tokens"]
+    keys += [f"profile.{name}" for name in ("min_calls", "min_seconds", "index_rows", "energy_seconds")]
+    numbers = {key: OmegaConf.select(cfg, key) for key in keys}
+    numbers |= {f"profile.token_budgets[{n}]": budget for n, budget in enumerate(cfg.profile.token_budgets)}
+    for key, number in numbers.items():
+        if not isinstance(number, int | float) or number <= 0:
+            raise UserError(f"{key}={number}: it must be a positive number.")
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch sees no CUDA device here.")
+    if cfg.precision == "bfloat16" and not has_bfloat16(torch.device(cfg.device)):
+        raise UserError("precision=bfloat16: this machine lacks bfloat16 instructions and would emulate them slowly.")
+    merged = OmegaConf.merge(OmegaConf.structured(ArchitectureConfig), cfg)
+    return cast(ArchitectureConfig, OmegaConf.to_object(merged))
+
+
+class Comparison:
+    """Architectures side by side: each profile is saved when it is measured, and printed with the others at the end."""
+
+    def __init__(self) -> None:
+        self.profiles: dict[str, Profile] = {}
+        self.failures: dict[str, str] = {}
+
+    def add(self, model: str, config: ArchitectureConfig) -> None:
+        """Profile one architecture, whose config file is called `model`."""
+        folder = Path(config.results_dir, "profiles-cli")
+        plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+        del plain["results_dir"]
+        name = f"{model}-{config.precision}-{cache_key([plain, machine.facts(config.device)])[:8]}"
+        print(f"[{name}] …", file=sys.stderr, flush=True)
+        try:
+            self.profiles[name] = profile(config)
+            save(folder, name, plain, self.profiles[name])
+        except RuntimeError as error:
+            self.failures[name] = str(error)
+
+    def show(self) -> int:
+        """Print the profiles as a table and the failures; return the exit code."""
+        if self.profiles:
+            print(table(self.profiles))
+        for name, reason in self.failures.items():
+            print(f"failed: {name}: {reason}", file=sys.stderr)
+        return 1 if self.failures else 0
+
+
+def profile(config: ArchitectureConfig) -> Profile:
+    """Measure one architecture with random weights."""
+    texts = words.texts(config.texts, PROFILED_TEXTS, config.model.architecture["vocab_size"], config.seed)
+    job = Job(
+        config.model,
+        None,
+        texts,
+        config.profile,
+        threads=config.threads,
+        device=config.device,
+        seed=config.seed,
+        variant=Variant(precision=config.precision),
+        made_up_words=True,
+    )
+    return measure(job)
+
+
+def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -> None:
+    """Write one profile as JSON, and all profiles of the folder as profiles.csv, one per row."""
+    write_json(folder / f"{name}.json", {"name": name, "note": NOTE, "config": config, "profile": asdict(profile)})
+    rows = []
+    for saved in filter(None, map(read_again, sorted(folder.glob("[!.]*.json")))):
+        facts = saved["profile"]["details"]["machine"]
+        row = {"name": saved["name"], "note": saved["note"], "machine": facts.get("gpu", facts["cpu"])}
+        row |= {key: saved["config"][key] for key in ("device", "precision", "threads")}
+        rows.append(row | figures(saved["profile"]))
+    pd.DataFrame(rows).to_csv(folder / "profiles.csv", index=False)
+
+
+def table(profiles: Mapping[str, Profile]) -> str:
+    """Return one column per profile; below, which quality checks failed and what was not measured, and why."""
+    fields = [name for name in Profile.__dataclass_fields__ if name not in ("sources", "details")]
+    columns = {name: [_shown(getattr(profile, field)) for field in fields] for name, profile in profiles.items()}
+    sentences = [NOTE]
+    reasons: dict[str, list[str]] = {}
+    for name, profile in profiles.items():
+        if profile.failed_checks:
+            sentences.append(f"{name} failed the quality checks: {', '.join(profile.failed_checks)}.")
+        for field_name, source in profile.sources.items():
+            if getattr(profile, field_name) is None and field_name not in reasons.setdefault(source, []):
+                reasons[source].append(field_name)
+    sentences += [f"{', '.join(names)}: {source}." for source, names in reasons.items() if names]
+    return "\n".join([pd.DataFrame(columns, index=fields).to_string(), *sentences])
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"

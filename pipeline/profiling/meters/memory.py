@@ -1,0 +1,134 @@
+"""Memory meter: what the encoder adds to a process that has only imported its libraries. Needs Linux's /proc.
+
+Axes: N texts, D embedding width.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict, TypeVar
+
+import numpy as np
+import torch
+
+from pipeline.encoder.deploy import footprint
+from pipeline.encoder.encoding import encode
+from pipeline.encoder.model import Encoder
+from pipeline.profiling import machine
+from pipeline.profiling.meter import Figure, Job
+from pipeline.profiling.samples import distinct_texts
+
+MIB = 2**20
+Built = TypeVar("Built")
+Made = TypeVar("Made")
+
+
+class Memory(TypedDict):
+    """`idle_rss_mib` is that of the process before it builds; all other figures of the process are above it."""
+
+    idle_rss_mib: float
+    load_peak_rss_mib: float
+    peak_rss_mib: float
+    gpu_peak_allocated_mib: float | None
+    gpu_peak_reserved_mib: float | None
+
+
+class MemoryResult(Memory):
+    parameters: int
+    weights_mib: float
+    weights_on_disk_mib: float
+    index_bytes_per_passage: float | None
+    index_missing: str | None  # why there was no index
+
+
+def run(job: Job, load: Callable[[], Encoder]) -> MemoryResult:
+    """Measure the loading of the encoder, and its work on one batch of the largest token budget."""
+
+    def encode_batch(encoder: Encoder) -> np.ndarray:
+        texts = distinct_texts(
+            job.texts_of("passage"),
+            lambda text: len(encoder.tokenize([text], "passage")[0]),
+            max(job.settings.token_budgets),
+        )
+        return encode(encoder, texts, "passage", token_budget=job.token_budget)
+
+    encoder, emb_ND, measured = measure(load, encode_batch, device=job.device)
+    weights = footprint(encoder)
+    missing = machine.missing("faiss")
+    bytes_per_passage = None
+    if not missing:
+        from pipeline.profiling.meters.index import bytes_per_passage as of_index
+        from pipeline.retrieval.faiss_index import build_index
+
+        bytes_per_passage = of_index(build_index(emb_ND))
+    return {
+        **measured,
+        "parameters": weights.parameters,
+        "weights_mib": weights.memory_bytes / MIB,
+        "weights_on_disk_mib": weights.disk_bytes / MIB,
+        "index_bytes_per_passage": bytes_per_passage,
+        "index_missing": missing,
+    }
+
+
+def figures(result: MemoryResult, job: Job) -> dict[str, Figure]:
+    """Return the memory of the process and of the GPU, and the sizes of weights and of a flat index."""
+    index = (
+        f"not measured: {result['index_missing']}"
+        if result["index_missing"]
+        else "measured: size of the serialised flat index"
+    )
+    no_gpu = "not measured: no CUDA device"
+    allocated, reserved = result["gpu_peak_allocated_mib"], result["gpu_peak_reserved_mib"]
+    return {
+        "peak_rss_mib": Figure(result["peak_rss_mib"], "measured: VmHWM while encoding, less VmRSS before loading"),
+        "gpu_peak_allocated_mib": Figure(
+            allocated, no_gpu if allocated is None else "measured: torch.cuda.max_memory_allocated"
+        ),
+        "gpu_peak_reserved_mib": Figure(
+            reserved, no_gpu if reserved is None else "measured: torch.cuda.max_memory_reserved"
+        ),
+        "weights_mib": Figure(result["weights_mib"], "measured: parameters and buffers"),
+        "weights_on_disk_mib": Figure(result["weights_on_disk_mib"], "measured: size as safetensors"),
+        "index_bytes_per_passage": Figure(result["index_bytes_per_passage"], index),
+        "parameters": Figure(result["parameters"], "measured: counted"),
+    }
+
+
+def status_mib(field: str) -> float:
+    """Return VmRSS (resident now), VmHWM (its peak) or RssAnon (now, without mapped files) of this process.
+
+    proc_pid_status(5) gives KiB.
+    """
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[field].split()[0]) / 1024
+
+
+def _reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")  # proc_pid_clear_refs(5): sets VmHWM to VmRSS
+
+
+def measure(build: Callable[[], Built], use: Callable[[Built], Made], *, device: str) -> tuple[Built, Made, Memory]:
+    """Build the encoder and let it work; return both results and what they took.
+
+    The peak while loading depends on the file format, so it is kept apart. The GPU's peaks, at work too, are torch's
+    own: what it handed out (allocated) and took from the driver (reserved).
+    """
+    idle_mib = status_mib("VmRSS")
+    _reset_peak()
+    built = build()
+    load_peak_mib = status_mib("VmHWM")
+    _reset_peak()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    made = use(built)
+    peak_mib = status_mib("VmHWM")
+    on_gpu = device == "cuda"
+    memory: Memory = {
+        "idle_rss_mib": idle_mib,
+        "load_peak_rss_mib": load_peak_mib - idle_mib,
+        "peak_rss_mib": peak_mib - idle_mib,
+        "gpu_peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB if on_gpu else None,
+        "gpu_peak_reserved_mib": torch.cuda.max_memory_reserved() / MIB if on_gpu else None,
+    }
+    return built, made, memory

@@ -1,0 +1,215 @@
+"""Throughput meter: passages per second in batches, as a curve over token budgets, against the machine's own ceiling.
+
+Achieved FLOP/s counts the multiplications and additions of the matrix products of a transformer encoder on real
+tokens only (padding is waste, not work). It is compared with one large matrix product measured in the same process.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+
+from pipeline.encoder import onednn
+from pipeline.encoder.encoding import encode
+from pipeline.encoder.model import Encoder
+from pipeline.profiling.meter import Figure, Job
+from pipeline.profiling.samples import distinct_texts, percentiles
+
+MATRIX_WIDTH = {"cpu": 2048, "cuda": 8192}  # rows and columns: large enough to reach the device's peak
+MIN_PRODUCTS = 7  # the fastest of fewer jumps from one measurement to the next
+MIN_PASSES = 5  # per point of the curve
+
+
+class Interval(TypedDict):
+    low: float
+    high: float
+
+
+class Rates(TypedDict):
+    passages_per_s: float
+    passages_per_s_interval: Interval
+    tokens_per_s: float
+    flop_per_s: float
+
+
+class Point(Rates):
+    """One point of the curve."""
+
+    token_budget: int
+    passes_s: list[float]
+
+
+class Ceiling(TypedDict):
+    """FLOP/s of a large matrix product, before and after the passes."""
+
+    before: float
+    after: float
+
+
+class Throughput(TypedDict):
+    best: Point
+    curve: list[Point]
+    passages: int
+    tokens: int
+    matrix_product_flop_per_s: Ceiling
+    flop_share_of_matrix_product: float
+
+
+def run(job: Job, load: Callable[[], Encoder]) -> Mapping[str, object]:
+    """Measure the encoder on the job's passages."""
+    encoder = load()
+    config, dtype = encoder.backbone.config, encoder.backbone.dtype
+    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
+    measured = measure(
+        lambda texts, budget: encode(encoder, texts, "passage", token_budget=budget),
+        lambda text: len(encoder.tokenize([text], "passage")[0]),
+        job.texts_of("passage"),
+        token_budgets=job.settings.token_budgets,
+        min_seconds=job.settings.min_seconds,
+        flop=lambda lengths: transformer_flop(lengths, **sizes),
+        ceiling_flop_per_s=lambda: matrix_product_flop_per_s(dtype, job.device),
+        seed=job.seed,
+    )
+    return {
+        **measured,
+        "matrix_product_dtype": str(dtype),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),  # highest: no TF32
+        "attn_implementation": config._attn_implementation,
+    }
+
+
+def figures(result: Throughput, job: Job) -> dict[str, Figure]:
+    """Return the rates of the best token budget."""
+    best = result["best"]
+    wall_clock = f"measured: wall clock, median pass{', tokenization of made-up words' if job.made_up_words else ''}"
+    share = "modelled: FLOP by formula, over a matrix product measured beside it"
+    return {
+        "passages_per_s": Figure(best["passages_per_s"], wall_clock),
+        "passage_tokens_per_s": Figure(best["tokens_per_s"], wall_clock),
+        "passage_token_budget": Figure(best["token_budget"], "measured: the fastest of those tried"),
+        "flop_per_s": Figure(best["flop_per_s"], "modelled: FLOP by formula over measured seconds"),
+        "flop_share_of_matrix_product": Figure(result["flop_share_of_matrix_product"], share),
+    }
+
+
+def transformer_flop(lengths: Sequence[int], *, layers: int, width: int, feed_forward: int) -> int:
+    """Return the FLOP to encode texts of these numbers of tokens, at 2 FLOP per multiply-add.
+
+    Per layer and text of T tokens: 8 T width^2 (query, key, value and output projections) + 4 T width feed_forward
+    (two feed-forward products) + 4 T^2 width (scores, and their product with the values). Norms, softmax, activations
+    and look-ups are left out.
+
+    >>> transformer_flop([1, 3], layers=1, width=2, feed_forward=4)  # 4 * (32 + 32) + 8 * (1 + 9)
+    336
+    """
+    projections = 8 * width**2 + 4 * width * feed_forward
+    return layers * sum(length * projections + 4 * length**2 * width for length in lengths)
+
+
+def matrix_product_flop_per_s(dtype: torch.dtype, device: str, seconds: float = 1.0) -> float:
+    """Return the FLOP/s of the fastest of repeated square matrix products over `seconds`, after a warm-up.
+
+    On a CPU, torch's own product and oneDNN's take turns: in float32 either may be half as fast as the other. The
+    fastest counts, since whatever else the machine does can only slow a product down: it follows the clock alone.
+    """
+
+    def product_s(left: torch.Tensor, right: torch.Tensor) -> float:
+        times_s = []
+        for product in (torch.matmul, onednn.product) if device == "cpu" else (torch.matmul,):
+            start_s = time.perf_counter()
+            product(left, right)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times_s.append(time.perf_counter() - start_s)
+        return min(times_s)
+
+    # Up to the width that reaches the device's peak; a processor that emulates the dtype would take minutes for it.
+    width = MATRIX_WIDTH[device] // 8
+    while True:
+        pair = torch.rand(2, width, width, device=device, dtype=dtype)
+        time_s = product_s(*pair)
+        if width == MATRIX_WIDTH[device] or time_s > seconds / MIN_PRODUCTS:
+            break
+        width *= 2
+    times_s: list[float] = []
+    while sum(times_s) < seconds or len(times_s) < MIN_PRODUCTS:
+        times_s.append(product_s(*pair))
+    return 2 * width**3 / min(times_s)
+
+
+def measure(
+    encode: Callable[[list[str], int], object],
+    count_tokens: Callable[[str], int],
+    texts: Mapping[str, Sequence[str]],
+    *,
+    token_budgets: Sequence[int],
+    min_seconds: float,
+    flop: Callable[[Sequence[int]], int],
+    ceiling_flop_per_s: Callable[[], float],
+    seed: int,
+) -> Throughput:
+    """Return one point per token budget.
+
+    All points encode the same passages: enough to fill one batch of the largest budget, or all there are. Warm-up is
+    one whole pass of each budget, so every batch shape. Then passes of the budgets take turns, so that a drift of the
+    machine affects all alike, until each budget has MIN_PASSES and `min_seconds`. A rate is that of the median pass (a
+    disturbed pass moves a mean, and hardly a median), with a 95 % bootstrap interval over passes. The ceiling is
+    measured before and after.
+
+    Args:
+        encode: takes texts and a token budget; returns when the embeddings are in host memory.
+        count_tokens: of one text.
+        texts: by language.
+        token_budgets: tokens per batch.
+        min_seconds: of timed passes per budget.
+        flop: of encoding texts of these lengths.
+        ceiling_flop_per_s: measures the ceiling.
+        seed: of the bootstrap.
+    """
+    passages = distinct_texts(texts, count_tokens, max(token_budgets))
+    lengths = [count_tokens(text) for text in passages]
+
+    def pass_s(budget: int) -> float:
+        start_s = time.perf_counter()
+        encode(passages, budget)
+        return time.perf_counter() - start_s
+
+    for budget in token_budgets:
+        pass_s(budget)
+    ceiling_before = ceiling_flop_per_s()
+    passes_s: dict[int, list[float]] = {budget: [] for budget in token_budgets}
+    while any(len(times_s) < MIN_PASSES or sum(times_s) < min_seconds for times_s in passes_s.values()):
+        for budget, times_s in passes_s.items():
+            times_s.append(pass_s(budget))
+    ceiling_after = ceiling_flop_per_s()
+
+    curve: list[Point] = [
+        {
+            "token_budget": budget,
+            **_rates(times_s, len(passages), sum(lengths), flop(lengths), seed),
+            "passes_s": times_s,
+        }
+        for budget, times_s in passes_s.items()
+    ]
+    best = max(curve, key=lambda point: point["passages_per_s"])
+    return {
+        "best": best,
+        "curve": curve,
+        "passages": len(passages),
+        "tokens": sum(lengths),
+        "matrix_product_flop_per_s": {"before": ceiling_before, "after": ceiling_after},
+        "flop_share_of_matrix_product": best["flop_per_s"] / max(ceiling_before, ceiling_after),
+    }
+
+
+def _rates(passes_s: Sequence[float], passages: int, tokens: int, flop: int, seed: int) -> Rates:
+    median_s = percentiles(np.array(passes_s), seed)["p50"]
+    assert median_s  # a median is always given
+    return {
+        "passages_per_s": passages / median_s["value"],
+        "passages_per_s_interval": {"low": passages / median_s["high"], "high": passages / median_s["low"]},
+        "tokens_per_s": tokens / median_s["value"],
+        "flop_per_s": flop / median_s["value"],
+    }

@@ -1,0 +1,160 @@
+"""Cache keys: the hash of all that a stage's result follows from. `launch.request` says what that is for each stage.
+
+Code counts by its syntax tree, without docstrings, comments and layout: that of a module and of every module of ours
+that it imports, directly or not. Third-party code counts by the version of the libraries that can move a number. Files
+and folders named in a config count by their contents.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.store.files import digest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "pipeline"
+FILES = {"path", "weights"}  # config keys that may name a file or a folder: its contents count
+# Import name -> distributions that provide it, for every library whose version can change a result. Libraries that only
+# move bytes, read configs or show progress are in HARMLESS; a test keeps the two lists complete.
+LIBRARIES = {
+    "torch": ("torch",), "transformers": ("transformers",), "tokenizers": ("tokenizers",), "numpy": ("numpy",),
+    "pytorch_lightning": ("pytorch-lightning",), "peft": ("peft",), "faiss": ("faiss-cpu", "faiss-gpu"),
+    "babel": ("babel",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "onnxscript": ("onnxscript",),
+    "openvino": ("openvino",), "torchao": ("torchao",), "codecarbon": ("codecarbon",), "scipy": ("scipy",),
+}  # fmt: skip
+HARMLESS = {"datasets", "httpx2", "huggingface_hub", "hydra", "omegaconf", "pandas", "pyarrow", "pydantic", "pynvml"}
+HARMLESS |= {"safetensors", "tqdm", "yaml"}
+
+
+def cache_key(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON value, keys sorted."""
+    return digest(value)[:16]
+
+
+def code(modules: Iterable[str]) -> dict[str, str]:
+    """Hashes of these modules and of all modules of ours that they import, by name."""
+    return {module: code_hash(module) for module in sorted(closure(modules))}
+
+
+def libraries(modules: Iterable[str]) -> dict[str, str | None]:
+    """Versions of the libraries in LIBRARIES that these modules, or what they import, use; None if not installed."""
+    names = set().union(*(external_imports(module) for module in closure(modules)))
+    versions = {name: [installed(each) for each in LIBRARIES[name]] for name in sorted(names & LIBRARIES.keys())}
+    return {name: next(filter(None, candidates), None) for name, candidates in versions.items()}
+
+
+def installed(distribution: str) -> str | None:
+    """The version of an installed distribution."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """These modules of ours, and all modules of ours that they import, directly or not. Others are left out."""
+    seen: set[str] = set()
+    queue = [name for module in modules for name in with_packages(module) if source(name)]
+    while queue:
+        module = queue.pop()
+        if module not in seen:
+            seen.add(module)
+            queue += our_imports(module)
+    return seen
+
+
+def with_packages(module: str) -> list[str]:
+    """A module and the packages that hold it, whose `__init__` Python runs first."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def source(module: str) -> Path | None:
+    """The file of a module of ours."""
+    if module.partition(".")[0] != PACKAGE:
+        return None
+    path = ROOT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def package(name: str) -> list[str]:
+    """The modules of a package of ours, at any depth; of a module, itself."""
+    path = source(name)
+    if path is None or path.name != "__init__.py":
+        return [name]
+    files = sorted(path.parent.rglob("*.py"))
+    return [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    path = source(module)
+    assert path, f"{module} is no module of ours"
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def our_imports(module: str) -> frozenset[str]:
+    """The modules of ours that a module imports anywhere in its code, with the packages that hold them."""
+    names: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return frozenset(part for name in names for part in with_packages(name) if source(part))
+
+
+@cache
+def external_imports(module: str) -> frozenset[str]:
+    """The top-level names of everything else that a module imports."""
+    names: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return frozenset({name.partition(".")[0] for name in names} - {PACKAGE})
+
+
+@cache
+def code_hash(module: str) -> str:
+    """Hash of a module's syntax tree without docstrings; comments and layout are not part of the tree."""
+    bare = ast.parse(ast.unparse(tree(module)))  # a copy, which may be changed
+    for node in ast.walk(bare):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            head = node.body[:1]
+            if head and isinstance(head[0], ast.Expr) and isinstance(head[0].value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+    code = source(module)
+    assert code
+    text = code.with_suffix(".yaml")  # data that a module keeps beside itself
+    return hashlib.sha256(ast.dump(bare).encode() + (text.read_bytes() if text.is_file() else b"")).hexdigest()[:16]
+
+
+def contents(node: Any) -> Any:
+    """A config in which a hash of the contents stands for the path of every file or folder."""
+    if not isinstance(node, Mapping):
+        return node
+    here = {key: Path(value) for key, value in node.items() if key in FILES and value and Path(value).exists()}
+    return {key: tree_hash(here[key]) if key in here else contents(value) for key, value in node.items()}
+
+
+def tree_hash(path: Path) -> str:
+    """Hash of a file, or of all files in a folder and their names, but for hidden ones, which other tools keep."""
+    if path.is_file():
+        return file_hash(path, path.stat().st_size, path.stat().st_mtime_ns)
+    names = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    shown = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    return hashlib.sha256("\n".join(f"{name} {tree_hash(path / name)}" for name in shown).encode()).hexdigest()
+
+
+@cache
+def file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    """SHA-256 of a file, read once per process unless the file has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""How far a sweep is: from its plan, its manifest and the locks of the processes at work."""
+
+from statistics import mean
+
+from pipeline.store.results import ResultStore, RunState
+
+ENDED = ("done", "cached", "failed")
+
+
+def states(store: ResultStore, sweep: str) -> list[RunState]:
+    """How each planned run stands."""
+    manifest = store.manifest(sweep)
+
+    def state(name: str, choices: dict[str, str]) -> RunState:
+        if name in manifest:
+            return RunState(name, **manifest[name])
+        return RunState(name, "running" if store.locked(name) else "waiting", choices, 0.0)
+
+    return [state(name, choices) for name, choices in store.planned(sweep).items()]
+
+
+def remaining_s(states: list[RunState]) -> float | None:
+    """Seconds left: each run takes as long as finished runs of its model, or of any. None before the first has run."""
+    finished = [state for state in states if state.status == "done"]
+    if not finished:
+        return None
+
+    def expected_s(state: RunState) -> float:
+        same_model = [other for other in finished if other.choices["model"] == state.choices["model"]]
+        return mean(other.seconds for other in same_model or finished)
+
+    at_once = sum(state.status == "running" for state in states) or 1
+    return sum(expected_s(state) for state in states if state.status not in ENDED) / at_once
+
+
+def outlook(states: list[RunState]) -> str:
+    """12 of 36 runs, about 2.5 h to go"""
+    ended = sum(state.status in ENDED for state in states)
+    left_s = remaining_s(states)
+    eta = "" if left_s is None or ended == len(states) else f", about {duration(left_s)} to go"
+    return f"{ended} of {len(states)} runs{eta}"
+
+
+def duration(seconds: float) -> str:
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds > 1.5 * unit_s:
+            return f"{seconds / unit_s:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def table(states: list[RunState]) -> str:
+    """A line per run, then the number of runs of each status."""
+    width = max((len(state.name) for state in states), default=0)
+    lines = [
+        f"{state.status:8} {state.name:{width}} {duration(state.seconds):>8}  {state.reason or ''}".rstrip()
+        for state in states
+    ]
+    counts = {kind: sum(state.status == kind for state in states) for kind in (*ENDED, "running", "waiting")}
+    return "\n".join([*lines, ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)])
+
+
+def describe(store: ResultStore, sweep: str) -> str:
+    """The table, the outlook, and whether the sweep runs, is finished or is dead."""
+    runs = states(store, sweep)
+    if store.locked(f"sweep-{sweep}"):
+        condition = "running"
+    elif all(state.status in ENDED for state in runs):
+        condition = "finished"
+    else:
+        condition = "dead: its process is gone; run the same command again to resume"
+    return f"{table(runs)}\n{sweep}: {outlook(runs)}; {condition}"

@@ -1,0 +1,101 @@
+"""What a run leaves behind: a Record, and the Profile in it. `experiment` writes them, everything else reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.values import Variant
+
+SCHEMA = 2  # of record.json; another number when fields change
+AS_TRAINED = Variant().label
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one encoder costs on one machine. Units are in the names; `sources` says how each field came about:
+    `measured: …`, `modelled: …` or `not measured: …`. `details` keeps raw values, intervals, counts, machine facts and
+    the quality checks; `by_language` in it lists tokens, latency and energy of a query per language.
+
+    Queries are encoded one at a time, passages in batches; both include tokenization. None: too few timings for a
+    percentile, no GPU, or a missing library. Energy is above idle; gross energy includes what the idle machine draws.
+    """
+
+    query_latency_p50_ms: float
+    query_latency_p90_ms: float | None
+    query_latency_p95_ms: float | None
+    query_latency_p99_ms: float | None
+    query_latency_without_tokenisation_p50_ms: float
+    end_to_end_latency_p50_ms: float | None  # encode and search; details name the index
+    end_to_end_latency_p95_ms: float | None
+    passages_per_s: float
+    passage_tokens_per_s: float
+    passage_token_budget: int  # per batch, the best of those tried
+    flop_per_s: float
+    flop_share_of_matrix_product: float
+    peak_rss_mib: float  # above the process that has imported its libraries
+    gpu_peak_allocated_mib: float | None
+    gpu_peak_reserved_mib: float | None
+    weights_mib: float
+    weights_on_disk_mib: float
+    index_bytes_per_passage: float | None
+    energy_j_per_1k_queries: float | None
+    energy_j_per_1k_passages: float | None
+    gross_energy_j_per_1k_queries: float | None
+    gross_energy_j_per_1k_passages: float | None
+    idle_power_w: float | None
+    co2_g_per_1m_queries: float | None
+    co2_g_per_1m_passages: float | None
+    parameters: int
+    quality_passed: bool
+    sources: Mapping[str, str]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    query_device_time_p50_ms: float | None = None  # GPU time from the first to the last kernel of encoding a query
+    search_latency_p50_ms: float | None = None  # this and the next: of another index than the flat one
+    search_latency_p95_ms: float | None = None
+    index_build_s: float | None = None
+    index_recall_10: float | None = None
+
+    @property
+    def failed_checks(self) -> list[str]:
+        """Names of the quality checks that failed."""
+        return [check["name"] for check in self.details["quality"]["checks"] if not check["passed"]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that one run leaves behind; as JSON it is `record.json`, flattened it is one row of a table."""
+
+    name: str
+    cache_key: str
+    status: Literal["done", "failed"]
+    choices: Mapping[str, str]  # Hydra's: model, sampler, data, …
+    config: Mapping[str, Any]
+    seed: int
+    provenance: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)  # '<benchmark>.<setting>.<metric>'
+    profile: Profile | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    corpus: Mapping[str, Any] = field(default_factory=dict)  # time and energy of encoding the benchmarks' passages
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    variant: str = AS_TRAINED  # the label of its inference variant
+    notes: tuple[str, ...] = ()
+    reason: str | None = None  # of a failure
+    schema: int = SCHEMA
+
+
+def row(record: Record) -> dict[str, Any]:
+    """Flatten a record to one row: what a table, a plot and W&B show of it."""
+    model = record.config["model"]
+    flat = {"name": record.name, **record.choices, "seed": record.seed, "family": model["family"]}
+    flat |= {"layers": record.provenance["layers"], "variant": record.variant, "notes": " ".join(record.notes)}
+    flat |= {f"main_metric.{name}": metric for name, metric in record.provenance.get("main_metrics", {}).items()}
+    flat |= {f"metrics.{key}": value for key, value in record.metrics.items()}
+    if record.profile:
+        flat |= {f"profile.{key}": value for key, value in figures(vars(record.profile)).items()}
+    return flat
+
+
+def figures(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten a profile: its figures, then `sources.…` of each; details are left out."""
+    flat = {key: value for key, value in profile.items() if key not in ("sources", "details")}
+    return flat | {f"sources.{key}": source for key, source in profile["sources"].items()}

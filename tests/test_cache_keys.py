@@ -1,0 +1,285 @@
+"""Cache keys: a result counts as known only if nothing that it follows from has changed, and whenever nothing has."""
+
+import ast
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import pytest
+from test_config import ROOT, composed
+
+from pipeline import config
+from pipeline.launch import hardware, request, runs
+from pipeline.launch.request import make_request, stage_inputs, stage_keys
+from pipeline.store import keys
+from pipeline.store.records import Record
+from pipeline.store.results import ResultStore
+from pipeline.values import UserError, Variant
+
+CHOICES = {"model": "m", "sampler": "s", "data": "d"}
+MADE_BY_STAGES = ("data", "sampling", "encoder", "training", "retrieval", "profiling")
+
+
+def requested(*overrides):
+    return make_request(config.check(composed(*overrides)), CHOICES)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = tmp_path / "data"
+    (data / "more").mkdir(parents=True)
+    (data / "en.json").write_text("english")
+    (data / "more" / "de.json").write_text("deutsch")
+    return data
+
+
+def test_the_contents_of_a_path_count_and_its_name_does_not(folder, tmp_path):
+    def name(path):
+        return requested("data=xquad_r_articles", f"data.path={path}", f"eval.xquad_r_articles.path={path}").name
+
+    here = name(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert name(tmp_path / "copy") == here
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "download.lock").write_text("of another tool")
+    assert name(folder) == here
+    (folder / "more" / "de.json").write_text("Deutsch")
+    changed = name(folder)
+    assert changed != here
+    (folder / "more" / "de.json").rename(folder / "de.json")
+    assert name(folder) not in (here, changed)
+    assert name(tmp_path / "missing") not in (here, changed)
+
+
+def changed_stages(one, other):
+    return {stage.partition(".")[0] for stage in one.keys if one.keys[stage] != other.keys[stage]}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["trainer.temperature=0.03"], {"train", "rank"}),
+        (["sampler.alpha=0.4"], {"train", "rank"}),
+        (["seed=1"], {"train", "rank"}),
+        (["data.languages=[en,de]"], {"train", "leakage", "rank"}),
+        (["eval.worldfacts.languages=[en,de]"], {"leakage", "rank"}),
+        (["metrics=[map]"], {"score"}),
+        (["profile.min_calls=200"], {"profile"}),
+        (["threads=1"], {"train", "rank", "profile"}),
+        (["trainer.precision=float32", "trainer.precision=bfloat16"], {"train", "rank"}),
+        (["trainer.log_every=7"], set()),
+        (["trainer.checkpoint_every=7"], set()),
+        (["trainer.forward_tokens=512", "trainer.grad_cache=true"], set()),
+        (["time_limit_min=9", "sweep=x", "results_dir=elsewhere", "tracking.wandb=false"], set()),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_stage_is_made_again_only_if_what_it_follows_from_changed(overrides, changes):
+    stock = requested(*overrides[1:]) if "precision" in overrides[0] else requested()
+    other = requested(overrides[0]) if "precision" in overrides[0] else requested(*overrides)
+    assert changed_stages(stock, other) == changes
+    assert (stock.name != other.name) == bool(changes)
+
+
+def test_with_dropout_the_partition_of_a_batch_counts():
+    """Its masks follow the partition (losses 5.93 and 6.71 for 64 and 1,024 tokens)."""
+    for dropout in ("0.1", "null"):
+        stock = requested(f"trainer.dropout={dropout}")
+        for override in ("trainer.forward_tokens=64", "trainer.grad_cache=true"):
+            assert changed_stages(stock, requested(f"trainer.dropout={dropout}", override)) == {"train", "rank"}
+        assert changed_stages(stock, stock.halved()) == {"train", "rank"}
+    assert changed_stages(requested(), requested().halved()) == set()
+
+
+def test_an_untrained_encoder_is_ranked_once_for_all_seeds_and_trainers():
+    stock = requested("sampler=none")
+    for override in ("seed=1", "trainer.learning_rate=1", "data.languages=[en]"):
+        other = requested("sampler=none", override)
+        assert changed_stages(stock, other) <= {"leakage"}
+        assert stock.name != other.name  # each has its record
+    random = requested("sampler=none", "model=e5-small", "model.weights=random")
+    assert "rank" in changed_stages(
+        random, requested("sampler=none", "model=e5-small", "model.weights=random", "seed=1")
+    )
+
+
+def test_resolved_device_and_precision_count(monkeypatch):
+    cpu = requested()
+    assert cpu.config.device.name == "cpu"
+    assert cpu.config.trainer.precision.name in ("float32", "bfloat16")
+    assert (
+        changed_stages(cpu, requested("device=cpu", f"trainer.precision={cpu.config.trainer.precision.name}")) == set()
+    )
+    monkeypatch.setattr(hardware, "gpu_capability", lambda: 9)
+    gpu = requested()
+    assert (gpu.config.device.name, gpu.config.trainer.precision.name) == ("cuda", "bfloat16")
+    assert changed_stages(cpu, gpu) == {"train", "rank", "profile"}
+    monkeypatch.setattr(hardware, "gpu_capability", lambda: 7)
+    assert requested().config.trainer.precision.name == "float32"
+
+
+def test_hardware_is_what_torch_says():
+    import torch
+
+    assert requested().config.device.name == ("cuda" if torch.cuda.is_available() else "cpu")
+    capabilities = torch.cpu.get_capabilities()
+    has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    assert hardware.has_bfloat16(config.Device.cpu) == has_bfloat16
+    assert hardware.torch_has_cuda() == (torch.version.cuda is not None)
+    assert (hardware.gpu_capability() is not None) == torch.cuda.is_available()
+
+
+def test_the_weights_of_a_local_model_count(folder):
+    before = requested(f"model.weights={folder}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    assert changed_stages(before, requested(f"model.weights={folder}")) == {"train", "rank"}
+
+
+def test_every_variant_has_a_key_of_its_own():
+    variants = [
+        Variant(),
+        Variant(width=96),
+        Variant(index="SQ8"),
+        Variant(backend="onnx"),
+        Variant(precision="bfloat16"),
+    ]
+    assert len({request.variant_key("key", variant) for variant in variants}) == len(variants)
+
+
+def test_two_runs_of_one_name_are_refused_with_the_keys_that_differ(tmp_path):
+    one, other = requested(), requested("seed=1", "trainer.steps=7", "metrics=[map]")
+    store = ResultStore(tmp_path)
+    mine = {"name": one.name, "cache_key": "f", "status": "done", "choices": CHOICES, "seed": 0}
+    store.save(Record(**mine, config=config.plain(one.config), provenance={"inputs": one.inputs}))
+    runs.refuse_clash(store, one)
+    store.save(Record(**mine, config=config.plain(other.config), provenance={"inputs": other.inputs}))
+    with pytest.raises(UserError, match=r" is another run, which differs in metrics, seed, trainer\.steps: move"):
+        runs.refuse_clash(store, one)
+
+
+def test_a_file_is_read_again_when_it_changes_and_only_then(folder):
+    keys.file_hash.cache_clear()
+    first = keys.tree_hash(folder)
+    assert keys.tree_hash(folder) == first
+    assert keys.file_hash.cache_info().misses == 2
+    (folder / "en.json").write_text("English!")
+    assert keys.tree_hash(folder) != first
+    assert keys.file_hash.cache_info().misses == 3
+
+
+# ---- code ----
+
+KEYS_OF = """
+import json, sys
+from hydra import compose, initialize_config_dir
+from pipeline import config
+from pipeline.launch.request import make_request
+with initialize_config_dir(sys.argv[1], version_base="1.3"):
+    cfg = compose("config", overrides=sys.argv[2:])
+    request = make_request(config.check(cfg), {"model": "m", "sampler": "s", "data": "d"})
+print(json.dumps(request.keys))
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the package that tests may edit."""
+    root = tmp_path_factory.mktemp("copy")
+    for part in ("pipeline", "conf"):
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def keys_of(root, *overrides):
+    command = [sys.executable, "-c", KEYS_OF, str(root / "conf"), *overrides]
+    process = subprocess.run(
+        command, cwd=root, env={"PYTHONPATH": str(root), "PATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return ast.literal_eval(process.stdout)
+
+
+def edited(path, edit):
+    """Which stages' keys change while a file is edited."""
+    root = next(parent for parent in path.parents if parent.name == "pipeline").parent
+    before, text = keys_of(root), path.read_text() if path.exists() else None
+    try:
+        path.write_text(edit(text or ""))
+        after = keys_of(root)
+    finally:
+        path.write_text(text) if text is not None else path.unlink()
+    return {stage.partition(".")[0] for stage in before if before[stage] != after[stage]}
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "changes"),
+    [
+        ("sampling/new.py", lambda _: '"""A new strategy."""\n', set()),
+        ("sampling/mixed.py", lambda text: text + "\nOTHER = 1\n", set()),
+        ("sampling/hybrid.py", lambda text: text + "\nOTHER = 1\n", {"train", "rank"}),
+        ("training/losses.py", lambda text: text.replace('"""', '"""Said otherwise. ', 1), set()),
+        ("training/losses.py", lambda text: f"# a comment\n\n\n{text}", set()),
+        ("training/losses.py", lambda text: text + "\nOTHER = 1\n", {"train", "rank"}),
+        ("retrieval/metrics.py", lambda text: text + "\nOTHER = 1\n", {"score"}),
+        ("retrieval/exact.py", lambda text: text + "\nOTHER = 1\n", {"rank"}),
+        ("retrieval/faiss_index.py", lambda text: text + "\nOTHER = 1\n", {"rank", "profile"}),
+        ("data/worldfacts.yaml", lambda text: text + "\n# other\n", {"train", "leakage", "rank"}),
+        ("profiling/meters/latency.py", lambda text: text + "\nOTHER = 1\n", {"profile"}),
+        ("profiling/meters/new.py", lambda _: '"""A new meter."""\n', {"profile"}),
+        ("data/leakage.py", lambda text: text + "\nOTHER = 1\n", {"leakage"}),
+        ("data/mmarco.py", lambda text: text + "\nOTHER = 1\n", set()),
+        ("reporting/figure.py", lambda text: text + "\nOTHER = 1\n", set()),
+        ("analysis/costs.py", lambda text: text + "\nOTHER = 1\n", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_edit_makes_stale_what_imports_it_and_no_more(copy, file, edit, changes):
+    assert edited(copy / "pipeline" / file, edit) == changes
+
+
+def test_a_version_of_a_library_counts(monkeypatch):
+    before = stage_keys(requested().config)
+    monkeypatch.setattr(keys, "installed", lambda name: "99" if name == "tokenizers" else "1")
+    ones = stage_keys(requested().config)
+    monkeypatch.setattr(keys, "installed", lambda name: "1")
+    assert {stage.partition(".")[0] for stage in before if ones[stage] != stage_keys(requested().config)[stage]} == {
+        "train", "rank", "profile",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["train", "leakage.worldfacts", "rank.worldfacts", "score", "profile"])
+def test_keys_hold_what_python_really_imports(stage):
+    """Import a stage's modules in a fresh process: all modules of ours that this loads are in the stage's key."""
+    inputs = stage_inputs(requested().config)[stage]
+    roots = {
+        "train": [*request.START, *request.TRAIN, "pipeline.sampling.hybrid", "pipeline.data.worldfacts"],
+        "leakage.worldfacts": [*request.LEAKAGE, "pipeline.data.worldfacts"],
+        "rank.worldfacts": [*request.RANK, "pipeline.data.worldfacts"],
+        "score": request.SCORE,
+        "profile": keys.package("pipeline.profiling"),
+    }[stage]
+    code = f"import importlib, sys\nfor name in {roots!r}: importlib.import_module(name)\nprint(*sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name for name in process.stdout.split() if name.partition(".")[0] == "pipeline"}
+    assert loaded <= inputs["code"].keys() | {"pipeline"}
+    assert {"pipeline.training.losses"} <= loaded or stage != "train"
+
+
+def test_every_module_that_makes_results_is_in_some_key():
+    """What `experiment` uses of the rooms that make results is in a stage's key, so no change of it goes unseen."""
+    config_all = requested("eval=[worldfacts,xquad_r]").config
+    in_keys = {module for inputs in stage_inputs(config_all).values() for module in inputs["code"]}
+    imported = set().union(*map(keys.our_imports, ("pipeline.experiment", "pipeline.parts")))
+    rooms = {name for name in imported if name.split(".")[1:2] and name.split(".")[1] in MADE_BY_STAGES}
+    assert rooms <= in_keys
+
+
+def test_every_library_is_known_to_matter_or_not():
+    names: set[str] = set()
+    for room in MADE_BY_STAGES:
+        names = names.union(*map(keys.external_imports, keys.package(f"pipeline.{room}")))
+    unknown = {name for name in names if name not in sys.stdlib_module_names} - keys.LIBRARIES.keys() - keys.HARMLESS
+    assert not unknown, f"add {unknown} to LIBRARIES or HARMLESS of store/keys.py"
+    for name in keys.LIBRARIES:
+        assert importlib.util.find_spec(name) or name in ("torchao",)
