@@ -1,0 +1,91 @@
+"""Seed variances of systems, moderated: two or three seeds of one system say next to nothing about their variance.
+
+A variance is shrunk towards what the other systems of the sweep let one expect of it, and gains their degrees of
+freedom (Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression"). How much one
+system says about another is estimated, not assumed: the logarithm of a variance is a mean, an effect of the batch
+strategy, an effect of the model and a deviation of the system's own, each normal. Pooling all systems, or all of a
+strategy, are its limits. docs/statistics.md argues the choice.
+
+Axes: E systems, K seeds, G clusters of queries, C combinations of the standard deviations of the three effects.
+"""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy.special import digamma, polygamma, softmax
+from scipy.stats import f as f_distribution
+
+EFFECT_SD = (0.1, 0.5, 1.0, 1.8)  # of the logarithm of a variance: tried for strategy, model and system alike
+MEAN_VARIANCE = 100.0  # of the prior of the mean logarithm: flat
+UNKNOWN = 1e6  # variance of the logarithm of a variance that was not observed
+
+
+def moderate(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the seed variances of comparable systems, moderated.
+
+    A system's prior comes from the other systems alone: e = log s² - digamma(d / 2) + log(d / 2) is unbiased for log σ²,
+    and predicting it from the others gives a mean and a variance. The prior variance s0² is the exponential of the mean;
+    its degrees of freedom d0 are those of a chi² whose logarithm has that variance. With the system's own s² it makes
+    (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom. If s² lies in the upper quarter of what the prior predicts
+    (p < 1/4), only the share 4 p of d0 counts: a system whose training is unstable is not drawn to the stable ones
+    (Phipson et al. 2016, "Robust hyperparameter estimation protects against hypervariable genes").
+
+    Args:
+        table: one row per system; `variance` between seeds and its `degrees`, 0 where there is a single seed; the
+            labels `strategy` and `model`.
+
+    Returns:
+        The columns `variance` and `degrees`, moderated; NaN and 0 where no system tells.
+
+    Four variances near 1 support each other; the fifth has nothing in common with them and stays what it is.
+
+    >>> variances = {"variance": [1.0, 1.2, 0.9, 1.1, 400.0], "degrees": 2}
+    >>> moderate(pd.DataFrame(variances | {"strategy": "hybrid", "model": list("abcde")})).round(1).to_dict("list")
+    {}
+    """
+    variance_E, degrees_E = table["variance"].to_numpy(float), table["degrees"].to_numpy(float)
+    observed_E = degrees_E > 0
+    if not observed_E.any():
+        return pd.DataFrame({"variance": np.nan, "degrees": 0.0}, index=table.index)
+    half_E = np.where(observed_E, degrees_E, 2) / 2
+    log_E = np.log(variance_E, where=observed_E, out=np.zeros(len(table))) - digamma(half_E) + np.log(half_E)
+    centre = log_E[observed_E].mean()
+    noise_E = np.where(observed_E, polygamma(1, half_E), UNKNOWN)
+    mean_E, spread_E = predict(np.where(observed_E, log_E - centre, 0), noise_E, table["strategy"], table["model"])
+    prior_E, prior_degrees_E = np.exp(centre + mean_E), 2 * trigamma_inverse(spread_E)
+    above_E = f_distribution.sf(variance_E / prior_E, np.maximum(degrees_E, 1), prior_degrees_E)
+    prior_degrees_E *= np.where(observed_E, np.minimum(1, 4 * above_E), 1)
+    prior_degrees_E *= observed_E.sum() > observed_E  # a system that is the only one to tell has no prior
+    total_E = prior_degrees_E + degrees_E
+    squares_E = prior_degrees_E * prior_E + np.where(observed_E, degrees_E * variance_E, 0)
+    return pd.DataFrame({"variance": squares_E / total_E, "degrees": total_E}, index=table.index)
+
+
+def predict(log_E: np.ndarray, noise_E: np.ndarray, strategy: pd.Series, model: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean [E] and variance [E] of each system's log σ², given the others' observed logarithms and their noise."""
+    same_EE = [np.equal.outer(codes, codes) for codes in (pd.factorize(strategy)[0], pd.factorize(model)[0])]
+    same_EE.append(np.eye(len(log_E), dtype=bool))
+    weight_C3 = np.square(list(product(EFFECT_SD, repeat=3)))
+    covariance_CEE = MEAN_VARIANCE + np.einsum("ci,ijk->cjk", weight_C3, np.array(same_EE, float)) + np.diag(noise_E)
+    inverse_CEE = np.linalg.inv(covariance_CEE)
+    precision_CE = np.diagonal(inverse_CEE, axis1=1, axis2=2)
+    weighted_CE = inverse_CEE @ log_E
+    mean_CE, variance_CE = log_E - weighted_CE / precision_CE, 1 / precision_CE - noise_E
+    log_likelihood_C = -(np.linalg.slogdet(covariance_CEE)[1] + weighted_CE @ log_E) / 2
+    share_C = softmax(log_likelihood_C)
+    mean_E = share_C @ mean_CE
+    return mean_E, np.maximum(share_C @ (variance_CE + (mean_CE - mean_E) ** 2), 1e-6)
+
+
+def trigamma_inverse(value: np.ndarray) -> np.ndarray:
+    """Return x where trigamma(x) is the value, by Newton's method on 1 / trigamma (Smyth 2004, appendix).
+
+    >>> polygamma(1, trigamma_inverse(np.array([0.01, 1.0, 30.0]))).round(6).tolist()
+    [0.01, 1.0, 30.0]
+    """
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = polygamma(1, x)
+        x = x + trigamma * (1 - trigamma / value) / polygamma(2, x)
+    return x
