@@ -6,18 +6,27 @@ from typing import Any, Literal
 
 from pipeline.values import Variant
 
-SCHEMA = 2  # of record.json; another number when fields change
+SCHEMA = 3  # of record.json; another number when fields change
 AS_TRAINED = Variant().label
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one encoder costs on one machine. Units are in the names; `sources` says how each field came about:
-    `measured: …`, `modelled: …` or `not measured: …`. `details` keeps raw values, intervals, counts, machine facts and
-    the quality checks; `by_language` in it lists tokens, latency and energy of a query per language.
+    """What one deployed encoder costs on one machine. Units are in the names; `sources` says how each field came about:
+    `measured: …`, `modelled: …`, `not measured: …` or `not resolved: …` (smaller than what the meter can tell from
+    nothing). `details` keeps raw values, intervals, counts, machine facts and the quality checks; `by_language` in it
+    lists tokens, latency and energy of a query per language.
 
-    Queries are encoded one at a time, passages in batches; both include tokenization. None: too few timings for a
-    percentile, no GPU, or a missing library. Energy is above idle; gross energy includes what the idle machine draws.
+    Every meter runs in a fresh process that loads the deployed encoder from its folder. Queries are encoded one at a
+    time, passages in batches; both include tokenization. None: too few timings for a percentile, no GPU, a missing
+    library, or not resolved. Energy is above idle; gross energy includes what the idle machine draws.
+
+    Figures are medians over `rounds` of all meters. `relative_errors` holds their relative standard errors, which
+    include the noise within rounds and the drift between them; `details["rounds"]` lists the value of every round.
+
+    `peak_rss_mib` is what a process that serves the encoder needs: its peak resident set from its start, while loading
+    or serving, with interpreter, libraries, tokenizer, weights and activations. An index comes on top of it
+    (`index_mib`). `encoder_rss_mib` is the part of the encoder: what serving adds to the process after its imports.
     """
 
     query_latency_p50_ms: float
@@ -32,7 +41,9 @@ class Profile:
     passage_token_budget: int  # per batch, the best of those tried
     flop_per_s: float
     flop_share_of_matrix_product: float
-    peak_rss_mib: float  # above the process that has imported its libraries
+    peak_rss_mib: float  # of the whole process, without an index
+    load_peak_rss_mib: float  # of the whole process, until the encoder is loaded
+    encoder_rss_mib: float  # peak while serving, above the process that has imported its libraries
     gpu_peak_allocated_mib: float | None
     gpu_peak_reserved_mib: float | None
     weights_mib: float
@@ -46,9 +57,13 @@ class Profile:
     co2_g_per_1m_queries: float | None
     co2_g_per_1m_passages: float | None
     parameters: int
-    quality_passed: bool
+    quality: Literal["passed", "failed"]
+    rounds: int
     sources: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
+    relative_errors: Mapping[str, float] = field(default_factory=dict)  # by field: relative standard error
+    encoder_key: str = ""  # equal for profiles that share the measurements of one encoder on one engine
+    index_mib: float | None = None  # of all passages of the benchmark
     query_device_time_p50_ms: float | None = None  # GPU time from the first to the last kernel of encoding a query
     search_latency_p50_ms: float | None = None  # this and the next: of another index than the flat one
     search_latency_p95_ms: float | None = None
@@ -96,6 +111,7 @@ def row(record: Record) -> dict[str, Any]:
 
 
 def figures(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a profile: its figures, then `sources.…` of each; details are left out."""
-    flat = {key: value for key, value in profile.items() if key not in ("sources", "details")}
-    return flat | {f"sources.{key}": source for key, source in profile["sources"].items()}
+    """Flatten a profile: its figures, then `relative_errors.…` and `sources.…` of each; details are left out."""
+    nested = ("relative_errors", "sources")
+    flat = {key: value for key, value in profile.items() if key not in (*nested, "details")}
+    return flat | {f"{name}.{key}": value for name in nested for key, value in profile[name].items()}
