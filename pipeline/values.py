@@ -110,6 +110,8 @@ class Collection:
     main_metric: str = "map"  # of retrieval.metrics: what fronts, tests and verdicts compare on this benchmark
     samples: Mapping[str, Sample] = field(default_factory=dict)  # by language; empty where the pools are no samples
     titles: frozenset[str] = frozenset()  # of the articles, for the leakage check
+    clusters: Mapping[str, str] = field(default_factory=dict)  # by query id; queries of a cluster are not independent
+    cluster_name: str = "query"  # what a cluster is: "article", "page", "territory"; without clusters each query
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 

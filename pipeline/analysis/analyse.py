@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.analysis import bootstrap, exchange, fronts, noise, paired, pool, scaling, tables, trades
+from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, tables, trades, winners
 from pipeline.analysis.money import Prices, Scenario, priced
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
@@ -13,7 +13,7 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
 
     Returns:
         `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
-        `noise` (noise.spread), `tests` (paired.compare), `pool_curve` (pool.curves), `hypervolume` (fronts.volumes),
+        `noise` (noise.spread), `tests` (paired.compare), `winners` (winners.winners), `pool_curve` (pool.curves), `hypervolume` (fronts.volumes),
         `exchange` and `savings` (analysis.exchange), `slopes` and `fits` (analysis.scaling), `trades`. A sweep
         without accuracy has none of the tables after `noise`.
 
@@ -36,18 +36,23 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
     if not tables.scales(runs):
         return results
     scores = tables.scores(store, runs)
-    draws = {scale: bootstrap.draws(scores_QC) for scale, scores_QC in scores.items()}
+    accuracies = tables.estimates(scores, systems)
+    draws = {scale: of.draws() for scale, of in accuracies.items()}
     bias_scores = tables.scores(store, runs, tables.BIAS)
-    bias = {name: bootstrap.draws(table, higher_is_better=False) for (name, _), table in bias_scores.items()}
+    bias = {name: of.draws() for (name, _), of in tables.estimates(bias_scores, systems).items()}
     variant = systems["variant"].where(systems["variant"] != AS_TRAINED, "")
     models = (systems["model"] + " " + variant).str.strip().set_axis(systems["system"])
-    tests = {scale: paired.compare(scores[scale], draws[scale], models) for scale in scores}
+    tests = {scale: paired.compare(of, models) for scale, of in accuracies.items()}
     results["tests"] = pd.concat(tests, names=["benchmark", "setting"]).reset_index(level=[0, 1])
+    results["winners"] = winners.winners(accuracies, draws)
+    for table in (results["tests"], results["winners"]):
+        table["clusters"] = [accuracies[scale].clusters for scale in zip(table["benchmark"], table["setting"], strict=True)]
+        table["cluster"] = [tables.cluster_name(runs, benchmark) for benchmark in table["benchmark"]]
     curves = pool.curves(tables.pool_ranks(store, runs))
     if not curves.empty:
         results["pool_curve"] = curves
     if not points.empty:
-        results["pareto"] = points = fronts.mark(points, draws, bias)
+        results["pareto"] = points = fronts.mark(points, accuracies, draws, bias)
         costs = points[points["cost"] != tables.BIAS]
         trained = costs[costs["variant"] == AS_TRAINED]
         results["hypervolume"] = fronts.volumes(costs, draws, bias)
@@ -55,5 +60,5 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         results["savings"] = exchange.savings(trained, draws)
         results["slopes"] = scaling.slopes(trained, draws)
         results["fits"] = scaling.fits(trained, draws)
-        results["trades"] = trades.trades(costs, draws)
+        results["trades"] = trades.trades(costs, accuracies)
     return results

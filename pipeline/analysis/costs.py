@@ -35,6 +35,7 @@ class Cost:
     of_variant: bool = False  # an axis only where encoders are deployed as several inference variants
     headline: bool = False  # in the first sentences of the report
     in_card: bool = False  # in the model card of an exported encoder
+    exact: bool = False  # counted, not timed: it has no error
     by_language: str = ""  # its key in the profile's details["by_language"]
     option: str = ""  # of pipeline.recommend: an upper limit on this cost
     phrase: str = ""  # says a value of this cost in a sentence
@@ -59,6 +60,11 @@ class Cost:
         """The column of the tables of runs and systems that says how the cost came about."""
         return f"profile.sources.{self.source_field}"
 
+    @property
+    def error(self) -> str:
+        """The column of the tables of runs and systems that holds the cost's relative standard error."""
+        return f"profile.relative_errors.{self.source_field}"
+
     def of(self, profile: Profile) -> float | None:
         """Return the cost that a profile holds; None if it was not measured or is no figure of a profile (money)."""
         value = getattr(profile, self.source_field, None)
@@ -77,7 +83,16 @@ COSTS = (
         phrase="{:.3g} ms per query (p95)",
     ),
     Cost("ms_per_passage", "time per passage", "ms", inverse_of="passages_per_s", in_card=True),
-    Cost("peak_rss_mib", "peak memory", "MiB", headline=True, in_card=True, option="--memory-mib", phrase="{:.0f} MiB"),
+    Cost(
+        "peak_rss_mib",
+        "memory of the serving process",
+        "MiB",
+        headline=True,
+        in_card=True,
+        option="--memory-mib",
+        phrase="{:.0f} MiB",
+    ),
+    Cost("encoder_rss_mib", "memory that the encoder adds", "MiB", axis=False),
     Cost(
         "gpu_peak_allocated_mib", "peak GPU memory", "MiB", option="--gpu-memory-mib", phrase="{:.0f} MiB of GPU memory"
     ),
@@ -105,10 +120,11 @@ COSTS = (
         "index size",
         "bytes per passage",
         of_variant=True,
+        exact=True,
         option="--index-bytes",
         phrase="{:.0f} bytes per passage in the index",
     ),
-    Cost("weights_on_disk_mib", "weights on disk", "MiB", axis=False),
+    Cost("weights_on_disk_mib", "weights on disk", "MiB", axis=False, exact=True),
     Cost(
         "usd_per_1m_queries",
         "cost per million queries",
@@ -125,8 +141,9 @@ COSTS = (
         option="--usd-per-month",
         phrase="{:.3g} $ per month",
     ),
-    Cost("parameters", "parameters", drawn=False),
+    Cost("parameters", "parameters", drawn=False, exact=True),
 )
+REPEATS_LATENCY = "modelled: constant power x time"  # how the source of such an energy begins
 AXES = tuple(cost for cost in COSTS if cost.axis)
 
 

@@ -137,6 +137,17 @@ class Estimates:
         parts = [self._shared_part(a, b)] if shared else [self.seed_part(a), self.seed_part(b)]
         return combine(self.mean_S[a] - self.mean_S[b], (error_G**2).sum(), self.query_degrees, parts)
 
+    def difference_variances(self, system: str, others: Sequence[str]) -> np.ndarray:
+        """Return the squared standard errors of the differences between a system and each of the others."""
+        error_GO = self.error_GS[list(others)].to_numpy() - self.error_GS[[system]].to_numpy()
+        encoder, own = self.labels.loc[system, "encoder"], self.seed_part(system).variance
+        shared = [self.labels.loc[other, "encoder"] == encoder for other in others]
+        seeds_O = [
+            self._shared_part(system, other).variance if same else own + self.seed_part(other).variance
+            for other, same in zip(others, shared, strict=True)
+        ]
+        return (error_GO**2).sum(axis=0) + np.array(seeds_O)
+
     def covers(self, *systems: str) -> str:
         """Say what an interval of these systems speaks of: other queries alone, or other seeds of the training as well.
 

@@ -1,16 +1,19 @@
 """Exchange rates: how many times the cost, or which size, does strategy B need to reach what strategy A reaches?
 
-Axes: N points of one strategy, A points of the other, B bootstrap draws.
+Axes: N points of one strategy, A points of the other, B draws, x any leading axes.
 """
 
 import numpy as np
 import pandas as pd
 
+from pipeline.analysis.draws import ERROR, costs
 from pipeline.analysis.fronts import PANEL, Draws
 
+SIZE = 1000  # draws
 
-def cost_to_reach(cost_N: np.ndarray, accuracy_N: np.ndarray, target_A: np.ndarray) -> np.ndarray:
-    """Return the cost [A] at which a strategy's front reaches each target accuracy; infinite if it never does.
+
+def cost_to_reach(cost_xN: np.ndarray, accuracy_xN: np.ndarray, target_xA: np.ndarray) -> np.ndarray:
+    """Return the cost [x, A] at which a strategy's front reaches each target accuracy; infinite if it never does.
 
     Between two points of the front the accuracy is taken as linear in the logarithm of the cost. A target below the
     cheapest point costs what that point costs: nothing cheaper was tried.
@@ -18,45 +21,66 @@ def cost_to_reach(cost_N: np.ndarray, accuracy_N: np.ndarray, target_A: np.ndarr
     >>> cost_to_reach(np.array([1, 100]), np.array([0.4, 0.6]), np.array([0.3, 0.5, 0.7])).round(3).tolist()
     [1.0, 10.0, inf]
     """
-    order = np.argsort(cost_N)
-    best_N = np.maximum.accumulate(accuracy_N[order])
-    on_front = np.diff(best_N, prepend=-np.inf) > 0
-    return np.exp(np.interp(target_A, best_N[on_front], np.log(cost_N[order][on_front]), right=np.inf))
+    order_xN = np.argsort(cost_xN, axis=-1, kind="stable")
+    best_xN = np.maximum.accumulate(np.take_along_axis(accuracy_xN, order_xN, axis=-1), axis=-1)
+    log_xN = np.log(np.take_along_axis(cost_xN, order_xN, axis=-1))
+    rises_xN = np.diff(best_xN, prepend=-np.inf, axis=-1) > 0
+    log_xN = np.maximum.accumulate(np.where(rises_xN, log_xN, -np.inf), axis=-1)  # of the front's point that is best so far
+    last = best_xN.shape[-1] - 1
+    place_xA = (best_xN[..., None, :] < target_xA[..., None]).sum(axis=-1)  # of the first point that reaches the target
+    after_xA, before_xA = np.minimum(place_xA, last), np.clip(place_xA - 1, 0, last)
+    low_xA, high_xA = (np.take_along_axis(best_xN, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
+    from_xA, to_xA = (np.take_along_axis(log_xN, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
+    rise_xA = high_xA - low_xA
+    share_xA = np.divide(target_xA - low_xA, rise_xA, where=rise_xA > 0, out=np.ones_like(rise_xA))
+    return np.where(place_xA > last, np.inf, np.exp(from_xA + share_xA * (to_xA - from_xA)))
 
 
-def rates(points: pd.DataFrame, draws: Draws, size: int = 200) -> pd.DataFrame:
+def rates(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     """Return, per system and other strategy, how many times the system's cost the other needs for equal accuracy.
 
     Args:
         points: table of `tables.points`.
-        draws: of the accuracy; the first `size` are used.
+        draws: of the accuracy; the first SIZE are used. Costs are drawn too (draws.costs).
 
     Returns:
         One row per panel, system and `other` strategy: the system's cost `value`, `rate` as a multiple of it with the
         95 % interval `low`, `high`, and `reached`: the share of draws in which the other strategy gets there. An
-        infinite rate means that it does not. Empty if there is one strategy only.
+        infinite rate means that it does not. `clamped`: already the cheapest point of the other strategy is more accurate,
+        so the rate is "at most" this; `low_clamped` says so of the lower end. Empty if there is one strategy only.
 
     Strategy b reaches .5, which a reaches at cost 1, halfway (on a logarithmic axis) between its points:
 
     >>> points = pd.DataFrame({"benchmark": "x", "setting": "multi", "cost": "ms", "model": "m", "value": [1., 1., 4.],
     ...                        "strategy": list("abb"), "system": ["a1", "b1", "b4"], "accuracy": [0.5, 0.4, 0.6]})
     >>> table = rates(points, {("x", "multi"): pd.DataFrame([[0.5, 0.4, 0.6]], columns=["a1", "b1", "b4"])})
-    >>> table[["system", "other", "rate", "reached"]].round(3).to_dict("records")[0]
-    {'system': 'a1', 'other': 'b', 'rate': 2.0, 'reached': 1.0}
+    >>> table[["system", "other", "rate", "reached", "clamped"]].round(3).to_dict("records")[:2]  # doctest: +NORMALIZE_WHITESPACE
+    [{'system': 'a1', 'other': 'b', 'rate': 2.0, 'reached': 1.0, 'clamped': False},
+     {'system': 'b1', 'other': 'a', 'rate': 1.0, 'reached': 1.0, 'clamped': True}]
     """
     rows = []
     for keys, panel in points.groupby(PANEL, sort=False):
-        accuracy_BS = draws[keys[:2]].iloc[:size]
+        accuracy_BS = draws[keys[:2]].iloc[:SIZE]
+        cost_BS = pd.DataFrame(costs(panel, len(accuracy_BS)), columns=panel["system"])
         for strategy, own in panel.groupby("strategy", sort=False):
+            own_cost, own_cost_BA = own["value"].to_numpy(float), cost_BS[own["system"]].to_numpy()
+            own_accuracy, own_BA = own["accuracy"].to_numpy(), accuracy_BS[own["system"]].to_numpy()
             for other, others in panel[panel["strategy"] != strategy].groupby("strategy", sort=False):
-                own_cost, other_cost = own["value"].to_numpy(), others["value"].to_numpy()
-                own_BA = accuracy_BS[own["system"]].to_numpy()
-                other_BN = accuracy_BS[others["system"]].to_numpy()
-                rate_BA = [cost_to_reach(other_cost, other_BN[b], own_BA[b]) / own_cost for b in range(len(own_BA))]
-                rate = cost_to_reach(other_cost, others["accuracy"].to_numpy(), own["accuracy"]) / own_cost
+                other_cost, other_accuracy = others["value"].to_numpy(float), others["accuracy"].to_numpy()
+                other_cost_BN, other_BN = cost_BS[others["system"]].to_numpy(), accuracy_BS[others["system"]].to_numpy()
+                rate_BA = cost_to_reach(other_cost_BN, other_BN, own_BA) / own_cost_BA
                 low, high = np.quantile(rate_BA, [0.025, 0.975], axis=0, method="nearest")  # no mean of infinities
-                frame = own[[*PANEL, "model", "strategy", "system", "value"]].assign(other=other, rate=rate)
-                rows.append(frame.assign(low=low, high=high, reached=np.isfinite(rate_BA).mean(axis=0)))
+                least_B = other_cost_BN.min(axis=1, keepdims=True) / own_cost_BA
+                frame = own[[*PANEL, "model", "strategy", "system", "value"]].assign(
+                    other=other,
+                    rate=cost_to_reach(other_cost, other_accuracy, own_accuracy) / own_cost,
+                    low=low,
+                    high=high,
+                    reached=np.isfinite(rate_BA).mean(axis=0),
+                    clamped=own_accuracy < other_accuracy[other_cost == other_cost.min()].max(),
+                    low_clamped=low <= np.quantile(least_B, 0.975, axis=0, method="nearest"),
+                )
+                rows.append(frame)
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
@@ -79,7 +103,8 @@ def savings(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     """
     encoders = points.drop_duplicates([*PANEL[:2], "system"])
     layers = encoders.assign(cost="layers", value=encoders["layers"].astype(float))
-    table = rates(pd.concat([layers, points[points["cost"] == "parameters"]], ignore_index=True), draws)
+    sizes = pd.concat([layers, points[points["cost"] == "parameters"]], ignore_index=True)
+    table = rates(sizes.drop(columns=ERROR, errors="ignore"), draws)  # a size is counted: it has no error
     if table.empty:
         return table
     needed = {column: table["value"] * table[column] for column in ("low", "high")}

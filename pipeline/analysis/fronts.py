@@ -1,6 +1,7 @@
 """The fronts of a sweep: every cost against accuracy, for each strategy alone and all together, with uncertainty.
 
-A panel is one plot: a benchmark, a setting and a cost. Axes: N points, B bootstrap draws.
+A panel is one plot: a benchmark, a setting and a cost. Costs are drawn like accuracies (draws.costs), except where all
+points share a measurement. Axes: N points, B draws.
 """
 
 from collections.abc import Mapping
@@ -8,29 +9,34 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.bootstrap import interval
-from pipeline.analysis.pareto import hypervolume, hypervolume_3, knee, non_dominated
+from pipeline.analysis.draws import costs
+from pipeline.analysis.errors import Estimates, interval
+from pipeline.analysis.pareto import beyond, hypervolume, hypervolume_3, knee, non_dominated
 from pipeline.analysis.tables import BIAS
 
-Draws = Mapping[tuple[str, str], pd.DataFrame]  # (benchmark, setting) -> draws of the main metric [B, systems]
-BiasDraws = Mapping[str, pd.DataFrame]  # benchmark -> draws of BIAS [B, systems] over the same queries
+Accuracies = Mapping[tuple[str, str], Estimates]  # (benchmark, setting) -> the main metric of all systems
+Draws = Mapping[tuple[str, str], pd.DataFrame]  # the same -> draws of it [B, systems]
+BiasDraws = Mapping[str, pd.DataFrame]  # benchmark -> draws of BIAS [B, systems] over the same queries and seeds
 PANEL = ["benchmark", "setting", "cost"]
+WITH_BIAS = 500  # draws, where bias is a third objective: they are slow
 
 
-def mark(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
+def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
     """Add intervals, and whether and how often each point stands on the front.
-
-    Costs other than language bias do not vary between draws.
 
     Args:
         points: table of `tables.points`.
+        accuracies: of the systems.
         draws: of the accuracy.
         bias: of the language bias, for benchmarks with a multilingual pool.
 
     Returns:
         The points, panel by panel, with further columns:
-        `accuracy_low`, `accuracy_high` and the same of BIAS: 95 % intervals;
-        `on_front`: on the front of all strategies together; `front_probability`: in which share of the draws;
+        `accuracy_low`, `accuracy_high`, `value_low`, `value_high` and the same of BIAS: 95 % intervals;
+        `covers`: what the interval of the accuracy speaks of; `cost_drawn`: whether the cost has an error, else it is the
+        same in all draws;
+        `on_front`: on the front of all strategies together; `front_probability`: in which share of the draws of costs
+        and accuracies;
         `on_own_front`: on the front of the point's own strategy;
         `on_front_with_bias`, `front_with_bias_probability`: with language bias as a third objective, where it is known
         and not the cost itself;
@@ -38,9 +44,12 @@ def mark(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
 
     The second system is more accurate than the first in one of two draws only:
 
+    >>> from pipeline.analysis.errors import estimate
     >>> points = pd.DataFrame({"benchmark": "b", "setting": "multi", "cost": "ms", "strategy": "hybrid", BIAS: np.nan,
     ...                        "system": ["x", "y"], "value": [1.0, 2.0], "accuracy": [0.5, 0.55]})
-    >>> marked = mark(points, {("b", "multi"): pd.DataFrame({"x": [0.5, 0.5], "y": [0.4, 0.7]})}, {})
+    >>> accuracies = estimate(pd.DataFrame({("x", 0): [0.4, 0.6], ("y", 0): [0.4, 0.7]}))
+    >>> draws = pd.DataFrame({"x": [0.5, 0.5], "y": [0.4, 0.7]})
+    >>> marked = mark(points, {("b", "multi"): accuracies}, {("b", "multi"): draws}, {})
     >>> marked["on_front"].tolist(), marked["front_probability"].tolist()
     ([True, True], [1.0, 0.5])
     """
@@ -49,15 +58,23 @@ def mark(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
         value_N, accuracy_N = panel["value"].to_numpy(), panel["accuracy"].to_numpy()
         accuracy_BN = draws[benchmark, setting][panel["system"]].to_numpy()
         bias_BN = bias[benchmark][panel["system"]].to_numpy() if benchmark in bias else None
-        value_BN = value_N if bias_BN is None or cost != BIAS else bias_BN
-        third = [] if bias_BN is None or cost == BIAS else [(panel[BIAS].to_numpy(), bias_BN)]
+        is_bias = bias_BN is not None and cost == BIAS
+        value_BN = bias_BN if is_bias else costs(panel, len(accuracy_BN))
+        third = [] if bias_BN is None or is_bias else [(panel[BIAS].to_numpy(), bias_BN[:WITH_BIAS])]
+        some = slice(WITH_BIAS if third else None)
+        with_bias_BN = non_dominated(value_BN[some], accuracy_BN[some], *(bias_BN for _, bias_BN in third))
         bend = knee(np.log(value_N), accuracy_N)
+        intervals = [accuracies[benchmark, setting].interval(system) for system in panel["system"]]
         marked = panel.assign(
-            **bounds("accuracy", accuracy_BN),
+            accuracy_low=[of.low for of in intervals],
+            accuracy_high=[of.high for of in intervals],
+            covers=[accuracies[benchmark, setting].covers(system) for system in panel["system"]],
+            **bounds("value", value_BN),
+            cost_drawn=np.ptp(value_BN, axis=0) > 0,
             on_front=non_dominated(value_N, accuracy_N),
             front_probability=non_dominated(value_BN, accuracy_BN).mean(axis=0),
             on_front_with_bias=non_dominated(value_N, accuracy_N, *(bias_N for bias_N, _ in third)),
-            front_with_bias_probability=non_dominated(value_BN, accuracy_BN, *(b_BN for _, b_BN in third)).mean(axis=0),
+            front_with_bias_probability=with_bias_BN.mean(axis=0),
             knee=np.arange(len(panel)) == bend if bend is not None else False,
         )
         if bias_BN is not None:
@@ -77,45 +94,52 @@ def bounds(name: str, draws_BN: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip((f"{name}_low", f"{name}_high"), interval(draws_BN), strict=True))
 
 
-def volumes(points: pd.DataFrame, draws: Draws, bias: BiasDraws, size: int = 500) -> pd.DataFrame:
-    """Return the hypervolume of each strategy's front, and of the front of all, with 95 % intervals.
+def volumes(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
+    """Return the hypervolume of each strategy's front, and of the front of all, with 95 % intervals over draws.
 
-    The reference point is the panel's highest cost and accuracy 0. So the most expensive point itself adds nothing: the
-    area says what is reached below its cost.
+    The reference point is the same for all strategies of a panel: accuracy 0, and a cost beyond the highest of the panel
+    (pareto.beyond, with as many points as the panel has costs), so that the most expensive system adds to the area too.
 
     Args:
         points: table of `tables.points`, without language bias as a cost.
         draws: of the accuracy.
         bias: of the language bias, for benchmarks with a multilingual pool.
-        size: number of draws for the interval of `hypervolume_with_bias`, which is slow.
 
     Returns:
-        One row per panel and strategy, `all` first: `hypervolume`, `low`, `high` in accuracy times decades of cost.
-        `hypervolume_with_bias`, `with_bias_low`, `with_bias_high` have a third side, the share of the panel's worst
-        bias that is avoided.
+        One row per panel and strategy, `all` first: `hypervolume`, `low`, `high` in accuracy times decades of cost, and
+        `reference`, the cost of the reference point. `hypervolume_with_bias`, `with_bias_low`, `with_bias_high` have a
+        third side: the share of the panel's worst bias that is avoided, counted from a reference beyond the worst.
 
-    An accuracy of .5 at a tenth of the highest cost:
+    Costs of 1 and 10 are two points, so the reference is a range beyond 10: an accuracy of .5 from 1 to 10, .7 to 100.
 
     >>> points = pd.DataFrame({"benchmark": "b", "setting": "multi", "cost": "ms", "strategy": "hybrid", BIAS: np.nan,
     ...                        "system": ["x", "y"], "value": [1.0, 10.0], "accuracy": [0.5, 0.7]})
     >>> table = volumes(points, {("b", "multi"): pd.DataFrame({"x": [0.4, 0.6], "y": [0.7, 0.7]})}, {})
-    >>> table[["strategy", "hypervolume", "low", "high"]].round(3).to_dict("records")[0]
-    {'strategy': 'all', 'hypervolume': 0.5, 'low': 0.405, 'high': 0.595}
+    >>> table[["strategy", "hypervolume", "low", "high", "reference"]].round(3).to_dict("records")[0]
+    {'strategy': 'all', 'hypervolume': 1.2, 'low': 1.105, 'high': 1.295, 'reference': 100.0}
     """
     rows = []
     for keys, panel in points.groupby(PANEL, sort=False):
-        highest, worst = np.log10(panel["value"].max()), panel[BIAS].max()
+        steps = panel["value"].nunique()
+        log_N = np.log10(panel["value"].to_numpy(float))
+        limit = beyond(log_N.max(), log_N.min(), steps) if steps > 1 else log_N.max() + np.log10(2)
+        worst = panel[BIAS].max()
+        limit_bias = beyond(1.0, panel[BIAS].min() / worst, steps)
+        log_BN = pd.DataFrame(np.log10(costs(panel, len(draws[keys[:2]]))), columns=panel.index)
         groups = [("all", panel), *panel.groupby("strategy", sort=False)]
         for strategy, group in groups:
-            cost_N, accuracy_N = np.log10(group["value"].to_numpy()), group["accuracy"].to_numpy()
-            accuracy_BN = draws[keys[:2]][group["system"]].to_numpy()
-            low, high = interval(hypervolume(cost_N, accuracy_BN, highest, 0.0))
-            area = hypervolume(cost_N, accuracy_N, highest, 0.0)
-            row = {"strategy": strategy, "hypervolume": float(area), "low": low, "high": high}
+            cost_N, accuracy_N = np.log10(group["value"].to_numpy(float)), group["accuracy"].to_numpy()
+            cost_BN, accuracy_BN = log_BN[group.index].to_numpy(), draws[keys[:2]][group["system"]].to_numpy()
+            low, high = interval(hypervolume(cost_BN, accuracy_BN, limit, 0.0))
+            area = float(hypervolume(cost_N, accuracy_N, limit, 0.0))
+            row = {"strategy": strategy, "hypervolume": area, "low": low, "high": high, "reference": 10**limit}
             if keys[0] in bias:
-                bias_BN = bias[keys[0]][group["system"]].to_numpy()[:size] / worst
-                volume_B = hypervolume_3(cost_N, accuracy_BN[:size], bias_BN, highest, 0.0, 1.0)
-                volume = hypervolume_3(cost_N, accuracy_N, group[BIAS].to_numpy() / worst, highest, 0.0, 1.0)
-                row |= {"hypervolume_with_bias": float(volume), **bounds("with_bias", volume_B)}
+                sides = [cost_BN, accuracy_BN, bias[keys[0]][group["system"]].to_numpy() / worst]
+                sides = [side_BN[:WITH_BIAS] for side_BN in sides]
+                useful_N = non_dominated(*sides).any(axis=0)  # the others add nothing
+                volume_B = hypervolume_3(*(side_BN[:, useful_N] for side_BN in sides), limit, 0.0, limit_bias)
+                bias_N = group[BIAS].to_numpy() / worst
+                volume = float(hypervolume_3(cost_N, accuracy_N, bias_N, limit, 0.0, limit_bias))
+                row |= {"hypervolume_with_bias": volume, **bounds("with_bias", volume_B)}
             rows.append(dict(zip(PANEL, keys, strict=True)) | row)
     return pd.DataFrame(rows)

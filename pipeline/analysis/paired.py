@@ -1,17 +1,17 @@
-"""Is strategy A better than strategy B at equal model? Paired tests over queries, corrected for their number.
+"""Is strategy A better than strategy B at equal model? Differences with interval and test, corrected for their number.
 
-Axes: Q queries, C columns (system, seed), B draws, S systems.
+Interval and p-value come from one t distribution (errors.Estimates.difference), so they never disagree.
 """
 
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_rel
+from scipy.special import stdtrit
 
-from pipeline.analysis.bootstrap import interval
+from pipeline.analysis.errors import LEVEL, Estimates
 
-COLUMNS = ["model", "a", "b", "difference", "low", "high", "p"]
+COLUMNS = ["model", "a", "b", "difference", "low", "high", "p", "standard_error", "degrees", "covers"]
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -22,41 +22,49 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
     [0.03, 0.06, 0.06]
     """
+    return np.minimum(step_down(p_values), 1)
+
+
+def step_down(p_values: np.ndarray) -> np.ndarray:
+    """Return what `holm` returns without the limit of 1: a row is tested at its p-value's share of that of the level.
+
+    >>> step_down(np.array([0.9, 0.8])).round(2).tolist()
+    [1.6, 1.6]
+    """
     order = np.argsort(p_values)
     stepped = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    adjusted[order] = np.maximum.accumulate(stepped)
     return adjusted
 
 
-def compare(scores_QC: pd.DataFrame, draws_BS: pd.DataFrame, models: pd.Series) -> pd.DataFrame:
-    """Compare all pairs of systems that have the same model: A minus B, its interval and a paired t-test over queries.
-
-    Of the tests in use on retrieval scores the t-test holds its level best (Urbano, Lima & Hanjalic 2019). It takes
-    means over seeds first, so it speaks of these trained seeds only, whereas the interval also draws seeds.
+def compare(estimates: Estimates, models: pd.Series) -> pd.DataFrame:
+    """Compare all pairs of systems that have the same model: A minus B, its interval and its p-value.
 
     Args:
-        scores_QC: values of `bootstrap.query_scores`; columns are (system, seed).
-        draws_BS: values of `bootstrap.draws` of the same scores.
+        estimates: of the systems.
         models: the model of each system, by system.
 
     Returns:
-        One row per pair: COLUMNS and `p_holm`, `p` corrected for the number of rows (Holm 1979). Differences and
-        bounds are in the metric's unit; the interval holds 95 %.
+        One row per pair: COLUMNS, and `p_holm`, `p` corrected for the number of rows (Holm 1979). `low` and `high` hold
+        95 % and exclude 0 exactly when p < 0.05. `holm_low` and `holm_high` are the interval at the level at which Holm's
+        procedure tests this row: it excludes 0 exactly when p_holm < 0.05. `covers` says whether the row speaks of other
+        queries only (errors.Estimates.covers).
 
+    >>> from pipeline.analysis.errors import estimate
     >>> scores = pd.DataFrame({("x", 0): [0.6, 0.5, 0.9], ("y", 0): [0.5, 0.4, 0.7], ("z", 0): [0.1, 0.2, 0.3]})
-    >>> draws = pd.DataFrame({"x": [0.6, 0.7], "y": [0.5, 0.5], "z": [0.2, 0.2]})
-    >>> table = compare(scores, draws, pd.Series({"x": "small", "y": "small", "z": "large"}))
-    >>> table.round(3).to_dict("records")  # doctest: +NORMALIZE_WHITESPACE
-    [{'model': 'small', 'a': 'x', 'b': 'y', 'difference': 0.133, 'low': 0.102, 'high': 0.197, 'p': 0.057,
-      'p_holm': 0.057}]
+    >>> table = compare(estimate(scores), pd.Series({"x": "small", "y": "small", "z": "large"}))
+    >>> table[["a", "b", "difference", "low", "high", "p", "p_holm"]].round(3).to_dict("records")
+    [{'a': 'x', 'b': 'y', 'difference': 0.133, 'low': -0.01, 'high': 0.277, 'p': 0.057, 'p_holm': 0.057}]
     """
-    mean_QS = scores_QC.T.groupby(level=0).mean().T
     rows = []
-    for model, group in models[mean_QS.columns].groupby(models, sort=False):
+    for model, group in models[estimates.mean_S.index].groupby(models, sort=False):
         for a, b in combinations(group.index, 2):
-            low, high = interval(draws_BS[a] - draws_BS[b])
-            difference, p = (mean_QS[a] - mean_QS[b]).mean(), ttest_rel(mean_QS[a], mean_QS[b]).pvalue
-            rows.append((model, a, b, difference, low, high, p))
+            difference, low, high, p, error, degrees = estimates.difference(a, b)
+            rows.append((model, a, b, difference, low, high, p, error, degrees, estimates.covers(a, b)))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.assign(p_holm=holm(table["p"].to_numpy()))
+    p, stepped = table["p"].to_numpy(), step_down(table["p"].to_numpy())
+    share = np.divide(p, stepped, where=stepped > 0, out=np.full(len(p), 1 / max(len(p), 1)))
+    reach = stdtrit(table["degrees"].to_numpy(), 1 - (1 - LEVEL) * share / 2) * table["standard_error"].to_numpy()
+    bounds = {"holm_low": table["difference"] - reach, "holm_high": table["difference"] + reach}
+    return table.assign(p_holm=holm(p), **bounds)

@@ -11,17 +11,36 @@ def non_dominated(cost_xN: np.ndarray, accuracy_xN: np.ndarray, *further_costs_x
 
     A point is dominated if another is no worse in every objective and better in at least one. Hence of two points that
     tie in one objective the better in the other stays, and exact duplicates stay or go together. A point with a NaN
-    neither dominates nor stands on the front.
+    neither dominates nor stands on the front. Memory is that of the arguments: points are sorted, and each meets only
+    what comes before it.
 
     >>> non_dominated(np.array([1, 2, 3]), np.array([0.5, 0.4, 0.6])).tolist()
     [True, False, True]
     >>> non_dominated(np.array([1, 2, 3]), np.array([0.5, 0.4, 0.6]), np.array([9, 7, 8])).tolist()
     [True, True, True]
     """
-    loss_xNM = np.stack(np.broadcast_arrays(cost_xN, -np.asarray(accuracy_xN), *further_costs_xN), axis=-1)
-    row_xN1M, column_x1NM = loss_xNM[..., :, None, :], loss_xNM[..., None, :, :]
-    dominates_xNN = np.all(row_xN1M <= column_x1NM, axis=-1) & np.any(row_xN1M < column_x1NM, axis=-1)
-    return ~np.any(dominates_xNN, axis=-2) & ~np.any(np.isnan(loss_xNM), axis=-1)
+    losses = np.broadcast_arrays(cost_xN, -np.asarray(accuracy_xN), *further_costs_xN)
+    loss_MxN = np.stack([np.asarray(loss, dtype=float) for loss in losses])
+    nan_xN = np.isnan(loss_MxN).any(axis=0)
+    loss_MxN = np.where(nan_xN, np.inf, loss_MxN)
+    order_xN = np.lexsort(loss_MxN[::-1])  # by cost; of equal cost by accuracy, and so on: a dominator comes earlier
+    loss_MxN = np.take_along_axis(loss_MxN, order_xN[None], axis=-1)
+    repeated_xN = np.zeros(order_xN.shape, dtype=bool)
+    repeated_xN[..., 1:] = (loss_MxN[..., 1:] == loss_MxN[..., :-1]).all(axis=0)
+    dominated_xN = np.zeros(order_xN.shape, dtype=bool)
+    if len(loss_MxN) == 2:
+        best_xN = np.minimum.accumulate(loss_MxN[1], axis=-1)
+        dominated_xN[..., 1:] = best_xN[..., :-1] <= loss_MxN[1][..., 1:]
+    else:
+        for place in range(1, order_xN.shape[-1]):
+            no_worse_Mx = loss_MxN[1:, ..., :place] <= loss_MxN[1:, ..., place, None]
+            dominated_xN[..., place] = no_worse_Mx.all(axis=0).any(axis=-1)
+    # A duplicate shares the fate of the first of its kind, which nothing equal precedes.
+    first_xN = np.maximum.accumulate(np.where(repeated_xN, 0, np.arange(order_xN.shape[-1])), axis=-1)
+    dominated_xN = np.take_along_axis(dominated_xN, first_xN, axis=-1)
+    mask_xN = np.empty_like(dominated_xN)
+    np.put_along_axis(mask_xN, order_xN, ~dominated_xN, axis=-1)
+    return mask_xN & ~nan_xN
 
 
 def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:
@@ -56,7 +75,7 @@ def hypervolume(
 
 
 def hypervolume_3(
-    cost_N: np.ndarray,
+    cost_xN: np.ndarray,
     accuracy_xN: np.ndarray,
     bias_xN: np.ndarray,
     reference_cost: float,
@@ -73,14 +92,27 @@ def hypervolume_3(
     >>> float(hypervolume_3(np.array([1, 2]), np.array([0.5, 0.8]), np.array([0.6, 0.8]), 4, 0, 1).round(6))
     0.72
     """
-    accuracy_xN, bias_xN = np.broadcast_arrays(accuracy_xN, bias_xN)
-    edges = np.unique(np.minimum([*cost_N, reference_cost], reference_cost))
-    volume_x = np.zeros(accuracy_xN.shape[:-1])
-    for edge, width in zip(edges, np.diff(edges), strict=False):
-        affordable = cost_N <= edge
-        area_x = hypervolume(bias_xN[..., affordable], accuracy_xN[..., affordable], reference_bias, reference_accuracy)
-        volume_x += width * area_x
+    cost_xN, accuracy_xN, bias_xN = np.broadcast_arrays(np.minimum(cost_xN, reference_cost), accuracy_xN, bias_xN)
+    order_xN = np.argsort(cost_xN, axis=-1)
+    cost_xN, accuracy_xN, bias_xN = (np.take_along_axis(a, order_xN, axis=-1) for a in (cost_xN, accuracy_xN, bias_xN))
+    width_xN = np.diff(cost_xN, append=reference_cost, axis=-1)
+    volume_x = np.zeros(cost_xN.shape[:-1])
+    for place in range(cost_xN.shape[-1]):
+        affordable = bias_xN[..., : place + 1], accuracy_xN[..., : place + 1]
+        volume_x = volume_x + width_xN[..., place] * hypervolume(*affordable, reference_bias, reference_accuracy)
     return volume_x
+
+
+def beyond(worst: float, best: float, points: int) -> float:
+    """Return a reference beyond the worst value, so that the worst point adds something (Ishibuchi et al. 2018).
+
+    With the range from best to worst as 1, it lies at 1 + 1 / H, where H + 1 is the number of `points` on the front: "How
+    to specify a reference point in hypervolume calculation for fair performance comparison", Evolutionary Computation 26.
+
+    >>> beyond(3.0, 1.0, points=5)
+    3.5
+    """
+    return worst + (worst - best) / max(points - 1, 1)
 
 
 def knee(cost_N: np.ndarray, accuracy_N: np.ndarray) -> int | None:

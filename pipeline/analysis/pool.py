@@ -15,7 +15,7 @@ weighted by its gain; an s with which the passage leaves the top 10 is censored.
 says nothing: there the Gamma law is an assumption, whose error the interval does not contain (docs/decisions.md has
 what it was on real embeddings).
 
-Intervals are over queries: these are resampled, the same for all sizes and runs, and each draw is fitted anew.
+Intervals are over queries: their clusters are resampled, the same for all sizes and runs, and each draw is fitted anew.
 
 Axes: X draws (the first is the data themselves), Q queries, R relevant passages, S pool sizes, P parameters (logarithms
 of a, c and t), V trial values of them, C cases: the distinct (j, r, s).
@@ -30,7 +30,7 @@ from scipy.optimize import minimize
 from scipy.special import betainc, gammaln, softmax
 from scipy.stats import multivariate_t
 
-from pipeline.analysis.bootstrap import interval
+from pipeline.analysis.errors import interval
 
 TOP = 10  # of the nDCG
 DRAWS = 500  # of the bootstrap
@@ -74,7 +74,7 @@ def curve(ranks: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     """Return nDCG@10 [S, X] of one run and language: a row per (pool_size, kind).
 
     Args:
-        ranks: one row per (query_id, place, pool_size): the `rank` that relevant passage number `place` of the query
+        ranks: one row per (query_id, place, pool_size), with the `cluster` of the query, if known: the `rank` that relevant passage number `place` of the query
             has in this pool, and its `gain`, the share of the ideal DCG that it earns at rank 1. `full_size` is the
             number of passages in the full pool.
         draws: number of bootstrap draws.
@@ -93,9 +93,7 @@ def curve(ranks: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     place_R, gain_R = (rank_RS.index.get_level_values(name).to_numpy() for name in ("place", "gain"))
     query_R, queries = pd.factorize(rank_RS.index.get_level_values("query_id"))
     count = len(queries)
-    weight_XQ = np.vstack(
-        [np.ones(count), np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)]
-    )
+    weight_XQ = resampled(ranks, queries, draws)
     weight_XR = weight_XQ[:, query_R] * gain_R
 
     ndcg = {(size, "measured"): weight_XR @ discount(rank_RS[size].to_numpy()) / count for size in sizes}
@@ -109,6 +107,23 @@ def curve(ranks: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
         for size, dcg_X in zip(larger, extrapolate(cases, weight_XC, growths), strict=True):
             ndcg[size, "extrapolated"] = dcg_X / count
     return pd.DataFrame(ndcg.values(), pd.MultiIndex.from_tuples(ndcg, names=["pool_size", "kind"]))
+
+
+def resampled(ranks: pd.DataFrame, queries: pd.Index, draws: int) -> np.ndarray:
+    """Return the weights [X, Q] of the queries: 1 in the data themselves, and how often a draw has the query's cluster.
+
+    The weights of a draw are scaled so that they sum to the number of queries.
+
+    >>> ranks = pd.DataFrame({"query_id": ["a", "b", "c"], "cluster": ["page 1", "page 1", "page 2"]})
+    >>> resampled(ranks, pd.Index(["a", "b", "c"]), draws=2).tolist()
+    [[1.0, 1.0, 1.0], [0.0, 0.0, 3.0], [1.0, 1.0, 1.0]]
+    """
+    cluster_of = ranks.drop_duplicates("query_id").set_index("query_id").reindex(queries)
+    codes_Q, names = pd.factorize(cluster_of["cluster"] if "cluster" in cluster_of else queries)
+    even_G = np.full(len(names), 1 / len(names))
+    weight_XQ = np.random.default_rng(0).multinomial(len(names), even_G, draws)[:, codes_Q].astype(float)
+    weight_XQ *= len(queries) / weight_XQ.sum(axis=1, keepdims=True)
+    return np.vstack([np.ones(len(queries)), weight_XQ])
 
 
 def discount(rank: np.ndarray) -> np.ndarray:

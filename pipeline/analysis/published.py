@@ -95,7 +95,7 @@ def points(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per cost that pareto.png shows and published model: scores, `model_measured`, `cost`, `value` in the
-        cost's unit, `source`, `quality_passed`, `machine`, and whether it is `on_front` with nDCG@10 as accuracy.
+        cost's unit, `source`, `quality`, `machine`, and whether it is `on_front` with nDCG@10 as accuracy.
 
     Raises:
         UserError: no run has the architecture of a published model.
@@ -103,7 +103,7 @@ def points(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     >>> size = {"layers": 12, "hidden": 384, "heads": 12, "intermediate": 1536, "vocab": 250037}
     >>> scores = pd.DataFrame([{"model": "a", "languages": 2, "ndcg_at_10": 0.4, "recall_at_100": 0.7} | size])
     >>> cost = {"profile.peak_rss_mib": 500.0, "profile.sources.peak_rss_mib": "measured: VmHWM"}
-    >>> runs = pd.DataFrame([{"model": "small", "machine": "a laptop", tables.QUALITY: True} | size | cost])
+    >>> runs = pd.DataFrame([{"model": "small", "machine": "a laptop", tables.QUALITY: "passed"} | size | cost])
     >>> points(scores, runs)[["model", "model_measured", "cost", "value", "ndcg_at_10"]].to_dict("records")
     [{'model': 'a', 'model_measured': 'small', 'cost': 'peak_rss_mib', 'value': 500.0, 'ndcg_at_10': 0.4}]
     """
@@ -117,7 +117,7 @@ def points(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 cost=cost.field,
                 value=joined[cost.column],
                 source=joined[cost.source],
-                quality_passed=joined[tables.QUALITY],
+                quality=joined[tables.QUALITY].fillna(tables.NOT_MEASURED),
                 mark=MARK,
             )
             frame["on_front"] = pareto.non_dominated(frame["value"].to_numpy(), frame[SCORES[0]].to_numpy())

@@ -1,25 +1,68 @@
 """Size times strategy: does one strategy's gain grow or shrink as the model gets more expensive?
 
-Axes: N points of one strategy, B bootstrap draws.
+A line over the logarithm of the cost is a summary, and models lie off it for reasons of their own. The intervals hold this
+lack of fit as well: another set of models would have other deviations. Axes: N points of one strategy, B draws.
 """
 
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.bootstrap import interval
+from pipeline.analysis.draws import costs
+from pipeline.analysis.errors import interval, student_t_factor
 from pipeline.analysis.fronts import PANEL, Draws
 
 
-def slope_weights(cost_N: np.ndarray) -> np.ndarray:
-    """Return weights [N] whose product with accuracies is their least-squares slope per doubling of the cost.
+class Line(NamedTuple):
+    """A least-squares line of accuracy over log2(cost)."""
+
+    slope: float
+    slope_B: np.ndarray
+    fitted_N: np.ndarray
+    fitted_BN: np.ndarray
+    lack_of_fit: float  # standard deviation of what the points deviate beyond their own errors; NaN for two points
+
+
+def slope_weights(cost_xN: np.ndarray) -> np.ndarray:
+    """Return weights [x, N] whose product with accuracies is their least-squares slope per doubling of the cost.
 
     >>> float((slope_weights(np.array([1, 2, 4])) @ [0.5, 0.6, 0.7]).round(3))
     0.1
     """
-    centred_N = np.log2(cost_N) - np.log2(cost_N).mean()
-    return centred_N / (centred_N**2).sum()
+    log_xN = np.log2(cost_xN)
+    centred_xN = log_xN - log_xN.mean(axis=-1, keepdims=True)
+    return centred_xN / (centred_xN**2).sum(axis=-1, keepdims=True)
+
+
+def line(cost_N: np.ndarray, accuracy_N: np.ndarray, cost_BN: np.ndarray, accuracy_BN: np.ndarray) -> Line:
+    """Fit a line, and draw it with the errors of the points and their lack of fit.
+
+    The squared residuals hold the errors of the points and the lack of fit. The variance of the latter is what remains when
+    the former are subtracted, over N - 2 degrees of freedom; each draw adds such deviations, with Student's t of N - 2.
+
+    >>> cost_N, accuracy_N = np.array([1.0, 2, 4]), np.array([0.5, 0.5, 0.8])
+    >>> fitted = line(cost_N, accuracy_N, np.tile(cost_N, (2000, 1)), np.tile(accuracy_N, (2000, 1)))
+    >>> round(fitted.slope, 3), fitted.fitted_N.round(3).tolist(), round(fitted.lack_of_fit, 3)
+    (0.15, [0.45, 0.6, 0.75], 0.122)
+    """
+    weight_N, centred_N = slope_weights(cost_N), np.log2(cost_N) - np.log2(cost_N).mean()
+    hat_NN = 1 / len(cost_N) + np.outer(centred_N, weight_N)
+    slope, fitted_N = float(weight_N @ accuracy_N), hat_NN @ accuracy_N
+    degrees, lack, size = len(cost_N) - 2, np.nan, len(cost_BN)
+    off_BN = np.zeros_like(accuracy_BN)
+    if degrees > 0:
+        error_BN = accuracy_BN - accuracy_BN.mean(axis=0)
+        of_points = ((error_BN - error_BN @ hat_NN.T) ** 2).sum(axis=1)
+        lack = np.sqrt(max(((accuracy_N - fitted_N) ** 2).sum() - np.median(of_points), 0.0) / degrees)
+        rng = np.random.default_rng(0)
+        off_BN = lack * rng.standard_normal((size, len(cost_N))) * student_t_factor(degrees, size, rng)
+    log_BN = np.log2(cost_BN)
+    slope_B = (slope_weights(cost_BN) * (accuracy_BN + off_BN)).sum(axis=1)
+    level_B = (accuracy_BN + off_BN).mean(axis=1) - slope_B * log_BN.mean(axis=1)
+    fitted_BN = level_B[:, None] + slope_B[:, None] * np.log2(cost_N)
+    return Line(slope, slope_B, fitted_N, fitted_BN, float(lack))
 
 
 def slopes(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
@@ -27,13 +70,17 @@ def slopes(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
 
     Args:
         points: table of `tables.points`.
-        draws: of the accuracy.
+        draws: of the accuracy; costs are drawn too (draws.costs).
 
     Returns:
         One row per panel and strategy, then one per pair `a - b` (does the gain of a over b grow with size?): `slope`
-        and its 95 % interval `low`, `high`. A strategy with a single cost has no slope and is left out.
+        and its 95 % interval `low`, `high`; `points`, their number, and `lack_of_fit`, the standard deviation of the
+        points around the line beyond their own errors. With two points it is NaN, and the interval is silent about it. A
+        pair of strategies is compared over the models that both have, whose deviations from the lines they share in part:
+        the line is that of the differences. A strategy with a single cost has no slope and is left out.
 
     >>> points = pd.DataFrame({"benchmark": "x", "setting": "multi", "cost": "ms", "value": [1, 2, 1, 2],
+    ...                        "model": list("mnmn"), "variant": "as trained",
     ...                        "strategy": list("aabb"), "system": list("wxyz"), "accuracy": [0.5, 0.7, 0.5, 0.6]})
     >>> draws = {("x", "multi"): pd.DataFrame([points["accuracy"]]).set_axis(list("wxyz"), axis="columns")}
     >>> slopes(points, draws).set_index("strategy")["slope"].round(3).to_dict()
@@ -41,18 +88,20 @@ def slopes(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     """
     rows = []
     for keys, panel in points.groupby(PANEL, sort=False):
-        lines = {}
-        for strategy, group in strategies_of_several_costs(panel):
-            weights_N = slope_weights(group["value"].to_numpy())
-            lines[strategy] = (
-                group["accuracy"].to_numpy() @ weights_N,
-                draws[keys[:2]][group["system"]].to_numpy() @ weights_N,
-            )
-        for a, b in combinations(list(lines), 2):
-            lines[f"{a} - {b}"] = lines[a][0] - lines[b][0], lines[a][1] - lines[b][1]
-        for name, (slope, slope_B) in lines.items():
-            low, high = interval(slope_B)
-            row = {"strategy": name, "slope": slope, "low": low, "high": high}
+        accuracy_BS = draws[keys[:2]]
+        cost_BS = pd.DataFrame(costs(panel, len(accuracy_BS)), columns=panel["system"])
+        groups = dict(strategies_of_several_costs(panel))
+        lines = {name: of_group(group, cost_BS, accuracy_BS) for name, group in groups.items()}
+        for a, b in combinations(groups, 2):
+            both = groups[a].merge(groups[b], on=["model", "variant"], suffixes=("", "_b"))
+            if both["value"].nunique() > 1:
+                cost_BN, accuracy_N = cost_BS[both["system"]].to_numpy(), both["accuracy"] - both["accuracy_b"]
+                accuracy_BN = accuracy_BS[both["system"]].to_numpy() - accuracy_BS[both["system_b"]].to_numpy()
+                lines[f"{a} - {b}"] = line(both["value"].to_numpy(), accuracy_N.to_numpy(), cost_BN, accuracy_BN)
+        for name, fitted in lines.items():
+            low, high = interval(fitted.slope_B)
+            row = {"strategy": name, "slope": fitted.slope, "low": low, "high": high}
+            row |= {"points": len(fitted.fitted_N), "lack_of_fit": fitted.lack_of_fit}
             rows.append(dict(zip(PANEL, keys, strict=True)) | row)
     return pd.DataFrame(rows)
 
@@ -76,15 +125,27 @@ def fits(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     """
     frames = []
     for keys, panel in points.groupby(PANEL, sort=False):
+        accuracy_BS = draws[keys[:2]]
+        cost_BS = pd.DataFrame(costs(panel, len(accuracy_BS)), columns=panel["system"])
         for _, group in strategies_of_several_costs(panel):
-            accuracy_N, accuracy_BN = group["accuracy"].to_numpy(), draws[keys[:2]][group["system"]].to_numpy()
-            centred_N = np.log2(group["value"].to_numpy()) - np.log2(group["value"]).mean()
-            line_NN = 1 / len(group) + np.outer(slope_weights(group["value"].to_numpy()), centred_N)
-            low, high = interval(accuracy_BN @ line_NN)
-            fitted = {"fitted": accuracy_N @ line_NN, "low": low, "high": high}
+            fitted = of_group(group, cost_BS, accuracy_BS)
+            low, high = interval(fitted.fitted_BN)
             columns = group[[*PANEL, "model", "strategy", "system", "value", "accuracy"]]
-            frames.append(columns.assign(**fitted, residual=accuracy_N - accuracy_N @ line_NN))
+            bounds = {"fitted": fitted.fitted_N, "low": low, "high": high}
+            frames.append(columns.assign(**bounds, residual=group["accuracy"] - fitted.fitted_N))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def of_group(group: pd.DataFrame, cost_BS: pd.DataFrame, accuracy_BS: pd.DataFrame) -> Line:
+    """Fit the line of one strategy's points.
+
+    >>> group = pd.DataFrame({"system": ["x", "y"], "value": [1.0, 2.0], "accuracy": [0.5, 0.6]})
+    >>> row = pd.DataFrame([[0.5, 0.6]], columns=["x", "y"])
+    >>> round(of_group(group, row + 1, row).slope, 3)
+    0.1
+    """
+    drawn = cost_BS[group["system"]].to_numpy(), accuracy_BS[group["system"]].to_numpy()
+    return line(group["value"].to_numpy(float), group["accuracy"].to_numpy(), *drawn)
 
 
 def strategies_of_several_costs(panel: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

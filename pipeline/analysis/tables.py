@@ -1,17 +1,19 @@
 """From a sweep's records to tables: one row per run, then one row per system (a run without its seed).
 
 Columns of both: name, model, sampler, data, strategy, system, variant, family, layers, machine, time, notes,
-`metrics.<benchmark>.<setting>.<metric>`, `main_metric.<benchmark>`, `profile.<field>` and `profile.sources.<field>`.
+`metrics.<benchmark>.<setting>.<metric>`, `main_metric.<benchmark>`, `clusters.<benchmark>`, `profile.<field>`,
+`profile.relative_errors.<field>` and `profile.sources.<field>`.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from pipeline.analysis.bootstrap import query_scores
-from pipeline.analysis.costs import AXES, COSTS, MS_PER_S
+from pipeline.analysis.costs import AXES, COSTS, MS_PER_S, REPEATS_LATENCY, Cost, cost
+from pipeline.analysis.errors import Estimates, estimate, query_scores
 from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
 from pipeline.store.records import AS_TRAINED, Record, row
@@ -21,13 +23,16 @@ from pipeline.values import UserError
 MAIN_METRIC = "map"  # of a benchmark whose records name none
 BIAS = "rank_distance"  # language bias, a metric of the multilingual pool: the third objective, better when lower
 BIAS_LABEL = f"language bias ({metrics.metric(BIAS).label})"
-QUALITY = "profile.quality_passed"
+ENCODER_KEY = "profile.encoder_key"
+QUALITY = "profile.quality"
+PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"  # its values
 MOST_STRATEGIES = 7  # values of a sampler's setting that count as strategies: a plot has as many colours
 # Config keys in which runs of one system differ.
 NOT_OF_A_SYSTEM = {"seed", "sweep", "costs_from", "results_dir", "tracking", "variants"}
 
 POINT_COLUMNS = ["benchmark", "setting", "cost", "system", "model", "strategy", "variant", "family", "layers"]
-POINT_COLUMNS += ["seeds", "machine", "quality_passed", "value", "source", "accuracy", BIAS]
+POINT_COLUMNS += ["seeds", "machine", "quality", "value", "source", "accuracy", BIAS]
+POINT_COLUMNS += ["relative_error", "rounds", "error_key", "repeats_latency"]
 
 
 class Scale(NamedTuple):
@@ -86,9 +91,12 @@ def rows(records: Sequence[Record]) -> pd.DataFrame:
     table["system"] = [_system(record) for record in records]
     table["machine"] = [_machine(record) for record in records]
     table["time"] = [record.provenance["time"] for record in records]
-    for cost in COSTS:
-        if cost.inverse_of and f"profile.{cost.inverse_of}" in table:
-            table[cost.column] = MS_PER_S / table[f"profile.{cost.inverse_of}"]
+    for benchmark in {name for record in records for name in record.provenance.get("clusters", {})}:
+        names = [record.provenance.get("clusters", {}).get(benchmark) for record in records]
+        table[f"clusters.{benchmark}"] = names
+    for entry in COSTS:
+        if entry.inverse_of and f"profile.{entry.inverse_of}" in table:
+            table[entry.column] = MS_PER_S / table[f"profile.{entry.inverse_of}"]
     return table
 
 
@@ -120,20 +128,35 @@ def _strategies(records: Sequence[Record]) -> list[str]:
 
 
 def systems(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per system: figures are means over its `seeds`, and quality passes if every run's does.
+    """Return one row per system: figures are means over its `seeds`.
 
-    >>> runs = pd.DataFrame({"system": "small-hybrid", "seed": [0, 1], "name": ["s0", "s1"], "model": "small",
-    ...                      "metrics.b.multi.map": [0.4, 0.6], QUALITY: [True, False]})
-    >>> systems(runs)[["system", "metrics.b.multi.map", "seeds", QUALITY]].to_dict("records")
-    [{'system': 'small-hybrid', 'metrics.b.multi.map': 0.5, 'seeds': 2, 'profile.quality_passed': False}]
+    The quality of its profiles is `passed` if every one passed, `failed` if one failed, else `not measured`. Runs that were
+    profiled one by one (`profile.encoder_key` differs) have a mean cost with a smaller error.
+
+    >>> runs = pd.DataFrame({"system": ["small", "small", "large"], "seed": [0, 1, 0], "name": ["s0", "s1", "l0"],
+    ...                      "metrics.b.multi.map": [0.4, 0.6, 0.7], QUALITY: ["passed", "failed", None]})
+    >>> systems(runs)[["system", "metrics.b.multi.map", "seeds", QUALITY]].to_dict("records")  # doctest: +NORMALIZE_WHITESPACE
+    [{'system': 'small', 'metrics.b.multi.map': 0.5, 'seeds': 2, 'profile.quality': 'failed'},
+     {'system': 'large', 'metrics.b.multi.map': 0.7, 'seeds': 1, 'profile.quality': 'not measured'}]
     """
     groups = runs.groupby("system", sort=False)
     figures = [c for c in runs.select_dtypes("number") if c.startswith(("metrics.", "profile."))]
     labels = [c for c in runs if c not in {*figures, "name", "seed", "system"}]
     table = groups[labels].first().join(groups[figures].mean()).assign(seeds=groups.size())
     if QUALITY in runs:
-        table[QUALITY] = groups[QUALITY].all()
+        table[QUALITY] = groups[QUALITY].agg(_quality)
+    if ENCODER_KEY in runs:
+        keys = groups[ENCODER_KEY].agg(lambda names: sorted(names.dropna().unique()))
+        errors = [column for column in figures if column.startswith("profile.relative_errors.")]
+        table[errors] = table[errors].div(np.sqrt(np.maximum(keys.str.len(), 1)), axis=0)
+        table[ENCODER_KEY] = keys.str.join(" ")
     return table.reset_index()
+
+
+def _quality(values: pd.Series) -> str:
+    if (values == FAILED).any():
+        return FAILED
+    return PASSED if (values == PASSED).all() else NOT_MEASURED
 
 
 def main_metric(table: pd.DataFrame, benchmark: str) -> str:
@@ -159,6 +182,17 @@ def main_metric(table: pd.DataFrame, benchmark: str) -> str:
     if not metrics.metric(name).higher_is_better:
         raise UserError(f"main_metric={name} of {benchmark}: it must be a metric that is better when higher.")
     return name
+
+
+def cluster_name(table: pd.DataFrame, benchmark: str) -> str:
+    """Return what the clusters of a benchmark's queries are, as its records name it; "query" where they name nothing.
+
+    >>> cluster_name(pd.DataFrame({"clusters.xquad_r": ["article"]}), "xquad_r")
+    'article'
+    """
+    column = f"clusters.{benchmark}"
+    names = table[column].dropna() if column in table else []
+    return str(names.iloc[0]) if len(names) else "query"
 
 
 def scales(table: pd.DataFrame, metric: str | None = None) -> list[tuple[str, str]]:
@@ -209,8 +243,10 @@ def points(systems: pd.DataFrame) -> pd.DataFrame:
         systems: table of `systems`.
 
     Returns:
-        POINT_COLUMNS: `value` in the cost's unit (costs.COSTS), `accuracy` in the benchmark's main metric. No row for
-        systems without accuracy.
+        POINT_COLUMNS: `value` in the cost's unit (costs.COSTS), `accuracy` in the benchmark's main metric; how the cost is
+        drawn (draws.ERROR); `repeats_latency`: energy that is modelled as a constant times the time, so that its panel
+        says what that of the latency says. `relative_error` is 0 for what is counted and NaN where a profile holds none:
+        such a cost is the same in all draws. No row for systems without accuracy.
 
     >>> systems = pd.DataFrame({"system": ["small"], "metrics.b.multi.map": [0.4], "profile.peak_rss_mib": [99.0],
     ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", QUALITY: [True]})
@@ -220,23 +256,71 @@ def points(systems: pd.DataFrame) -> pd.DataFrame:
     [{'benchmark': 'b', 'setting': 'multi', 'cost': 'peak_rss_mib', 'system': 'small', 'value': 99.0, 'accuracy': 0.4}]
     """
     one_variant = systems["variant"].nunique() == 1
-    costs = [cost for cost in AXES if cost.column in systems and not (cost.of_variant and one_variant)]
+    costs = [axis for axis in AXES if axis.column in systems and not (axis.of_variant and one_variant)]
     frames = []
     for benchmark, setting in scales(systems):
         accuracy = systems[f"metrics.{benchmark}.{setting}.{main_metric(systems, benchmark)}"]
         bias = systems.get(f"metrics.{benchmark}.multi.{BIAS}", pd.Series(float("nan"), systems.index))
-        axes = {cost.field: (systems[cost.column], systems[cost.source], systems[QUALITY]) for cost in costs}
-        axes[BIAS] = bias, "measured: mean over queries", True
-        for field, (value, source, passed) in axes.items():
-            columns = {"benchmark": benchmark, "setting": setting, "cost": field, "accuracy": accuracy, BIAS: bias}
-            columns |= {"value": pd.to_numeric(value), "source": source, "quality_passed": passed}
+        axes = {axis.field: _cost_columns(systems, axis) for axis in costs}
+        axes[BIAS] = {"value": bias, "source": "measured: mean over queries", "quality": PASSED, "relative_error": 0.0}
+        axes[BIAS] |= {"rounds": np.nan, "error_key": "", "repeats_latency": False}
+        for field, columns in axes.items():
+            columns |= {"benchmark": benchmark, "setting": setting, "cost": field, "accuracy": accuracy, BIAS: bias}
             frame = systems.assign(**columns)[POINT_COLUMNS]
             frames.append(frame[frame["accuracy"].notna() & (frame["value"] > 0)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=POINT_COLUMNS)
 
 
+def _cost_columns(systems: pd.DataFrame, cost: Cost) -> dict[str, Any]:
+    unknown = pd.Series(np.nan, systems.index)
+    source = systems[cost.source]
+    key = systems.get(ENCODER_KEY, unknown).fillna("").replace("", np.nan).fillna(systems["system"])
+    if cost.of_variant:  # measured for each inference variant, not for each encoder
+        key = key + " " + systems["variant"]
+    return {
+        "value": pd.to_numeric(systems[cost.column]),
+        "source": source,
+        "quality": systems.get(QUALITY, unknown).fillna(NOT_MEASURED),
+        "relative_error": 0.0 if cost.exact else pd.to_numeric(systems.get(cost.error, unknown)),
+        "rounds": systems.get("profile.rounds", unknown),
+        "error_key": key + " " + cost.field,
+        "repeats_latency": source.astype(str).str.startswith(REPEATS_LATENCY),
+    }
+
+
+def with_cost_errors(systems: pd.DataFrame, cost: Cost) -> pd.DataFrame:
+    """Return the `value` of a cost and how it is drawn (draws.ERROR), by system.
+
+    >>> systems = pd.DataFrame({"system": ["small"], "variant": "as trained", "profile.peak_rss_mib": 99.0,
+    ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", "profile.rounds": 3,
+    ...                         "profile.relative_errors.peak_rss_mib": 0.01, ENCODER_KEY: "0a1b"})
+    >>> table = with_cost_errors(systems, cost("peak_rss_mib"))
+    >>> table[["value", "relative_error", "rounds", "error_key"]].to_dict("records")
+    [{'value': 99.0, 'relative_error': 0.01, 'rounds': 3, 'error_key': '0a1b peak_rss_mib'}]
+    """
+    return systems.assign(**_cost_columns(systems, cost))
+
+
+def estimates(
+    scores: Mapping[tuple[str, str], pd.DataFrame], systems: pd.DataFrame
+) -> dict[tuple[str, str], Estimates]:
+    """Return per (benchmark, setting) the mean accuracies of all systems with their errors.
+
+    Args:
+        scores: of `scores`.
+        systems: table of `systems`; strategy, model and variant say whose seeds are comparable.
+
+    >>> systems = pd.DataFrame({"system": ["small"], "strategy": "hybrid", "model": "small", "variant": "as trained"})
+    >>> of = estimates({("b", "multi"): pd.DataFrame({("small", 0): [0.4, 0.6]})}, systems)
+    >>> of["b", "multi"].mean_S.to_dict()
+    {'small': 0.5}
+    """
+    labels = systems.set_index("system")
+    return {scale: estimate(scores_QC, labels) for scale, scores_QC in scores.items()}
+
+
 def scores(store: ResultStore, runs: pd.DataFrame, metric: str | None = None) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return per (benchmark, setting) what the bootstrap draws from: scores_QC, columns (system, seed).
+    """Return per (benchmark, setting) the scores_QC that all errors follow from: columns (system, seed).
 
     Args:
         store: holds the runs' per-query tables.
@@ -244,14 +328,14 @@ def scores(store: ResultStore, runs: pd.DataFrame, metric: str | None = None) ->
         metric: default: the benchmark's main metric.
 
     Raises:
-        UserError: the runs were not evaluated on the same queries.
+        UserError: the runs were not evaluated on the same queries, or do not agree about their clusters.
 
     >>> from types import SimpleNamespace
     >>> table = pd.DataFrame({"setting": "multi", "query_language": "en", "passage_language": "*",
     ...                       "query_id": ["q1", "q2"], "map": [0.4, 0.6]})
     >>> runs = pd.DataFrame({"name": ["run"], "system": ["small"], "seed": [0], "metrics.b.multi.map": [0.5]})
-    >>> scores(SimpleNamespace(per_query=lambda name, benchmark: table), runs)["b", "multi"]["small", 0].to_dict()
-    {'q1': 0.4, 'q2': 0.6}
+    >>> scores(SimpleNamespace(per_query=lambda name, benchmark: table), runs)["b", "multi"]["small", 0].to_list()
+    [0.4, 0.6]
     """
     columns: dict[tuple[str, str], dict[tuple[str, int], pd.Series]] = {scale: {} for scale in scales(runs, metric)}
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in columns):

@@ -88,14 +88,19 @@ def mteb_contexts(languages: list[str], path: str | None) -> Collection:
     """Load mteb's XQuADRetrieval: rank the 240 paragraphs of a query's own language.
 
     As in mteb, texts are stripped, and of queries with equal text (they have the same paragraph) the last id is kept.
-    Without a folder, XQuAD's parquet files are read from the hub: the same paragraphs and queries, without titles.
+    Without a folder, XQuAD's parquet files are read from the hub: the same paragraphs and queries, without articles and
+    titles. So the clusters of queries are their paragraphs there, and their articles otherwise.
     """
     rows: dict[str, list[tuple[str, str, str]]] = {}  # id, query, context
     titles: set[str] = set()
     if path is None:
         rows = {language: _hub_rows(language) for language in languages}
+        first: dict[str, str] = {}  # by context, the first query id of the first language
+        clusters = {id: first.setdefault(context, id) for id, _, context in rows[languages[0]]}
     else:
-        for language, articles in _read("xquad_r", languages, path, "eval.xquad_mteb.path").items():
+        articles_by_language = _read("xquad_r", languages, path, "eval.xquad_mteb.path")
+        clusters = _clusters(articles_by_language)
+        for language, articles in articles_by_language.items():
             rows[language] = [
                 (query.id, query.text, article.contexts[query.context])
                 for article in articles
@@ -120,6 +125,8 @@ def mteb_contexts(languages: list[str], path: str | None) -> Collection:
         settings=("mono",),
         main_metric="ndcg_10",
         titles=frozenset(titles),
+        clusters=clusters,
+        cluster_name="paragraph" if path is None else "article",
         provenance={"source": "XQuAD as in mteb's XQuADRetrieval"},
     )
 
@@ -161,8 +168,35 @@ def _sentence_retrieval(name: str, articles_by_language: dict[str, list[Article]
         for query_language in articles_by_language
         for passage_language in articles_by_language
     }
-    titles = frozenset(article.title for articles in articles_by_language.values() for article in articles)
-    return Collection(name, queries, passages, relevance, titles=titles, provenance={"source": f"LAReQA's {name}"})
+    return Collection(
+        name,
+        queries,
+        passages,
+        relevance,
+        titles=frozenset(article.title for articles in articles_by_language.values() for article in articles),
+        clusters=_clusters(articles_by_language),
+        cluster_name="article",
+        provenance={"source": f"LAReQA's {name}"},
+    )
+
+
+def _clusters(articles_by_language: dict[str, list[Article]]) -> dict[str, str]:
+    """Return the article of each query id, by its title in the first language that has it.
+
+    Articles of two languages that share a query are one, also where each has queries that the other lacks (MLQA-R).
+    """
+    titles: dict[str, str] = {}
+    labels_by_language: list[dict[str, str]] = []
+    for language, articles in articles_by_language.items():
+        of_language = {}
+        for number, article in enumerate(articles):
+            name = f"{language}/{number}"
+            of_language |= {query.id: name for query in article.queries}
+            titles = {query.id: article.title or name for query in article.queries} | titles
+        labels_by_language.append(of_language)
+    ids = list(titles)
+    groups = connected_groups([[of_language.get(id, f"query {id}") for id in ids] for of_language in labels_by_language])
+    return {id: titles[ids[group]] for id, group in zip(ids, groups, strict=True)}
 
 
 def _relevance(pairs: Iterable[tuple[int, int]]) -> Relevance:

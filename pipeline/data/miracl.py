@@ -90,6 +90,7 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
     relevance: dict[tuple[str, str], Relevance] = {}
     samples: dict[str, Sample] = {}
     titles: set[str] = set()
+    clusters: dict[str, str] = {}
     for language in languages:
         published = _hard(path, language) if pool == "hard" else _full(path, language)
         judgements = published.judgements
@@ -102,6 +103,7 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = _relevance(published, position)
         titles.update(corpus["title"][list(position.values())])
+        clusters = _clusters(judgements, language) | clusters
         if sample_size:
             samples[language] = Sample(judged=len(judged), full=PASSAGES[language])
     return Collection(
@@ -114,8 +116,16 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         main_metric="ndcg_10",
         samples=samples,
         titles=frozenset(titles),  # of the judged passages
+        clusters=clusters,
+        cluster_name="page",
         provenance={"source": "MIRACL v1.0 dev", "pool": pool},
     )
+
+
+def _clusters(judgements: list[Judgement], language: str) -> dict[str, str]:
+    """Return, by topic, the Wikipedia page of its first relevant passage; a topic without one is left out."""
+    relevant = {judgement.topic: judgement.docid for judgement in reversed(judgements) if judgement.grade > 0}
+    return {topic: f"{language}/{docid.split('#')[0]}" for topic, docid in relevant.items()}
 
 
 def _sample_size(pool: str) -> int | None:

@@ -71,6 +71,8 @@ def benchmark(languages: list[str]) -> Collection:
         passages={language: Texts(ids, [row.texts[language][0] for row in rows]) for language in languages},
         relevance={(of_query, of_passage): relevance for of_query in languages for of_passage in languages},
         titles=frozenset(Locale("en").territories[row.territory] for row in rows),
+        clusters={row.id: row.territory for row in rows},
+        cluster_name="territory",
         provenance=_provenance(rows, languages),
     )
 

@@ -85,13 +85,14 @@ def attraction_table(rankings: Iterable[Ranking], k: int) -> pd.DataFrame:
 def per_query_table(rankings: Iterable[Ranking], collection: Collection, metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row per setting, language pair and query, and one column per metric: the raw values.
 
-    `passage_language` of the multilingual pool is '*'. UserError for an unknown metric.
+    `passage_language` of the multilingual pool is '*'. `cluster` is the benchmark's cluster of the query: queries of one
+    cluster are no independent samples; without clusters it is the query's id. UserError for an unknown metric.
 
     >>> from pipeline.retrieval import example
     >>> print(per_query_table([example.RANKING], example.COLLECTION, ["mrr", "r_2"]).to_string())
-      setting query_language passage_language query_id  mrr  r_2
-    0   multi             en                *       q0  0.5  0.5
-    1   multi             en                *       q1  0.5  1.0
+      setting query_language passage_language query_id cluster  mrr  r_2
+    0   multi             en                *       q0      q0  0.5  0.5
+    1   multi             en                *       q1      q1  0.5  1.0
     """
     functions = {name: metric(name).function for name in metrics}
 
@@ -103,11 +104,22 @@ def per_query_table(rankings: Iterable[Ranking], collection: Collection, metrics
                 "query_language": ranking.query_language,
                 "passage_language": "*" if ranking.setting == "multi" else ranking.pool_languages[0],
                 "query_id": [ids[query] for query in ranking.queries],
+                "cluster": [cluster(collection, ids[query]) for query in ranking.queries],
             }
             | {name: function(ranking) for name, function in functions.items()}
         )
 
     return pd.concat([rows(ranking) for ranking in rankings], ignore_index=True)
+
+
+def cluster(collection: Collection, query_id: str) -> str:
+    """Return the cluster of a query; a query that the benchmark does not put into one is its own.
+
+    >>> from pipeline.retrieval import example
+    >>> cluster(example.COLLECTION, "q0")
+    'q0'
+    """
+    return collection.clusters.get(query_id, query_id)
 
 
 def pool_ranks_table(rankings: Iterable[Ranking], collection: Collection) -> pd.DataFrame:
@@ -144,6 +156,7 @@ def pool_ranks_table(rankings: Iterable[Ranking], collection: Collection) -> pd.
                 "benchmark": collection.name,
                 "query_language": ranking.query_language,
                 "query_id": [ids[position] for position in query],
+                "cluster": [cluster(collection, ids[position]) for position in query],
                 "gain": grade / np.where(ideal_Q > 0, ideal_Q, 1)[np.searchsorted(ranking.queries, query)],
                 "rank": np.concatenate([ranking.rank, np.full(len(without_Q), size + 1)]),
                 "pool_size": size,

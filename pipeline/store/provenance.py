@@ -26,6 +26,7 @@ def provenance(data: ParallelText, benchmarks: Iterable[Collection], device_name
     return {
         "data": dict(data.provenance) | {"name": data.name, "rows": len(data), "languages": list(data.languages)},
         "eval": {benchmark.name: dict(benchmark.provenance) for benchmark in benchmarks},
+        "clusters": {benchmark.name: benchmark.cluster_name for benchmark in benchmarks},
         "main_metrics": {benchmark.name: benchmark.main_metric for benchmark in benchmarks},
         "device": device_name,
         "python": platform.python_version(),

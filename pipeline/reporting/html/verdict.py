@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.analysis.bootstrap import DRAWS
+from pipeline.analysis.errors import DRAWS
 from pipeline.analysis.costs import Cost
 from pipeline.analysis.tables import QUALITY
 from pipeline.reporting.html import show

@@ -1,0 +1,44 @@
+"""Draws of costs: what a profile measured in other rounds could have said. errors.py has the draws of accuracies.
+
+A cost is drawn as value x exp(relative error x t), with t of Student's distribution with one degree of freedom less than
+the rounds of the profile. Systems that share the measurements of one encoder (`encoder_key`) share the draw: what they
+cost differs by nothing that was measured. Axes: B draws, N points.
+"""
+
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+
+from pipeline.analysis.errors import DRAWS
+
+LEAST_DEGREES = 2  # of freedom: a profile has three rounds at least
+ERROR = ["relative_error", "rounds", "error_key"]  # columns of points that say how a cost is drawn
+
+
+def costs(points: pd.DataFrame, size: int = DRAWS) -> np.ndarray:
+    """Return draws [B, N] of the points' costs.
+
+    Args:
+        points: with the columns `value` and ERROR. A `relative_error` of 0 or NaN (a profile that holds none) fixes the
+            cost; points with an equal `error_key` share the draw. Without these columns all costs are fixed.
+
+    >>> points = pd.DataFrame({"value": [10.0, 20.0, 5.0], "relative_error": [0.1, 0.1, np.nan], "rounds": 5,
+    ...                        "error_key": ["e5 latency", "e5 latency", "old"]})
+    >>> drawn_BN = costs(points, size=4000)
+    >>> np.allclose(drawn_BN[:, 1], 2 * drawn_BN[:, 0]), drawn_BN[:, 2].std(), np.median(drawn_BN[:, 0]).round(0)
+    (np.True_, np.float64(0.0), np.float64(10.0))
+    """
+    value_BN = np.tile(points["value"].to_numpy(float), (size, 1))
+    if "relative_error" not in points:
+        return value_BN
+    error_N = points["relative_error"].to_numpy(float)
+    degrees_N = np.maximum(points["rounds"].fillna(0).to_numpy(float) - 1, LEAST_DEGREES)
+    for key in points["error_key"][error_N > 0].unique():
+        same_N = (points["error_key"] == key).to_numpy() & (error_N > 0)
+        rng = np.random.default_rng(crc32(str(key).encode()))
+        for degrees in np.unique(degrees_N[same_N]):
+            drawn_B1 = rng.standard_t(degrees, (size, 1))
+            chosen_N = same_N & (degrees_N == degrees)
+            value_BN[:, chosen_N] *= np.exp(error_N[chosen_N] * drawn_B1)
+    return value_BN
