@@ -12,9 +12,12 @@ from pipeline.store.results import ResultStore, RunState
 
 LANGUAGES = ("ar", "en", "th")
 GAIN = {"none": (0.0, 0.0, 0.0), "monolingual": (0.04, 0.06, 0.1), "hybrid": (0.04, 0.1, 0.15)}  # mono, cross, multi
+TIMED = ("query_latency_p50_ms", "query_latency_p95_ms", "passages_per_s")
+TIMED += ("energy_j_per_1k_queries", "energy_j_per_1k_passages", "idle_power_w")
+CLUSTERS = 10  # of the queries, from 2 to 6 in each
 
 
-def profile(layers: int, quality_passed: bool = True) -> Profile:
+def profile(layers: int, quality: str = "passed") -> Profile:
     """A profile whose costs grow with layers; every other figure is 1."""
     numbers = {name: 1.0 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
     optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
@@ -27,13 +30,18 @@ def profile(layers: int, quality_passed: bool = True) -> Profile:
         "energy_j_per_1k_passages": 40.0 * layers,
         "idle_power_w": 10.0,
         "index_bytes_per_passage": 1536.0,
-        "quality_passed": quality_passed,
+        "quality": quality,
+        "rounds": 3,
     }
     sources = dict.fromkeys(numbers | optional, "measured: wall clock")
     sources["energy_j_per_1k_queries"] = "modelled: TDP of 120 W"
     machine = {"cpu": "Imaginary 9000", "device": "cpu"}
-    details = {"machine": machine, "threads": 2, "quality": {"passed": quality_passed, "checks": []}}
-    return Profile(**optional | numbers, sources=sources, details=details)
+    details = {"machine": machine, "threads": 2, "quality": {"passed": quality == "passed", "checks": []}}
+    errors = dict.fromkeys(TIMED, 0.01) | {"peak_rss_mib": 0.002}
+    figures = optional | numbers
+    return Profile(
+        **figures, sources=sources, details=details, relative_errors=errors, encoder_key=f"encoder of {layers} layers"
+    )
 
 
 def per_query(layers: int, sampler: str, seed: int, queries: int = 40) -> pd.DataFrame:
@@ -48,6 +56,7 @@ def per_query(layers: int, sampler: str, seed: int, queries: int = 40) -> pd.Dat
         mean = (0.6, 0.4, 0.2)[kind] + GAIN[sampler][kind] + 0.05 * np.log2(layers)
         frame = pd.DataFrame({"setting": setting, "query_language": query_language}, index=range(queries))
         frame["passage_language"], frame["query_id"] = passage_language, [f"q{i}" for i in range(queries)]
+        frame["cluster"] = [f"page {round(i**1.2) % CLUSTERS}" for i in range(queries)]
         frame["map"] = np.clip(mean + difficulty_Q + rng.normal(0, 0.1, queries), 0, 1)
         frame["rank_distance"] = 300.0 - 10 * layers if setting == "multi" else np.nan
         frames.append(frame)
@@ -63,7 +72,7 @@ def add_run(
     *,
     cost_only: bool = False,
     profiled: bool = True,
-    quality_passed: bool = True,
+    quality: str = "passed",
     architecture: dict | None = None,
     settings: dict | None = None,
 ) -> Record:
@@ -99,9 +108,9 @@ def add_run(
         choices=choices,
         config=config,
         seed=seed,
-        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z"},
+        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z", "clusters": {"facts": "page"}},
         metrics=metrics,
-        profile=profile(layers, quality_passed) if profiled else None,
+        profile=profile(layers, quality) if profiled else None,
         stage_s={"train": 12.5},
         notes=("an exercise",),
     )

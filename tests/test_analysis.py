@@ -10,7 +10,7 @@ import records
 from optuna._hypervolume import compute_hypervolume
 from scipy import stats
 
-from pipeline.analysis import bootstrap, exchange, fronts, money, noise, paired, scaling, tables
+from pipeline.analysis import errors, exchange, fronts, money, noise, paired, scaling, tables
 from pipeline.analysis.analyse import analyse
 from pipeline.analysis.costs import AXES, COSTS, Cost
 from pipeline.analysis.pareto import front, hypervolume, hypervolume_3, knee, non_dominated

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, tables, trades, winners
+from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, scores, tables, trades, winners
 from pipeline.analysis.money import Prices, Scenario, priced
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
@@ -13,9 +13,9 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
 
     Returns:
         `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
-        `noise` (noise.spread), `tests` (paired.compare), `winners` (winners.winners), `pool_curve` (pool.curves), `hypervolume` (fronts.volumes),
-        `exchange` and `savings` (analysis.exchange), `slopes` and `fits` (analysis.scaling), `trades`. A sweep
-        without accuracy has none of the tables after `noise`.
+        `noise` (noise.spread), `tests` (paired.compare), `winners` (winners.winners), `pool_curve` (pool.curves),
+        `hypervolume` (fronts.volumes), `exchange` and `savings` (analysis.exchange), `slopes` and `fits`
+        (analysis.scaling), `trades`. A sweep without accuracy has none of the tables after `noise`.
 
     Raises:
         UserError: the sweep does not exist, has no finished run, or its runs cannot be compared.
@@ -35,20 +35,21 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         results["noise"] = spread
     if not tables.scales(runs):
         return results
-    scores = tables.scores(store, runs)
-    accuracies = tables.estimates(scores, systems)
+    accuracies = scores.estimates(scores.scores(store, runs), systems)
     draws = {scale: of.draws() for scale, of in accuracies.items()}
-    bias_scores = tables.scores(store, runs, tables.BIAS)
-    bias = {name: of.draws() for (name, _), of in tables.estimates(bias_scores, systems).items()}
+    biases = scores.estimates(scores.scores(store, runs, tables.BIAS), systems)
+    bias = {name: of.draws() for (name, _), of in biases.items()}
     variant = systems["variant"].where(systems["variant"] != AS_TRAINED, "")
     models = (systems["model"] + " " + variant).str.strip().set_axis(systems["system"])
     tests = {scale: paired.compare(of, models) for scale, of in accuracies.items()}
     results["tests"] = pd.concat(tests, names=["benchmark", "setting"]).reset_index(level=[0, 1])
     results["winners"] = winners.winners(accuracies, draws)
     for table in (results["tests"], results["winners"]):
-        table["clusters"] = [accuracies[scale].clusters for scale in zip(table["benchmark"], table["setting"], strict=True)]
+        table["clusters"] = [
+            accuracies[scale].clusters for scale in zip(table["benchmark"], table["setting"], strict=True)
+        ]
         table["cluster"] = [tables.cluster_name(runs, benchmark) for benchmark in table["benchmark"]]
-    curves = pool.curves(tables.pool_ranks(store, runs))
+    curves = pool.curves(scores.pool_ranks(store, runs))
     if not curves.empty:
         results["pool_curve"] = curves
     if not points.empty:

@@ -1,8 +1,8 @@
 """Draws of costs: what a profile measured in other rounds could have said. errors.py has the draws of accuracies.
 
-A cost is drawn as value x exp(relative error x t), with t of Student's distribution with one degree of freedom less than
-the rounds of the profile. Systems that share the measurements of one encoder (`encoder_key`) share the draw: what they
-cost differs by nothing that was measured. Axes: B draws, N points.
+A cost is drawn as value x exp(relative error x t), with t of Student's distribution with one degree of freedom less
+than the rounds of the profile. Systems that share the measurements of one encoder (`encoder_key`) share the draw: what
+they cost differs by nothing that was measured. Axes: B draws, N points.
 """
 
 from zlib import crc32
@@ -26,8 +26,8 @@ def costs(points: pd.DataFrame, size: int = DRAWS) -> np.ndarray:
     >>> points = pd.DataFrame({"value": [10.0, 20.0, 5.0], "relative_error": [0.1, 0.1, np.nan], "rounds": 5,
     ...                        "error_key": ["e5 latency", "e5 latency", "old"]})
     >>> drawn_BN = costs(points, size=4000)
-    >>> np.allclose(drawn_BN[:, 1], 2 * drawn_BN[:, 0]), drawn_BN[:, 2].std(), np.median(drawn_BN[:, 0]).round(0)
-    (np.True_, np.float64(0.0), np.float64(10.0))
+    >>> np.allclose(drawn_BN[:, 1], 2 * drawn_BN[:, 0]), np.ptp(drawn_BN[:, 2]).item()
+    (True, 0.0)
     """
     value_BN = np.tile(points["value"].to_numpy(float), (size, 1))
     if "relative_error" not in points:

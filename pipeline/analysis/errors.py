@@ -1,10 +1,10 @@
 """The error model: how far a mean accuracy, or a difference of two, may be from that of other queries and other seeds.
 
 All intervals, p-values and draws of accuracies come from here (docs/statistics.md says why it is so):
-1. `query_scores`: one value per query whose plain mean is the macro average over language pairs.
-2. `estimate`: the share of each cluster of queries in the error of each mean (delete-one-cluster jackknife). It is linear
-   in the scores, so the share in the error of a difference is the difference of the shares: paired, then clustered.
-3. Training seeds add the moderated variance between them (seeds.moderate), each system its own.
+1. scores.query_scores: one value per query whose plain mean is the macro average over language pairs.
+2. `estimate`: the share of each cluster of queries in the error of each mean (delete-one-cluster jackknife). It is
+   linear in the scores: the share in the error of a difference is the difference of the shares, paired, then clustered.
+3. Training seeds add the moderated variance between them (seeds.py), each system its own.
 4. `combine`: the sum of these variances, its degrees of freedom after Satterthwaite, and Student's t.
 
 Axes: Q queries, G clusters, C columns (system, seed), K seeds, B draws, S systems.
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri, stdtr, stdtrit
 
-from pipeline.analysis.seeds import moderate
+from pipeline.analysis.seeds import NO_SEEDS, SeedPart, seed_parts
 
 DRAWS = 2000
 LEVEL = 0.95  # of every interval
@@ -40,65 +40,13 @@ class Interval(NamedTuple):
     degrees: float
 
 
-class SeedPart(NamedTuple):
-    """What seeds add to the error of a mean: `variance` is added, `uncertain` sets the weight of its degrees of freedom.
-
-    `uncertain` is the moderated variance over the number of seeds. `variance` is smaller by the part that is noise of
-    single queries, which the variance over queries already holds.
-    """
-
-    variance: float
-    uncertain: float
-    degrees: float
-
-
-NO_SEEDS = SeedPart(0.0, 0.0, 0.0)
-
-
-def query_scores(per_query: pd.DataFrame, setting: str, metric: str) -> pd.Series:
-    """Return one value per query whose plain mean is the macro average over the setting's language pairs.
-
-    If every query is asked in every language, the value is the query's mean over language pairs. Otherwise it is the
-    linearisation of the macro average (influence values; Efron & Tibshirani 1993, ch. 21), so that the error of the mean
-    of the values is that of the macro average. A query without a score in this setting counts as an average one: all
-    tables of a benchmark stay paired.
-
-    Args:
-        per_query: one row per (setting, query_language, passage_language, query_id), one column per metric; the column
-            `cluster` names the cluster of the query. Without it (older results) every query is a cluster of its own.
-
-    Returns:
-        Values [Q] in the metric's unit, indexed by (`cluster`, `query_id`) in sorted order.
-
-    Query b lacks the second language, whose mean is .8, so the macro average is (.4 + .8) / 2 = .6. Query b scores .2
-    below the mean of the first language, where it is one of 2 queries, in one of 2 language pairs: it moves the macro
-    average by -.2 / 4, and its value is 2 queries times that below .6.
-
-    >>> table = pd.DataFrame(
-    ...     [("mono", "en", "en", "a", 0.6), ("mono", "en", "en", "b", 0.2), ("mono", "th", "th", "a", 0.8)],
-    ...     columns=["setting", "query_language", "passage_language", "query_id", "map"],
-    ... )
-    >>> query_scores(table.assign(cluster="page 1"), "mono", "map").round(3).to_dict()
-    {('page 1', 'a'): 0.7, ('page 1', 'b'): 0.5}
-    """
-    rows = per_query[per_query["setting"] == setting].dropna(subset=[metric])
-    pairs = rows.groupby(["query_language", "passage_language"])[metric]
-    share = 1 / (pairs.transform("size") * pairs.ngroups)  # of a row in the macro average
-    deviation = (share * (rows[metric] - pairs.transform("mean"))).groupby(rows["query_id"]).sum()
-    names = per_query.drop_duplicates("query_id").set_index("query_id")
-    queries = pd.MultiIndex.from_arrays(
-        [names["cluster"] if "cluster" in names else names.index, names.index], names=["cluster", "query_id"]
-    ).sort_values()
-    values = len(queries) * deviation.reindex(queries.get_level_values("query_id"), fill_value=0.0)
-    return pairs.mean().mean() + values.set_axis(queries)
-
-
 @dataclass(frozen=True)
 class Estimates:
     """The mean accuracy of every system in one benchmark and setting, with what its error is made of.
 
-    `mean_C` and `error_GC`: the mean of each run, columns (system, seed), and the share of each cluster of queries in its
-    error: squares of shares sum to a variance. `labels` are those of the systems: encoder, strategy, model, variant.
+    `mean_C` and `error_GC`: the mean of each run, columns (system, seed), and the share of each cluster of queries in
+    its error: squares of shares sum to a variance. `labels` are those of the systems: encoder, strategy, model,
+    variant.
     """
 
     mean_C: pd.Series
@@ -156,12 +104,21 @@ class Estimates:
         """
         return QUERIES_AND_SEEDS if any(self.seed_part(system) != NO_SEEDS for system in systems) else QUERIES
 
+    def _runs(self, system: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means [K] of a system's seeds, and the shares [G, K] of the clusters in their errors."""
+        places = self._places[system]
+        return self.mean_C.to_numpy()[places], self.error_GC.to_numpy()[:, places]
+
+    @cached_property
+    def _places(self) -> dict[str, np.ndarray]:
+        return dict(self.mean_C.groupby(level=0, sort=False).indices)
+
     def seed_part(self, system: str) -> SeedPart:
-        """Return what seeds add to the error of a system's mean; comparable are the systems of one inference variant."""
+        """Return what seeds add to the error of a system's mean; systems of one inference variant are comparable."""
         variant = self.labels.loc[system, "variant"]
         if variant not in self._seeds:
             systems = self.labels.index[self.labels["variant"] == variant]
-            runs = {name: (self.mean_C[name], self.error_GC[name]) for name in systems}
+            runs = {system: self._runs(system) for system in systems}
             self._seeds[variant] = seed_parts(runs, self.labels)
         return self._seeds[variant][system]
 
@@ -170,12 +127,15 @@ class Estimates:
         labels = self.labels
         variants = labels.loc[a, "variant"], labels.loc[b, "variant"]
         if variants not in self._seeds:
-            first, second = (labels[labels["variant"] == variant].reset_index().set_index("encoder") for variant in variants)
+            first, second = (
+                labels[labels["variant"] == variant].reset_index().set_index("encoder") for variant in variants
+            )
             runs = {}
             for encoder in first.index.intersection(second.index):
                 one, other = first.loc[encoder, labels.index.name], second.loc[encoder, labels.index.name]
                 mean_K = (self.mean_C[one] - self.mean_C[other]).dropna()
-                runs[one] = mean_K, (self.error_GC[one] - self.error_GC[other])[mean_K.index]
+                error_GK = (self.error_GC[one] - self.error_GC[other])[mean_K.index]
+                runs[one] = mean_K.to_numpy(), error_GK.to_numpy()
             self._seeds[variants] = seed_parts(runs, labels)
         return self._seeds[variants][a]
 
@@ -201,7 +161,7 @@ class Estimates:
         for encoder in encoder_S.unique():
             normal_BK, uniform_B1 = rng.standard_normal((size, most)), rng.random((size, 1))
             for place in np.flatnonzero(encoder_S == encoder):
-                part, mean_K = self.seed_part(mean_S.index[place]), self.mean_C[mean_S.index[place]].to_numpy()
+                part, mean_K = self.seed_part(mean_S.index[place]), self._runs(mean_S.index[place])[0]
                 if part.variance == 0:
                     continue
                 deviation_K = mean_K - mean_K.mean()
@@ -216,8 +176,8 @@ def estimate(scores_QC: pd.DataFrame, labels: pd.DataFrame | None = None) -> Est
     """Return the mean accuracies of the systems and what their errors are made of.
 
     Args:
-        scores_QC: values of `query_scores`; columns are (system, seed), rows (cluster, query_id). Rows without clusters,
-            or all of one, are clusters of their own.
+        scores_QC: values of `scores.query_scores`; columns are (system, seed), rows (cluster, query_id). Rows without
+            clusters, or all of one cluster, are clusters of their own.
         labels: of the systems: `strategy`, `model` and `variant`. Without it, all systems are of one kind.
 
     Two clusters of two queries, whose means are .2 and .6: without the first the mean is .6, without the second .2. The
@@ -255,52 +215,13 @@ def cluster_degrees(size_G: np.ndarray) -> float:
     for clusters of one size, fewer if some clusters are much larger than others.
 
     >>> cluster_degrees(np.array([3, 3, 3, 3])), round(cluster_degrees(np.array([9, 1, 1, 1])), 2)
-    (3.0, 1.04)
+    (3.0, 1.13)
     """
     size_G = size_G / size_G.sum()
     weight_G = 1 / (1 - size_G) ** 2
     trace = (weight_G * size_G * (1 - size_G)).sum()
     squares = (weight_G**2 * size_G**2 * (1 - 2 * size_G)).sum() + (weight_G * size_G**2).sum() ** 2
     return float(round(trace**2 / squares, 9))
-
-
-def seed_parts(runs: dict[str, tuple[pd.Series, pd.DataFrame]], labels: pd.DataFrame) -> dict[str, SeedPart]:
-    """Return what seeds add to the error of each mean, from comparable systems.
-
-    Args:
-        runs: by system, the means [K] of its seeds and the shares [G, K] of the clusters in their errors.
-        labels: `strategy` and `model` of each system.
-
-    Returns:
-        NO_SEEDS for a system that no seed changes, and where no system has several seeds.
-
-    Queries that all score alike leave the seeds alone: means of .1 and .3 have the variance .02.
-
-    >>> labels = pd.DataFrame({"strategy": "hybrid", "model": ["small"]}, index=["a"])
-    >>> part = seed_parts({"a": (pd.Series([0.1, 0.3]), pd.DataFrame(np.zeros((5, 2))))}, labels)["a"]
-    >>> [round(number, 3) for number in part]
-    [0.01, 0.01, 1.0]
-    """
-    counts = {name: len(mean_K) for name, (mean_K, _) in runs.items()}
-    fixed = {name for name, (mean_K, _) in runs.items() if len(mean_K) > 1 and mean_K.max() == mean_K.min()}
-    fixed |= {
-        name for name in runs if counts[name] == 1 and labels.loc[name, "strategy"] in {labels.loc[f, "strategy"] for f in fixed}
-    }
-    seeded = [name for name in runs if name not in fixed]
-    table = labels.loc[seeded, ["strategy", "model"]].assign(
-        variance=[runs[name][0].var(ddof=1) if counts[name] > 1 else np.nan for name in seeded],
-        degrees=[counts[name] - 1 for name in seeded],
-    )
-    moderated = moderate(table)
-    parts = dict.fromkeys(runs, NO_SEEDS)
-    for name, (variance, degrees) in zip(seeded, moderated[["variance", "degrees"]].to_numpy(), strict=True):
-        if degrees > 0:
-            error_GK, count = runs[name][1], counts[name]
-            of_queries = 0.0
-            if count > 1:
-                of_queries = float((error_GK.sub(error_GK.mean(axis=1), axis=0) ** 2).to_numpy().sum()) / (count - 1)
-            parts[name] = SeedPart(max(variance - of_queries, 0.0) / count, variance / count, degrees)
-    return parts
 
 
 def combine(value: float, query_variance: float, query_degrees: float, seeds: Sequence[SeedPart]) -> Interval:
@@ -310,7 +231,7 @@ def combine(value: float, query_variance: float, query_degrees: float, seeds: Se
 
     >>> of = combine(0.5, 0.03, 4, [SeedPart(0.01, 0.01, 2)])
     >>> [round(number, 3) for number in of]
-    [0.5, 0.006, 0.994, 0.048, 0.2, 5.818]
+    [0.5, 0.007, 0.993, 0.048, 0.2, 5.818]
     """
     variance = query_variance + sum(part.variance for part in seeds)
     parts = [(query_variance, query_degrees), *((part.uncertain, part.degrees) for part in seeds)]

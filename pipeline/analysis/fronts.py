@@ -33,8 +33,8 @@ def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasD
     Returns:
         The points, panel by panel, with further columns:
         `accuracy_low`, `accuracy_high`, `value_low`, `value_high` and the same of BIAS: 95 % intervals;
-        `covers`: what the interval of the accuracy speaks of; `cost_drawn`: whether the cost has an error, else it is the
-        same in all draws;
+        `covers`: what the interval of the accuracy speaks of; `cost_drawn`: whether the cost has an error, else it is
+        the same in all draws;
         `on_front`: on the front of all strategies together; `front_probability`: in which share of the draws of costs
         and accuracies;
         `on_own_front`: on the front of the point's own strategy;
@@ -58,11 +58,13 @@ def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasD
         value_N, accuracy_N = panel["value"].to_numpy(), panel["accuracy"].to_numpy()
         accuracy_BN = draws[benchmark, setting][panel["system"]].to_numpy()
         bias_BN = bias[benchmark][panel["system"]].to_numpy() if benchmark in bias else None
-        is_bias = bias_BN is not None and cost == BIAS
-        value_BN = bias_BN if is_bias else costs(panel, len(accuracy_BN))
-        third = [] if bias_BN is None or is_bias else [(panel[BIAS].to_numpy(), bias_BN[:WITH_BIAS])]
-        some = slice(WITH_BIAS if third else None)
-        with_bias_BN = non_dominated(value_BN[some], accuracy_BN[some], *(bias_BN for _, bias_BN in third))
+        value_BN, third_N, third_BN, some = costs(panel, len(accuracy_BN)), [], [], slice(None)
+        if bias_BN is not None and cost == BIAS:
+            value_BN = bias_BN
+        elif bias_BN is not None:
+            some = slice(WITH_BIAS)
+            third_N, third_BN = [panel[BIAS].to_numpy()], [bias_BN[some]]
+        with_bias_BN = non_dominated(value_BN[some], accuracy_BN[some], *third_BN)
         bend = knee(np.log(value_N), accuracy_N)
         intervals = [accuracies[benchmark, setting].interval(system) for system in panel["system"]]
         marked = panel.assign(
@@ -73,7 +75,7 @@ def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasD
             cost_drawn=np.ptp(value_BN, axis=0) > 0,
             on_front=non_dominated(value_N, accuracy_N),
             front_probability=non_dominated(value_BN, accuracy_BN).mean(axis=0),
-            on_front_with_bias=non_dominated(value_N, accuracy_N, *(bias_N for bias_N, _ in third)),
+            on_front_with_bias=non_dominated(value_N, accuracy_N, *third_N),
             front_with_bias_probability=with_bias_BN.mean(axis=0),
             knee=np.arange(len(panel)) == bend if bend is not None else False,
         )
@@ -97,7 +99,8 @@ def bounds(name: str, draws_BN: np.ndarray) -> dict[str, np.ndarray]:
 def volumes(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
     """Return the hypervolume of each strategy's front, and of the front of all, with 95 % intervals over draws.
 
-    The reference point is the same for all strategies of a panel: accuracy 0, and a cost beyond the highest of the panel
+    The reference point is the same for all strategies of a panel: accuracy 0, and a cost beyond the highest of the
+    panel
     (pareto.beyond, with as many points as the panel has costs), so that the most expensive system adds to the area too.
 
     Args:
@@ -134,10 +137,11 @@ def volumes(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame
             area = float(hypervolume(cost_N, accuracy_N, limit, 0.0))
             row = {"strategy": strategy, "hypervolume": area, "low": low, "high": high, "reference": 10**limit}
             if keys[0] in bias:
-                sides = [cost_BN, accuracy_BN, bias[keys[0]][group["system"]].to_numpy() / worst]
-                sides = [side_BN[:WITH_BIAS] for side_BN in sides]
-                useful_N = non_dominated(*sides).any(axis=0)  # the others add nothing
-                volume_B = hypervolume_3(*(side_BN[:, useful_N] for side_BN in sides), limit, 0.0, limit_bias)
+                bias_BN = bias[keys[0]][group["system"]].to_numpy() / worst
+                cost_BN, accuracy_BN, bias_BN = (side_BN[:WITH_BIAS] for side_BN in (cost_BN, accuracy_BN, bias_BN))
+                useful_N = non_dominated(cost_BN, accuracy_BN, bias_BN).any(axis=0)  # the others add nothing
+                cost_BN, accuracy_BN, bias_BN = (side_BN[:, useful_N] for side_BN in (cost_BN, accuracy_BN, bias_BN))
+                volume_B = hypervolume_3(cost_BN, accuracy_BN, bias_BN, limit, 0.0, limit_bias)
                 bias_N = group[BIAS].to_numpy() / worst
                 volume = float(hypervolume_3(cost_N, accuracy_N, bias_N, limit, 0.0, limit_bias))
                 row |= {"hypervolume_with_bias": volume, **bounds("with_bias", volume_B)}

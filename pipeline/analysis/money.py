@@ -158,8 +158,9 @@ def relative_errors(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) 
 
     Half of these dollars are for power: an error of .02 in the energy is .01 of them.
 
-    >>> profile = pd.DataFrame([dict.fromkeys(PROFILED, 0.0)]).assign(energy_j_per_1k_queries=3600.0, passages_per_s=1.0)
-    >>> profile = profile.assign(**{"relative_errors.energy_j_per_1k_queries": 0.02, "query_latency_p50_ms": 3600.0})
+    >>> profile = {"energy_j_per_1k_queries": 3600, "passages_per_s": 1, "query_latency_p50_ms": 3600}
+    >>> profile = pd.DataFrame([dict.fromkeys(PROFILED, 0) | profile])
+    >>> profile["relative_errors.energy_j_per_1k_queries"] = 0.02
     >>> prices = Prices("a rack", "an invoice", "2026-01-01", 0.001, 1.0, usd_per_gb_month=0, g_co2_per_kwh=400)
     >>> relative_errors(profile, prices, Scenario(0, 1, 0, 1))["usd_per_1m_queries"].round(3).tolist()
     [0.01]

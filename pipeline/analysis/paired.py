@@ -47,9 +47,9 @@ def compare(estimates: Estimates, models: pd.Series) -> pd.DataFrame:
 
     Returns:
         One row per pair: COLUMNS, and `p_holm`, `p` corrected for the number of rows (Holm 1979). `low` and `high` hold
-        95 % and exclude 0 exactly when p < 0.05. `holm_low` and `holm_high` are the interval at the level at which Holm's
-        procedure tests this row: it excludes 0 exactly when p_holm < 0.05. `covers` says whether the row speaks of other
-        queries only (errors.Estimates.covers).
+        95 % and exclude 0 exactly when p < 0.05. `holm_low` and `holm_high` are the interval at the level at which
+        Holm's procedure tests this row: it excludes 0 exactly when p_holm < 0.05. `covers` says whether the row speaks
+        of other queries only (errors.Estimates.covers).
 
     >>> from pipeline.analysis.errors import estimate
     >>> scores = pd.DataFrame({("x", 0): [0.6, 0.5, 0.9], ("y", 0): [0.5, 0.4, 0.7], ("z", 0): [0.1, 0.2, 0.3]})
@@ -63,8 +63,10 @@ def compare(estimates: Estimates, models: pd.Series) -> pd.DataFrame:
             difference, low, high, p, error, degrees = estimates.difference(a, b)
             rows.append((model, a, b, difference, low, high, p, error, degrees, estimates.covers(a, b)))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    p, stepped = table["p"].to_numpy(), step_down(table["p"].to_numpy())
+    p, stepped = table["p"].to_numpy(float), step_down(table["p"].to_numpy(float))
     share = np.divide(p, stepped, where=stepped > 0, out=np.full(len(p), 1 / max(len(p), 1)))
-    reach = stdtrit(table["degrees"].to_numpy(), 1 - (1 - LEVEL) * share / 2) * table["standard_error"].to_numpy()
+    reach = stdtrit(table["degrees"].to_numpy(float), 1 - (1 - LEVEL) * share / 2) * table["standard_error"].to_numpy(
+        float
+    )
     bounds = {"holm_low": table["difference"] - reach, "holm_high": table["difference"] + reach}
     return table.assign(p_holm=holm(p), **bounds)

@@ -106,8 +106,9 @@ def hypervolume_3(
 def beyond(worst: float, best: float, points: int) -> float:
     """Return a reference beyond the worst value, so that the worst point adds something (Ishibuchi et al. 2018).
 
-    With the range from best to worst as 1, it lies at 1 + 1 / H, where H + 1 is the number of `points` on the front: "How
-    to specify a reference point in hypervolume calculation for fair performance comparison", Evolutionary Computation 26.
+    With the range from best to worst as 1, it lies at 1 + 1 / H, where H + 1 is the number of `points` on the front:
+    "How to specify a reference point in hypervolume calculation for fair performance comparison", Evolutionary
+    Computation 26.
 
     >>> beyond(3.0, 1.0, points=5)
     3.5

@@ -45,7 +45,7 @@ def curves(ranks: pd.DataFrame) -> pd.DataFrame:
     """Return nDCG@10 over the size of the pool, for every system, benchmark and language.
 
     Args:
-        ranks: table of `tables.pool_ranks`.
+        ranks: table of `scores.pool_ranks`.
 
     Returns:
         COLUMNS, one row per pool size: means over seeds with 95 % intervals over queries; `kind` is measured or
@@ -74,7 +74,8 @@ def curve(ranks: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     """Return nDCG@10 [S, X] of one run and language: a row per (pool_size, kind).
 
     Args:
-        ranks: one row per (query_id, place, pool_size), with the `cluster` of the query, if known: the `rank` that relevant passage number `place` of the query
+        ranks: one row per (query_id, place, pool_size), with the `cluster` of the query, if known: the `rank` that
+        relevant passage number `place` of the query
             has in this pool, and its `gain`, the share of the ideal DCG that it earns at rank 1. `full_size` is the
             number of passages in the full pool.
         draws: number of bootstrap draws.
@@ -115,11 +116,11 @@ def resampled(ranks: pd.DataFrame, queries: pd.Index, draws: int) -> np.ndarray:
     The weights of a draw are scaled so that they sum to the number of queries.
 
     >>> ranks = pd.DataFrame({"query_id": ["a", "b", "c"], "cluster": ["page 1", "page 1", "page 2"]})
-    >>> resampled(ranks, pd.Index(["a", "b", "c"]), draws=2).tolist()
-    [[1.0, 1.0, 1.0], [0.0, 0.0, 3.0], [1.0, 1.0, 1.0]]
+    >>> np.unique(resampled(ranks, pd.Index(["a", "b", "c"]), draws=20), axis=0).tolist()
+    [[0.0, 0.0, 3.0], [1.0, 1.0, 1.0], [1.5, 1.5, 0.0]]
     """
     cluster_of = ranks.drop_duplicates("query_id").set_index("query_id").reindex(queries)
-    codes_Q, names = pd.factorize(cluster_of["cluster"] if "cluster" in cluster_of else queries)
+    codes_Q, names = pd.factorize(cluster_of.get("cluster", queries))
     even_G = np.full(len(names), 1 / len(names))
     weight_XQ = np.random.default_rng(0).multinomial(len(names), even_G, draws)[:, codes_Q].astype(float)
     weight_XQ *= len(queries) / weight_XQ.sum(axis=1, keepdims=True)

@@ -1,14 +1,17 @@
 """What should I deploy? The most accurate system within limits on cost, and how sure that is, in sentences.
 
-Axes: B bootstrap draws, S systems. Tables are those of `tables.systems`, indexed by system.
+Costs and accuracies are drawn: a system counts in a draw only if its costs in that draw are within the limits.
+Axes: B draws, S systems. Tables are those of `tables.systems`, indexed by system.
 """
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
-from pipeline.analysis import bootstrap, money, tables
+from pipeline.analysis import draws, money, scores, tables
 from pipeline.analysis.costs import COSTS, Cost
+from pipeline.analysis.errors import QUERIES, Estimates
 from pipeline.retrieval.metrics import metric
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
@@ -50,32 +53,36 @@ def recommend(
     runs = money.priced(tables.runs(store, sweep), prices, scenario)
     scale = tables.scale(runs, accuracy, "--accuracy")
     higher_is_better = metric(scale.metric).direction == "maximize"
-    systems = tables.systems(runs).set_index("system")
+    table = tables.systems(runs)
+    systems = table.set_index("system", drop=False).rename_axis(index=None)
     for cost in limits:
         if cost.column not in systems:
             raise UserError(f"{cost.option}: no run of sweep {sweep} has that figure.")
-    scores_QC = tables.scores(store, runs.dropna(subset=[scale.column]), scale.metric)[scale[:2]]
-    draws_BS = bootstrap.draws(scores_QC, higher_is_better=higher_is_better)
+    scores_QC = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric)[scale[:2]]
+    of = scores.estimates({scale[:2]: scores_QC}, table)[scale[:2]]
     systems = systems.assign(accuracy=systems[scale.column])
-    return sentences(systems, draws_BS, limits, " ".join(scale), higher_is_better=higher_is_better)
+    return sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
 
 
 def sentences(
-    systems: pd.DataFrame, draws_BS: pd.DataFrame, limits: Limits, name: str, *, higher_is_better: bool = True
+    systems: pd.DataFrame, of: Estimates, limits: Limits, name: str, *, higher_is_better: bool = True
 ) -> list[str]:
     """Return the sentences of a recommendation.
 
     Args:
         systems: with the column `accuracy`.
-        draws_BS: of the accuracy.
+        of: the accuracies with their errors.
         limits: on costs that the table has.
         name: what to call the accuracy.
         higher_is_better: whether accuracy is to be high.
 
-    >>> systems = pd.DataFrame({"model": ["small", "large"], "strategy": "hybrid", "variant": "as trained", "seeds": 3,
-    ...                         "accuracy": [0.5, 0.6], "profile.query_latency_p95_ms": [5.0, 9.0]}, index=["x", "y"])
-    >>> draws = pd.DataFrame({"x": [0.5, 0.5], "y": [0.6, 0.6]})
-    >>> print("\\n".join(sentences(systems, draws, {COSTS[1]: 6.0}, "multi mAP")))
+    >>> from pipeline.analysis.errors import estimate
+    >>> systems = pd.DataFrame({"system": ["x", "y"], "model": ["small", "large"], "strategy": "hybrid", "seeds": 3,
+    ...                         "variant": "as trained", "accuracy": [0.5, 0.6],
+    ...                         "profile.query_latency_p95_ms": [5.0, 9.0],
+    ...                         "profile.sources.query_latency_p95_ms": "measured: wall clock"}, index=["x", "y"])
+    >>> of = estimate(pd.DataFrame({("x", 0): [0.5, 0.5], ("y", 0): [0.6, 0.6]}))
+    >>> print("\\n".join(sentences(systems, of, {COSTS[1]: 6.0}, "multi mAP")[:3]))
     Deploy small with hybrid batches: multi mAP 0.500 [0.500, 0.500] at 5 ms per query (p95).
     No other system is within the limits.
     With 9 ms per query (p95): large with hybrid batches, +0.100 [+0.100, +0.100].
@@ -86,16 +93,18 @@ def sentences(
     if eligible.empty:
         return [_none_within(systems, within)]
     best = eligible.iloc[0]
-    low, high = bootstrap.interval(draws_BS[best.name])
-    figure = f"{name} {best['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+    interval = of.interval(best.name)
+    figure = f"{name} {best['accuracy']:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
     text = [f"Deploy {_system(best)}: {figure} at {_costs(best, limits)}."]
+    accuracy_BS = of.draws()[systems.index]
+    fits_BS, place = _within(systems, limits, len(accuracy_BS)), systems.index.get_loc(best.name)
     if len(eligible) > 1:
         second = eligible.iloc[1]
-        text.append(f"Runner-up: {_system(second)}, {_versus(second, best, draws_BS)}, at {_costs(second, limits)}.")
-        drawn_BS = draws_BS[eligible.index].to_numpy() * (1 if higher_is_better else -1)
-        wins = (drawn_BS.argmax(axis=1) == 0).mean()
+        text.append(f"Runner-up: {_system(second)}, {_versus(second, best, of)}, at {_costs(second, limits)}.")
+        drawn_BS = np.where(fits_BS, accuracy_BS * (1 if higher_is_better else -1), -np.inf)
+        wins = fits_BS[:, place] & (drawn_BS.argmax(axis=1) == place)
         text.append(
-            f"It is the best of the {len(eligible)} systems within the limits in {wins:.0%} of bootstrap draws."
+            f"It is the best of the systems within the limits in {wins.mean():.0%} of draws of costs and accuracies."
         )
     else:
         text.append("No other system is within the limits.")
@@ -106,8 +115,19 @@ def sentences(
         if not beyond.empty:  # the smallest step beyond this limit, the others standing
             next_best = beyond.loc[beyond[cost.column].idxmin()]
             price = cost.phrase.format(next_best[cost.column])
-            text.append(f"With {price}: {_system(next_best)}, {_versus(next_best, best, draws_BS)}.")
-    return text + _doubts(best, limits)
+            text.append(f"With {price}: {_system(next_best)}, {_versus(next_best, best, of)}.")
+    exceeds = 1 - fits_BS[:, place].mean()
+    if exceeds > 0.005:
+        text.append(f"Its cost is above a limit in {exceeds:.0%} of draws: measure more rounds, or leave more room.")
+    return text + _doubts(best, of, limits)
+
+
+def _within(systems: pd.DataFrame, limits: Limits, size: int) -> np.ndarray:
+    """Return whether each system's drawn costs are within all limits: booleans [B, S]."""
+    within_BS = np.ones((size, len(systems)), dtype=bool)
+    for cost, most in limits.items():
+        within_BS &= draws.costs(tables.with_cost_errors(systems, cost), size) <= most
+    return within_BS
 
 
 def _none_within(systems: pd.DataFrame, within: pd.DataFrame) -> str:
@@ -129,12 +149,11 @@ def _cheapest(systems: pd.DataFrame, cost: Cost) -> str:
     return f"the lowest is {cost.phrase.format(row[cost.column])}, of {_system(row)}"
 
 
-def _versus(row: pd.Series, best: pd.Series, draws_BS: pd.DataFrame) -> str:
+def _versus(row: pd.Series, best: pd.Series, of: Estimates) -> str:
     """Say the paired difference to the best with its interval, and whether it holds 0."""
-    difference_B = (draws_BS[row.name] - draws_BS[best.name]).to_numpy()
-    low, high = bootstrap.interval(difference_B)
-    doubt = ", which these queries cannot tell from 0" if low <= 0 <= high else ""
-    return f"{difference_B.mean():+.3f} [{low:+.3f}, {high:+.3f}]{doubt}"
+    difference = of.difference(row.name, best.name)
+    doubt = ", which these queries cannot tell from 0" if difference.low <= 0 <= difference.high else ""
+    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]{doubt}"
 
 
 def _system(row: pd.Series) -> str:
@@ -148,13 +167,19 @@ def _costs(row: pd.Series, limits: Limits) -> str:
     return ", ".join(cost.phrase.format(row[cost.column]) for cost in limits or known) or "a cost that was not measured"
 
 
-def _doubts(best: pd.Series, limits: Limits) -> list[str]:
+def _doubts(best: pd.Series, of: Estimates, limits: Limits) -> list[str]:
     text = []
-    if best["seeds"] == 1:
+    if best["seeds"] == 1 and of.covers(best.name) == QUERIES:
         text.append("One seed: the intervals are over queries only.")
-    if not best.get(tables.QUALITY, True):
+    quality = best.get(tables.QUALITY, tables.PASSED)
+    if quality == tables.FAILED:
         text.append("The profile failed its quality checks: measure it again on a quiet machine before relying on it.")
+    elif quality != tables.PASSED:
+        text.append("Its costs were not measured: there is no profile.")
     modelled = [cost.field for cost in limits if str(best.get(cost.source)).startswith("modelled")]
     if modelled:
         text.append(f"Modelled, not measured: {', '.join(modelled)}.")
+    fixed = [cost.field for cost in limits if not cost.exact and pd.isna(best.get(cost.error))]
+    if fixed:
+        text.append(f"Without an error in the profile, and so taken as exact: {', '.join(fixed)}.")
     return text

@@ -1,7 +1,7 @@
 """Size times strategy: does one strategy's gain grow or shrink as the model gets more expensive?
 
-A line over the logarithm of the cost is a summary, and models lie off it for reasons of their own. The intervals hold this
-lack of fit as well: another set of models would have other deviations. Axes: N points of one strategy, B draws.
+A line over the logarithm of the cost is a summary, and models lie off it for reasons of their own. The intervals hold
+this lack of fit as well: another set of models would have other deviations. Axes: N points of one strategy, B draws.
 """
 
 from itertools import combinations
@@ -39,8 +39,9 @@ def slope_weights(cost_xN: np.ndarray) -> np.ndarray:
 def line(cost_N: np.ndarray, accuracy_N: np.ndarray, cost_BN: np.ndarray, accuracy_BN: np.ndarray) -> Line:
     """Fit a line, and draw it with the errors of the points and their lack of fit.
 
-    The squared residuals hold the errors of the points and the lack of fit. The variance of the latter is what remains when
-    the former are subtracted, over N - 2 degrees of freedom; each draw adds such deviations, with Student's t of N - 2.
+    The squared residuals hold the errors of the points and the lack of fit. The variance of the latter is what remains
+    when the former are subtracted, over N - 2 degrees of freedom; each draw adds such deviations, with Student's t of N
+    - 2.
 
     >>> cost_N, accuracy_N = np.array([1.0, 2, 4]), np.array([0.5, 0.5, 0.8])
     >>> fitted = line(cost_N, accuracy_N, np.tile(cost_N, (2000, 1)), np.tile(accuracy_N, (2000, 1)))
@@ -75,9 +76,9 @@ def slopes(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     Returns:
         One row per panel and strategy, then one per pair `a - b` (does the gain of a over b grow with size?): `slope`
         and its 95 % interval `low`, `high`; `points`, their number, and `lack_of_fit`, the standard deviation of the
-        points around the line beyond their own errors. With two points it is NaN, and the interval is silent about it. A
-        pair of strategies is compared over the models that both have, whose deviations from the lines they share in part:
-        the line is that of the differences. A strategy with a single cost has no slope and is left out.
+        points around the line beyond their own errors. With two points it is NaN, and the interval is silent about it.
+        A pair of strategies is compared over the models that both have, whose deviations from the lines they share in
+        part: the line is that of the differences. A strategy with a single cost has no slope and is left out.
 
     >>> points = pd.DataFrame({"benchmark": "x", "setting": "multi", "cost": "ms", "value": [1, 2, 1, 2],
     ...                        "model": list("mnmn"), "variant": "as trained",

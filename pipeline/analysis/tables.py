@@ -6,14 +6,13 @@ Columns of both: name, model, sampler, data, strategy, system, variant, family, 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.costs import AXES, COSTS, MS_PER_S, REPEATS_LATENCY, Cost, cost
-from pipeline.analysis.errors import Estimates, estimate, query_scores
+from pipeline.analysis.costs import AXES, COSTS, MS_PER_S, REPEATS_LATENCY, Cost
 from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
 from pipeline.store.records import AS_TRAINED, Record, row
@@ -130,14 +129,13 @@ def _strategies(records: Sequence[Record]) -> list[str]:
 def systems(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per system: figures are means over its `seeds`.
 
-    The quality of its profiles is `passed` if every one passed, `failed` if one failed, else `not measured`. Runs that were
-    profiled one by one (`profile.encoder_key` differs) have a mean cost with a smaller error.
+    The quality of its profiles is `passed` if every one passed, `failed` if one failed, else `not measured`. Runs that
+    were profiled one by one (`profile.encoder_key` differs) have a mean cost with a smaller error.
 
     >>> runs = pd.DataFrame({"system": ["small", "small", "large"], "seed": [0, 1, 0], "name": ["s0", "s1", "l0"],
     ...                      "metrics.b.multi.map": [0.4, 0.6, 0.7], QUALITY: ["passed", "failed", None]})
-    >>> systems(runs)[["system", "metrics.b.multi.map", "seeds", QUALITY]].to_dict("records")  # doctest: +NORMALIZE_WHITESPACE
-    [{'system': 'small', 'metrics.b.multi.map': 0.5, 'seeds': 2, 'profile.quality': 'failed'},
-     {'system': 'large', 'metrics.b.multi.map': 0.7, 'seeds': 1, 'profile.quality': 'not measured'}]
+    >>> systems(runs)[["system", "metrics.b.multi.map", "seeds", QUALITY]].to_numpy().tolist()
+    [['small', 0.5, 2, 'failed'], ['large', 0.7, 1, 'not measured']]
     """
     groups = runs.groupby("system", sort=False)
     figures = [c for c in runs.select_dtypes("number") if c.startswith(("metrics.", "profile."))]
@@ -191,8 +189,8 @@ def cluster_name(table: pd.DataFrame, benchmark: str) -> str:
     'article'
     """
     column = f"clusters.{benchmark}"
-    names = table[column].dropna() if column in table else []
-    return str(names.iloc[0]) if len(names) else "query"
+    names = table[column].dropna().tolist() if column in table else []
+    return str(names[0]) if names else "query"
 
 
 def scales(table: pd.DataFrame, metric: str | None = None) -> list[tuple[str, str]]:
@@ -243,13 +241,13 @@ def points(systems: pd.DataFrame) -> pd.DataFrame:
         systems: table of `systems`.
 
     Returns:
-        POINT_COLUMNS: `value` in the cost's unit (costs.COSTS), `accuracy` in the benchmark's main metric; how the cost is
-        drawn (draws.ERROR); `repeats_latency`: energy that is modelled as a constant times the time, so that its panel
-        says what that of the latency says. `relative_error` is 0 for what is counted and NaN where a profile holds none:
-        such a cost is the same in all draws. No row for systems without accuracy.
+        POINT_COLUMNS: `value` in the cost's unit (costs.COSTS), `accuracy` in the benchmark's main metric; how the cost
+        is drawn (draws.ERROR); `repeats_latency`: energy that is modelled as a constant times the time, so that its
+        panel says what that of the latency says. `relative_error` is 0 for what is counted and NaN where a profile
+        holds none: such a cost is the same in all draws. No row for systems without accuracy.
 
     >>> systems = pd.DataFrame({"system": ["small"], "metrics.b.multi.map": [0.4], "profile.peak_rss_mib": [99.0],
-    ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", QUALITY: [True]})
+    ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", QUALITY: ["passed"]})
     >>> others = [c for c in POINT_COLUMNS if c not in ("accuracy", "value", "source", "cost", "benchmark", "setting")]
     >>> systems = systems.assign(**{column: "…" for column in others if column not in systems})
     >>> points(systems)[["benchmark", "setting", "cost", "system", "value", "accuracy"]].to_dict("records")
@@ -273,14 +271,15 @@ def points(systems: pd.DataFrame) -> pd.DataFrame:
 
 def _cost_columns(systems: pd.DataFrame, cost: Cost) -> dict[str, Any]:
     unknown = pd.Series(np.nan, systems.index)
+    none = pd.Series(None, systems.index, dtype="str")
     source = systems[cost.source]
-    key = systems.get(ENCODER_KEY, unknown).fillna("").replace("", np.nan).fillna(systems["system"])
+    key = systems.get(ENCODER_KEY, none).replace("", None).fillna(systems["system"])
     if cost.of_variant:  # measured for each inference variant, not for each encoder
         key = key + " " + systems["variant"]
     return {
         "value": pd.to_numeric(systems[cost.column]),
         "source": source,
-        "quality": systems.get(QUALITY, unknown).fillna(NOT_MEASURED),
+        "quality": systems.get(QUALITY, none).fillna(NOT_MEASURED),
         "relative_error": 0.0 if cost.exact else pd.to_numeric(systems.get(cost.error, unknown)),
         "rounds": systems.get("profile.rounds", unknown),
         "error_key": key + " " + cost.field,
@@ -294,79 +293,9 @@ def with_cost_errors(systems: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     >>> systems = pd.DataFrame({"system": ["small"], "variant": "as trained", "profile.peak_rss_mib": 99.0,
     ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", "profile.rounds": 3,
     ...                         "profile.relative_errors.peak_rss_mib": 0.01, ENCODER_KEY: "0a1b"})
+    >>> from pipeline.analysis.costs import cost
     >>> table = with_cost_errors(systems, cost("peak_rss_mib"))
     >>> table[["value", "relative_error", "rounds", "error_key"]].to_dict("records")
     [{'value': 99.0, 'relative_error': 0.01, 'rounds': 3, 'error_key': '0a1b peak_rss_mib'}]
     """
     return systems.assign(**_cost_columns(systems, cost))
-
-
-def estimates(
-    scores: Mapping[tuple[str, str], pd.DataFrame], systems: pd.DataFrame
-) -> dict[tuple[str, str], Estimates]:
-    """Return per (benchmark, setting) the mean accuracies of all systems with their errors.
-
-    Args:
-        scores: of `scores`.
-        systems: table of `systems`; strategy, model and variant say whose seeds are comparable.
-
-    >>> systems = pd.DataFrame({"system": ["small"], "strategy": "hybrid", "model": "small", "variant": "as trained"})
-    >>> of = estimates({("b", "multi"): pd.DataFrame({("small", 0): [0.4, 0.6]})}, systems)
-    >>> of["b", "multi"].mean_S.to_dict()
-    {'small': 0.5}
-    """
-    labels = systems.set_index("system")
-    return {scale: estimate(scores_QC, labels) for scale, scores_QC in scores.items()}
-
-
-def scores(store: ResultStore, runs: pd.DataFrame, metric: str | None = None) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return per (benchmark, setting) the scores_QC that all errors follow from: columns (system, seed).
-
-    Args:
-        store: holds the runs' per-query tables.
-        runs: table of `runs`.
-        metric: default: the benchmark's main metric.
-
-    Raises:
-        UserError: the runs were not evaluated on the same queries, or do not agree about their clusters.
-
-    >>> from types import SimpleNamespace
-    >>> table = pd.DataFrame({"setting": "multi", "query_language": "en", "passage_language": "*",
-    ...                       "query_id": ["q1", "q2"], "map": [0.4, 0.6]})
-    >>> runs = pd.DataFrame({"name": ["run"], "system": ["small"], "seed": [0], "metrics.b.multi.map": [0.5]})
-    >>> scores(SimpleNamespace(per_query=lambda name, benchmark: table), runs)["b", "multi"]["small", 0].to_list()
-    [0.4, 0.6]
-    """
-    columns: dict[tuple[str, str], dict[tuple[str, int], pd.Series]] = {scale: {} for scale in scales(runs, metric)}
-    for benchmark in dict.fromkeys(benchmark for benchmark, _ in columns):
-        settings = [setting for name, setting in columns if name == benchmark]
-        metric_name = metric or main_metric(runs, benchmark)
-        for run in runs.dropna(subset=[f"metrics.{benchmark}.{settings[0]}.{metric_name}"]).to_dict("records"):
-            per_query = store.per_query(run["name"], benchmark)
-            for setting in settings:
-                values = query_scores(per_query, setting, metric_name)
-                columns[benchmark, setting][run["system"], run["seed"]] = values
-    tables = {scale: pd.DataFrame(values) for scale, values in columns.items()}
-    for (benchmark, _), scores_QC in tables.items():
-        if scores_QC.isna().any(axis=None):
-            raise UserError(f"the runs were evaluated on different queries of {benchmark}, so they cannot be compared.")
-    return tables
-
-
-def pool_ranks(store: ResultStore, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the ranks of all runs in nested pools (retrieval.pools), with the columns run, system, model, strategy.
-
-    Empty if no run was evaluated on a benchmark whose pools are samples.
-
-    >>> from types import SimpleNamespace
-    >>> ranks = pd.DataFrame({"benchmark": "miracl", "query_id": ["q1"], "pool_size": [100], "rank": [1]})
-    >>> runs = pd.DataFrame({"name": ["run"], "system": ["small"], "model": ["small"], "strategy": ["hybrid"]})
-    >>> pool_ranks(SimpleNamespace(pool_ranks=lambda name: [ranks]), runs)[["system", "run", "rank"]].to_dict("records")
-    [{'system': 'small', 'run': 'run', 'rank': 1}]
-    """
-    frames = [
-        ranks.assign(run=name, system=system, model=model, strategy=strategy)
-        for name, system, model, strategy in runs[["name", "system", "model", "strategy"]].itertuples(index=False)
-        for ranks in store.pool_ranks(name)
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -1,6 +1,7 @@
 """Trades: what an inference variant of a trained encoder saves, and what it loses, against the encoder as trained.
 
-Both share their seeds, so the error is that of the difference over queries and over seeds (errors.Estimates.difference).
+Both share their seeds, so the error is that of the difference over queries and over seeds
+(errors.Estimates.difference).
 """
 
 import numpy as np
@@ -23,8 +24,8 @@ def trades(points: pd.DataFrame, accuracies: Accuracies) -> pd.DataFrame:
 
     Returns:
         One row per panel and such system: COLUMNS (`trained`: the system it is compared with), `times_cheaper` (below
-        1: more expensive) with its 95 % interval `times_low`, `times_high` over draws of both costs, and `difference` in
-        accuracy, paired, with its 95 % interval `low`, `high` and `p`.
+        1: more expensive) with its 95 % interval `times_low`, `times_high` over draws of both costs, and `difference`
+        in accuracy, paired, with its 95 % interval `low`, `high` and `p`.
 
     >>> from pipeline.analysis.errors import estimate
     >>> points = pd.DataFrame({"benchmark": "x", "setting": "multi", "cost": "bytes", "model": "m", "strategy": "s",

@@ -188,14 +188,16 @@ def _clusters(articles_by_language: dict[str, list[Article]]) -> dict[str, str]:
     titles: dict[str, str] = {}
     labels_by_language: list[dict[str, str]] = []
     for language, articles in articles_by_language.items():
-        of_language = {}
+        of_language: dict[str, str] = {}
         for number, article in enumerate(articles):
             name = f"{language}/{number}"
             of_language |= {query.id: name for query in article.queries}
             titles = {query.id: article.title or name for query in article.queries} | titles
         labels_by_language.append(of_language)
     ids = list(titles)
-    groups = connected_groups([[of_language.get(id, f"query {id}") for id in ids] for of_language in labels_by_language])
+    groups = connected_groups(
+        [[of_language.get(id, f"query {id}") for id in ids] for of_language in labels_by_language]
+    )
     return {id: titles[ids[group]] for id, group in zip(ids, groups, strict=True)}
 
 

@@ -247,7 +247,9 @@ def macro(per_query: "pd.DataFrame") -> dict[str, float]:
     >>> macro(pd.DataFrame(pairs, columns=[*SETTING_COLUMNS, "query_id", "map"]))
     {'cross.map': 0.25}
     """
-    by_pair = per_query.drop(columns="query_id").groupby(SETTING_COLUMNS, sort=False).mean()
+    by_pair = (
+        per_query.drop(columns=["query_id", "cluster"], errors="ignore").groupby(SETTING_COLUMNS, sort=False).mean()
+    )
     means = by_pair.groupby("setting", sort=False).mean().to_dict("index")
     return {
         f"{setting}.{name}": value

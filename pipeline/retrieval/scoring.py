@@ -85,8 +85,8 @@ def attraction_table(rankings: Iterable[Ranking], k: int) -> pd.DataFrame:
 def per_query_table(rankings: Iterable[Ranking], collection: Collection, metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row per setting, language pair and query, and one column per metric: the raw values.
 
-    `passage_language` of the multilingual pool is '*'. `cluster` is the benchmark's cluster of the query: queries of one
-    cluster are no independent samples; without clusters it is the query's id. UserError for an unknown metric.
+    `passage_language` of the multilingual pool is '*'. `cluster` is the benchmark's cluster of the query: queries of
+    one cluster are no independent samples; without clusters it is the query's id. UserError for an unknown metric.
 
     >>> from pipeline.retrieval import example
     >>> print(per_query_table([example.RANKING], example.COLLECTION, ["mrr", "r_2"]).to_string())
