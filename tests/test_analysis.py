@@ -1,6 +1,7 @@
 """Fronts, intervals and tests against brute force, scipy, hand-worked cases and simulations with a known truth."""
 
 import itertools
+import tracemalloc
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,10 +11,11 @@ import records
 from optuna._hypervolume import compute_hypervolume
 from scipy import stats
 
-from pipeline.analysis import errors, exchange, fronts, money, noise, paired, scaling, tables
+from pipeline.analysis import exchange, fronts, money, noise, scaling, scores, tables
 from pipeline.analysis.analyse import analyse
 from pipeline.analysis.costs import AXES, COSTS, Cost
-from pipeline.analysis.pareto import front, hypervolume, hypervolume_3, knee, non_dominated
+from pipeline.analysis.errors import estimate
+from pipeline.analysis.pareto import beyond, front, hypervolume, hypervolume_3, knee, non_dominated
 from pipeline.analysis.trades import trades
 from pipeline.retrieval.metrics import macro
 from pipeline.store.records import Profile
@@ -79,150 +81,54 @@ def test_hypervolumes_are_optunas(points):
         )
 
 
+def test_a_front_of_many_draws_needs_no_square_of_memory():
+    """200 points in 2,000 draws: pairwise comparisons would take 2,000 x 200 x 200 x 2 bytes and more."""
+    rng = np.random.default_rng(0)
+    cost, accuracy = rng.random((2000, 200)), rng.random((2000, 200))
+    tracemalloc.start()
+    mask = non_dominated(cost, accuracy)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 * cost.nbytes
+    assert mask[7].tolist() == brute_force(list(zip(cost[7].tolist(), (-accuracy[7]).tolist(), strict=True)))
+
+
+def test_draws_of_cost_in_three_objectives():
+    rng = np.random.default_rng(0)
+    loss = rng.integers(0, 4, (3, 15, 12)).astype(float)  # objectives, draws, points; ties and duplicates
+    mask = non_dominated(loss[0], -loss[1], loss[2])
+    for draw in range(15):
+        assert mask[draw].tolist() == brute_force([tuple(point) for point in loss[:, draw].T.tolist()])
+
+
+def test_the_reference_lies_beyond_the_nadir():
+    assert beyond(10.0, 0.0, 6) == 12  # 1 + 1 / 5
+    assert beyond(1.0, 0.4, 2) == 1.6
+    cost, accuracy = np.array([0.0, 1.0]), np.array([0.2, 0.5])
+    best_alone = hypervolume(cost[1:], accuracy[1:], beyond(1.0, 0.0, 2), 0)
+    assert best_alone == pytest.approx(0.5)  # the most expensive point adds its own area
+
+
 def test_knee():
     assert knee(np.array([0.0, 1, 2, 4]), np.array([0.0, 0.6, 0.9, 1.0])) == 2
     assert knee(np.array([0.0, 1]), np.array([0.0, 1])) is None
     assert knee(np.array([0.0, 1, 2]), np.array([0.0, 1, 2])) is None  # a straight front has none
 
 
-def test_query_scores_keep_the_macro_average():
-    """Whether a query is missing in a language or none is, the mean of the values is the mean of the pairs' means."""
-    table = records.per_query(3, "hybrid", 0, queries=7)
-    for frame in (table, table.drop(index=[0, 1, 8])):
-        for setting in ("mono", "cross", "multi"):
-            rows = frame[frame["setting"] == setting]
-            macro = rows.groupby(["query_language", "passage_language"])["map"].mean().mean()
-            assert bootstrap.query_scores(frame, setting, "map").mean() == pytest.approx(macro)
-    frame = table[(table["setting"] != "multi") | (table["query_id"] != "q3")]
-    multi = bootstrap.query_scores(frame, "multi", "map")
-    assert multi["q3"] == pytest.approx(multi.mean())  # left out of this setting: an average query
-    assert multi.index.equals(bootstrap.query_scores(frame, "cross", "map").index)
-    whole = bootstrap.query_scores(table, "cross", "map")
-    assert whole["q3"] == pytest.approx(table[(table.setting == "cross") & (table.query_id == "q3")]["map"].mean())
-
-
-def test_draws_are_paired_and_as_wide_as_scipy_says():
-    rng = np.random.default_rng(0)
-    a = rng.beta(2, 1, 150)
-    scores = pd.DataFrame({("a", 0): a, ("b", 0): a - 0.1})
-    draws = bootstrap.draws(scores, size=4000)
-    assert np.allclose(draws["a"] - draws["b"], 0.1)
-    reference = stats.bootstrap([a], np.mean, n_resamples=4000, method="percentile", rng=rng).confidence_interval
-    assert np.allclose(bootstrap.interval(draws["a"]), reference, atol=0.004)
-
-
-def test_draws_of_one_encoder_with_seeds_are_students_t():
-    """Queries that all score alike leave only the seeds to vary."""
-    seed_effects = np.array([0.0, 0.3, 0.9])
-    scores = pd.DataFrame({("a", seed): np.full(10, effect) for seed, effect in enumerate(seed_effects)})
-    bounds = bootstrap.interval(bootstrap.draws(scores, size=100_000)["a"])
-    assert np.array(bounds) == pytest.approx(stats.ttest_1samp(seed_effects, 0).confidence_interval(0.95), rel=0.05)
-
-
-def test_seed_error_is_pooled_over_encoders_without_the_noise_of_queries():
-    rng = np.random.default_rng(0)
-    queries = 20_000  # so many that their noise, which is 4 times that of the seeds, hardly matters
-    effects = {"a": [0.0, 0.2], "b": [0.5, 0.9], "b SQ8": [0.5, 0.9], "alone": [0.3]}
-    scores = {(v, k): e + rng.normal(0, 0.5, queries) for v, es in effects.items() for k, e in enumerate(es)}
-    same = rng.normal(0, 0.5, queries)
-    scores |= {("untrained", 0): same, ("untrained", 1): same}
-    error, degrees = bootstrap.seed_error(pd.DataFrame(scores))
-    pooled = np.sqrt((0.2**2 / 2 + 0.4**2 / 2) / 2 / 2)  # variances .02 and .08, of a mean of two
-    assert error == pytest.approx([pooled, pooled, pooled, 0, 0], rel=0.05)
-    assert degrees == 2  # two encoders: an inference variant of one says nothing new about seeds
-
-
-def test_seed_error_is_that_of_a_two_way_analysis_of_variance():
-    score_QK = np.random.default_rng(1).normal([0, 1, 2, 4], 1, (30, 4))
-    error, degrees = bootstrap.seed_error(pd.DataFrame({("a", seed): score_QK[:, seed] for seed in range(4)}))
-    left_QK = score_QK - score_QK.mean(axis=0) - score_QK.mean(axis=1, keepdims=True) + score_QK.mean()
-    square_of_seeds, square_left = 30 * score_QK.mean(axis=0).var(ddof=1), (left_QK**2).sum() / (29 * 3)
-    assert error.item() ** 2 == pytest.approx((square_of_seeds - square_left) / 30 / 4)
-    assert degrees == 3
-
-
-def test_an_inference_variant_shares_the_seeds_of_its_encoder():
-    scores = pd.DataFrame({(v, k): np.full(10, k + 0.1 * (v == "a")) for v in ("a", "a SQ8", "b") for k in range(2)})
-    draws = bootstrap.draws(scores)
-    assert np.allclose(draws["a"] - draws["a SQ8"], 0.1)
-    assert (draws["a"] - draws["b"]).std() > 0.5
-
-
-def coverage(draws_BV, truth):
-    low, high = bootstrap.interval(draws_BV)
-    return ((low <= truth) & (truth <= high)).mean()
-
-
-@pytest.mark.parametrize("queries", [20, 300])
-@pytest.mark.parametrize("law", ["normal", "mostly right"])
-def test_intervals_of_means_and_paired_differences_hold_the_truth(queries, law):
-    """1,000 benchmarks, each with two strategies that find the same queries hard."""
-    rng, shape = np.random.default_rng(0), (queries, 1000)
-    difficulty = rng.normal(0.6, 0.25, shape) if law == "normal" else rng.beta(0.6, 0.2, shape)  # mean .75, mostly 1
-    first, second = (difficulty + rng.normal(0, 0.1, shape) for _ in range(2))
-    names = pd.MultiIndex.from_product([["a", "b"], range(1000)]).map(lambda name: (f"{name[0]}{name[1]}", 0))
-    draws = bootstrap.draws(pd.DataFrame(np.hstack([first, second]), columns=names), size=1000).to_numpy()
-    assert 0.93 <= coverage(draws[:, :1000], 0.6 if law == "normal" else 0.75) <= 0.97
-    assert 0.93 <= coverage(draws[:, :1000] - draws[:, 1000:], 0) <= 0.97
-
-
-@pytest.mark.parametrize(
-    ("seeds", "seed_sd"), [(2, 0.03), (3, 0)]
-)  # .03: a difference varies more by seeds than by queries
-def test_intervals_over_seeds_hold_the_truth(seeds, seed_sd):
-    """1,000 sweeps of 6 encoders; the truth is the mean over all queries and all seeds."""
-    rng = np.random.default_rng(0)
-    queries, encoders, coverages = 60, 6, []
-    names = pd.MultiIndex.from_product([list("abcdef"), range(seeds)])
-    for sweep in range(1000):
-        score = rng.normal(0, 0.25, (queries, 1, 1)) + rng.normal(0, 0.05, (queries, encoders, 1))
-        score = score + rng.normal(0, seed_sd, (encoders, seeds)) + rng.normal(0, 0.1, (queries, encoders, seeds))
-        draws = bootstrap.draws(pd.DataFrame(score.reshape(queries, -1), columns=names), sweep, size=400)
-        coverages.append([coverage(draws, 0), coverage(draws["a"] - draws["b"], 0)])
-    of_means, of_differences = np.mean(coverages, axis=0)
-    assert 0.93 <= of_means <= 0.97
-    assert 0.93 <= of_differences <= 0.97
-
-
-def test_intervals_hold_the_truth_where_rows_are_missing():
-    """300 draws of a benchmark: 3 languages that share 100 queries, a sixth of the rows missing."""
-    rng = np.random.default_rng(0)
-    truth, scores = np.array([0.3, 0.5, 0.9]), {}
-    for repeat in range(300):
-        score_QL = truth + rng.normal(0, 0.2, (100, 1)) + rng.normal(0, 0.2, (100, 3))
-        rows = pd.DataFrame(score_QL, columns=list("abc")).rename_axis("query_id").reset_index()
-        rows = rows.melt("query_id", var_name="query_language", value_name="map")
-        rows["map"] = rows["map"].where(rng.random(len(rows)) < 5 / 6)
-        rows = rows.assign(setting="mono", passage_language=rows["query_language"])
-        scores[f"v{repeat}", 0] = bootstrap.query_scores(rows, "mono", "map")
-    assert 0.92 <= coverage(bootstrap.draws(pd.DataFrame(scores)), truth.mean()) <= 0.98  # 95 % and its sampling error
-
-
-def test_holm_by_hand():
-    assert paired.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert paired.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
-    assert paired.holm(np.array([])).tolist() == []
-
-
-def test_strategies_are_compared_at_equal_model():
-    rng = np.random.default_rng(0)
-    base = rng.normal(0.5, 0.1, 60)
-    scores = pd.DataFrame({("x", 0): base + 0.02 + rng.normal(0, 0.02, 60), ("y", 0): base, ("z", 0): base + 1})
-    models = pd.Series({"x": "small", "y": "small", "z": "large", "cost only": "large"})
-    (row,) = paired.compare(scores, bootstrap.draws(scores), models).to_dict("records")
-    test = stats.permutation_test(
-        [scores["x", 0] - scores["y", 0]], np.mean, permutation_type="samples", n_resamples=2000, rng=rng
-    )
-    assert (row["model"], row["a"], row["b"]) == ("small", "x", "y")
-    assert row["difference"] == pytest.approx((scores["x", 0] - scores["y", 0]).mean())
-    assert row["low"] < row["difference"] < row["high"]
-    assert row["p"] == row["p_holm"] < 0.001 > test.pvalue - 0.001
-
-
 def test_cost_to_reach_by_hand():
     cost, accuracy = np.array([1.0, 10.0, 100.0, 50.0]), np.array([0.4, 0.6, 0.8, 0.5])  # the last is dominated
     reached = exchange.cost_to_reach(cost, accuracy, np.array([0.2, 0.4, 0.5, 0.7, 0.8, 0.81]))
     assert reached == pytest.approx([1, 1, 10**0.5, 10**1.5, 100, np.inf])
+    rng = np.random.default_rng(0)
+    cost, accuracy, target = rng.random((50, 9)), rng.integers(0, 5, (50, 9)) / 5, rng.random((50, 4))  # with ties
+    by_draw = [exchange.cost_to_reach(*draw) for draw in zip(cost, accuracy, target, strict=True)]
+    assert np.array_equal(exchange.cost_to_reach(cost, accuracy, target), by_draw)
+    for draw in range(50):
+        order = np.argsort(cost[draw])
+        best = np.maximum.accumulate(accuracy[draw][order])
+        rises = np.diff(best, prepend=-np.inf) > 0
+        log = np.interp(target[draw], best[rises], np.log(cost[draw][order][rises]), right=np.inf)
+        assert by_draw[draw] == pytest.approx(np.exp(log))
 
 
 def fronts_of(accuracy, cost=(2.0, 4.0, 8.0), **columns):
@@ -256,6 +162,7 @@ def test_size_saved_by_hand():
     assert saved.loc["a2", ["size", "needed", "low", "high", "reached"]].tolist() == pytest.approx([12, 6, 6, 6, 1])
     assert saved.loc["a0", "needed"] == pytest.approx(3)  # no smaller one was tried
     assert saved.loc["b2", ["needed", "reached"]].tolist() == [np.inf, 0]
+    assert saved["clamped"].to_dict() == {"a0": True, "a1": False, "a2": False, "b0": False, "b1": False, "b2": False}
     halfway = exchange.savings(*fronts_of({"a": [0.25, 0.25, 0.25], "b": [0.2, 0.3, 0.4]}))
     assert halfway["needed"].iloc[0] == pytest.approx(3 * 2**0.5)  # in the middle of the logarithm
 
@@ -269,8 +176,13 @@ def test_fits_are_least_squares_lines():
         assert slopes.loc[strategy, "slope"] == pytest.approx(expected.slope)
         assert line["fitted"].to_numpy() == pytest.approx(expected.intercept + expected.slope * np.log2(line["value"]))
         assert line["residual"].to_numpy() == pytest.approx(line["accuracy"] - line["fitted"])
-        assert (line["high"] - line["low"]).to_numpy() == pytest.approx(0.95 * 0.01)  # a shift of all moves the line
+        if strategy == "b":  # which fits exactly: a shift of all moves the line, and nothing else
+            assert (line["high"] - line["low"]).to_numpy() == pytest.approx(0.95 * 0.01)
     assert slopes.loc["a - b", "slope"] == pytest.approx(0.25 - 0.1)
+    assert slopes["points"].tolist() == [3, 3, 3]
+    assert slopes.loc["a", "lack_of_fit"] == pytest.approx(np.sqrt(0.015))  # residuals .05, -.1, .05: 1 degree
+    assert slopes.loc["b", "lack_of_fit"] == pytest.approx(0, abs=1e-9)
+    assert slopes.loc["a", "low"] < 0.25 < slopes.loc["a", "high"]
 
 
 def test_trades_of_an_inference_variant_by_hand():
@@ -279,8 +191,10 @@ def test_trades_of_an_inference_variant_by_hand():
     points["system"] = "a" + points["model"] + np.where(deployed, " SQ8", "")
     points["variant"] = np.where(deployed, "SQ8", "as trained")
     points["value"] = points["value"].where(~deployed, 0.5)
-    draws = {key: frame.set_axis(points["system"], axis="columns") for key, frame in draws.items()}
-    table = trades(points, draws)
+    queries = np.random.default_rng(0).normal(0, 0.1, (30, 1))
+    columns = pd.MultiIndex.from_product([points["system"], [0]])
+    of = estimate(pd.DataFrame(points["accuracy"].to_numpy() + queries, columns=columns))
+    table = trades(points, dict.fromkeys(draws, of))
     assert table["variant"].tolist() == ["SQ8", "SQ8"]
     assert table["system"].tolist() == ["am0 SQ8", "am1 SQ8"]
     assert table["trained"].tolist() == ["am0", "am1"]
@@ -296,15 +210,18 @@ def test_bias_is_a_third_objective():
     points["value"] = [1.0, 2.0, 3.0]
     bias = {"b": pd.DataFrame([[100.0, 90.0, 80.0], [100.0, 70.0, 80.0]], columns=["a0", "b0", "c0"])}
     both = pd.concat([points, points.assign(cost=tables.BIAS, value=points["rank_distance"])])
-    marked = fronts.mark(both, draws, bias).set_index(["cost", "strategy"])
+    of = estimate(pd.DataFrame({(system, 0): [0.4, 0.6] for system in points["system"]}))
+    marked = fronts.mark(both, dict.fromkeys(draws, of), draws, bias).set_index(["cost", "strategy"])
     assert marked.loc["ms", "on_front"].tolist() == [True, True, False]
     assert marked.loc["ms", "on_front_with_bias"].tolist() == [True, True, True]
     assert marked.loc["ms", "front_with_bias_probability"].tolist() == [1, 1, 0.5]
     assert marked.loc[tables.BIAS, "front_probability"].tolist() == [0, 1, 0.5]
     (everything, *_) = fronts.volumes(points, draws, bias).to_dict("records")
     shares = points["rank_distance"].to_numpy() / 100
+    limit = 1.5 * np.log10(3)  # three costs: half the range beyond
+    assert everything["reference"] == pytest.approx(10**limit)
     assert everything["hypervolume_with_bias"] == pytest.approx(
-        hypervolume_3(np.log10([1.0, 2, 3]), np.array([0.5, 0.6, 0.4]), shares, np.log10(3), 0, 1)
+        hypervolume_3(np.log10([1.0, 2, 3]), np.array([0.5, 0.6, 0.4]), shares, limit, 0, 1 + 0.2 / 2)
     )
 
 
@@ -325,7 +242,7 @@ def test_systems_are_means_over_seeds(sweep):
     assert row["seeds"] == 2
     assert row["metrics.facts.multi.map"] == pytest.approx(np.mean([r.metrics["facts.multi.map"] for r in both]))
     assert row["profile.ms_per_passage"] == pytest.approx(15)
-    assert bool(row["profile.quality_passed"])
+    assert row["profile.quality"] == "passed"
 
 
 def test_fronts_of_a_sweep(sweep):
@@ -387,7 +304,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     store.save_frame(store.run_dir(run.name), "per_query-facts", records.per_query(3, "hybrid", 0, queries=39))
     store.save(run)
     with pytest.raises(UserError, match="different queries of facts, so they cannot be compared"):
-        tables.scores(store, tables.runs(store, "s"))
+        scores.scores(store, tables.runs(store, "s"))
 
 
 def test_a_sweep_without_profiles_has_tests_and_a_front_of_bias_alone(tmp_path):

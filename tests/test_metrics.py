@@ -153,7 +153,7 @@ def test_tables_hold_every_query_of_every_setting_and_their_macro_means():
     rankings = rank(*case)
     names = ["map", "rank_distance"]
     table = per_query_table(rankings, case[2], names)
-    assert list(table.columns) == ["setting", "query_language", "passage_language", "query_id", *names]
+    assert list(table.columns) == ["setting", "query_language", "passage_language", "query_id", "cluster", *names]
     assert len(table) == (3 + 6 + 3) * 9
     assert set(table.loc[table["setting"] == "multi", "passage_language"]) == {"*"}
     assert table.iloc[0]["query_id"] == "en0"

@@ -20,6 +20,7 @@ import pandas as pd
 from scipy.special import chdtri, stdtr, stdtrit
 
 from pipeline.analysis.seeds import NO_SEEDS, SeedPart, seed_parts
+from pipeline.store.records import AS_TRAINED
 
 DRAWS = 2000
 LEVEL = 0.95  # of every interval
@@ -144,7 +145,7 @@ class Estimates:
 
         The error over queries is multivariate t with the covariance that the clusters give: all systems meet the same
         queries in a draw. The error over seeds is Student's t with each system's moderated variance and degrees of
-        freedom; inference variants share the seeds of their encoder. Two tables with the same clusters, encoders and
+        freedom; inference variants share the error of their encoder as trained. Two tables with the same clusters, encoders and
         `seed`, such as accuracy and bias, are paired: a draw has the same queries and seeds in both.
 
         >>> score = np.array([0.2, 0.4, 0.9])
@@ -156,19 +157,18 @@ class Estimates:
         mean_S, error_GS = self.mean_S, self.error_GS
         query_BG = rng.standard_normal((size, self.clusters)) * student_t_factor(self.query_degrees, size, rng)
         error_BS = query_BG @ error_GS[mean_S.index].to_numpy()
-        encoder_S = self.labels.loc[mean_S.index, "encoder"]
-        most = self.mean_C.groupby(level=0).size().max()
-        for encoder in encoder_S.unique():
-            normal_BK, uniform_B1 = rng.standard_normal((size, most)), rng.random((size, 1))
-            for place in np.flatnonzero(encoder_S == encoder):
-                part, mean_K = self.seed_part(mean_S.index[place]), self._runs(mean_S.index[place])[0]
-                if part.variance == 0:
-                    continue
-                deviation_K = mean_K - mean_K.mean()
-                direction_K = deviation_K if deviation_K.any() else np.ones(len(mean_K))
-                unit_B = normal_BK[:, : len(mean_K)] @ (direction_K / np.sqrt((direction_K**2).sum()))
-                factor_B = np.sqrt(part.degrees / chdtri(part.degrees, uniform_B1[:, 0]))
-                error_BS[:, place] += np.sqrt(part.variance) * factor_B * unit_B
+        most = max(len(places) for places in self._places.values())
+        for _, systems in self.labels.loc[mean_S.index].groupby("encoder", sort=False):
+            normal_BK, uniform_B = rng.standard_normal((size, most)), rng.random(size)
+            trained = systems.index[systems["variant"] == AS_TRAINED]
+            first = [*trained, *systems.index][0]
+            part = self.seed_part(first)
+            if part.variance > 0:
+                deviation_K = self._runs(first)[0] - self._runs(first)[0].mean()
+                direction_K = deviation_K if deviation_K.any() else np.ones(len(deviation_K))
+                unit_B = normal_BK[:, : len(direction_K)] @ (direction_K / np.sqrt((direction_K**2).sum()))
+                t_B = unit_B * np.sqrt(part.degrees / chdtri(part.degrees, uniform_B))
+                error_BS[:, mean_S.index.get_indexer(systems.index)] += np.sqrt(part.variance) * t_B[:, None]
         return pd.DataFrame(mean_S.to_numpy() + error_BS, columns=mean_S.index)
 
 
