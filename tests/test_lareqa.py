@@ -1,6 +1,7 @@
 """pipeline.data.lareqa against the published counts (real data) and a hand-written folder in the same format."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from hub_server import HubServer
 
+from pipeline.analysis.simulation import PARAGRAPHS
 from pipeline.data import lareqa
 from pipeline.values import UserError
 
@@ -62,6 +64,14 @@ def test_xquad_r_has_the_published_counts(shared_data: Path) -> None:
         assert relevance.grade.tolist() == [1] * 1190
     assert len(collection.titles) == 48
     assert "Super_Bowl_50" in collection.titles
+    assert collection.cluster_name == "article"
+    assert set(collection.clusters) == set(collection.queries["en"].ids)
+    assert len(set(collection.clusters.values())) == 48
+    of_test = lareqa.test_articles(LANGUAGES, str(shared_data / "xquad-r"))
+    sizes = Counter(of_test.clusters[id] for id in of_test.queries["en"].ids)
+    assert sorted(sizes.values()) == sorted(map(sum, PARAGRAPHS))
+    mteb = lareqa.mteb_contexts(LANGUAGES, str(shared_data / "xquad-r"))
+    assert (mteb.cluster_name, len(set(mteb.clusters.values()))) == ("article", 48)
 
 
 def test_relevant_sentences_contain_the_start_of_the_answer_and_passages_are_slices_of_the_context(
@@ -113,6 +123,17 @@ def test_rows_that_share_a_sentence_in_any_language_are_one_group(tmp_path: Path
     assert lareqa.train_articles(["en"], str(tmp_path)).passage_group.tolist() == [0, 1, 2, 3]
     assert lareqa.train_articles(["en", "th"], str(tmp_path)).passage_group.tolist() == [0, 0, 2, 3]
     assert lareqa.train_articles(["en", "th", "hi"], str(tmp_path)).passage_group.tolist() == [0, 0, 0, 3]
+
+
+def test_articles_that_share_a_query_are_one_cluster(tmp_path: Path) -> None:
+    """English has p and q in one article, German q and r: all three are of one; s is of another."""
+    articles = {"en": [["p", "q"], ["s"]], "de": [["q", "r"], ["s"]]}
+    for language, ids_by_article in articles.items():
+        paragraphs = [paragraph(["One."], **dict.fromkeys(ids, "One")) for ids in ids_by_article]
+        data = [{"title": f"{language} {n}", "paragraphs": [of]} for n, of in enumerate(paragraphs)]
+        (tmp_path / f"{language}.json").write_text(json.dumps({"data": data}))
+    clusters = lareqa.benchmark("mlqa_r", ["en", "de"], str(tmp_path)).clusters
+    assert clusters == {"p": "en 0", "q": "en 0", "r": "en 0", "s": "en 1"}
 
 
 def test_mlqa_r_has_a_relevant_sentence_in_each_language_of_the_query(tmp_path: Path) -> None:
@@ -208,6 +229,7 @@ def test_mteb_contexts_have_mtebs_statistics(shared_data: Path) -> None:
 
 MTEB_FROM_HUB = """
 import json
+from pipeline.analysis.simulation import PARAGRAPHS
 from pipeline.data import lareqa
 collection = lareqa.mteb_contexts(["de"], None)
 queries, passages, relevance = collection.queries["de"], collection.passages["de"], collection.relevance["de", "de"]

@@ -76,6 +76,18 @@ def test_topics_and_qrels_of_18_languages_have_the_published_counts(shared_data:
     assert (english.grade > 0).sum() / topics["en"] == pytest.approx(2.911138923654568)
     assert collection.every_query_counts
     assert (collection.settings, collection.main_metric) == (("mono",), "ndcg_10")
+    assert collection.clusters["0"] == "ar/151236"  # of the first language that has this topic
+
+
+def test_topics_of_one_page_are_a_cluster(folder: Path) -> None:
+    """The page of the first relevant passage; a topic without a relevant passage is its own."""
+    qrels = "7\tQ0\t1#0\t0\n7\tQ0\t3#4\t1\n7\tQ0\t2#0\t1\n9\tQ0\t3#1\t1\n"
+    (folder / "miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv").write_text(qrels)
+    collection = load(folder, "judged")
+    assert collection.clusters == {"7": "sw/3", "9": "sw/3"}
+    assert collection.cluster_name == "page"
+    (folder / "miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv").write_text(qrels.replace("3#1\t1", "3#1\t0"))
+    assert load(folder, "judged").clusters == {"7": "sw/3"}
 
 
 @pytest.mark.parametrize("pool", ["judged", "sample:1", "full"])

@@ -1,12 +1,16 @@
 """What should I deploy: the best within the limits, by hand; how sure, by counting draws; which limit binds."""
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from records import add_run, add_sweep
+from scipy import stats
 
 from pipeline.analysis.costs import cost
+from pipeline.analysis.errors import estimate
 from pipeline.analysis.recommendation import sentences
 from pipeline.recommend import answer, main, parse
 from pipeline.store.results import ResultStore
@@ -15,11 +19,12 @@ from pipeline.values import UserError
 P95, MEMORY = cost("query_latency_p95_ms"), cost("peak_rss_mib")
 TABLE = pd.DataFrame(
     {
+        "system": ["a", "b", "c"],
         "model": ["small", "small", "big"],
         "strategy": ["hybrid", "monolingual", "hybrid"],
         "variant": ["as trained", "SQ8", "as trained"],
         "seeds": [2, 2, 2],
-        "profile.quality_passed": [True, True, False],
+        "profile.quality": ["passed", "passed", "failed"],
         "profile.query_latency_p95_ms": [5.0, 4.0, 9.0],
         "profile.sources.query_latency_p95_ms": ["measured: wall clock"] * 3,
         "profile.peak_rss_mib": [300.0, 280.0, 700.0],
@@ -28,52 +33,84 @@ TABLE = pd.DataFrame(
     },
     index=["a", "b", "c"],
 )
-DRAWS = pd.DataFrame({"a": [0.61, 0.59, 0.60, 0.60], "b": [0.54, 0.60, 0.53, 0.53], "c": [0.8, 0.8, 0.8, 0.8]})
+EASY = np.random.default_rng(0).normal(0, 0.1, 40)  # of queries, for all systems
+EASY -= EASY.mean()
+APART = np.where(np.arange(40) % 2, 0.2, -0.2)  # b is better than a on some queries, worse on others
+SCORES = {("a", 0): 0.6 + EASY, ("b", 0): 0.55 + EASY + APART, ("c", 0): 0.8 + EASY}
+ACCURACY = estimate(pd.DataFrame(SCORES))
+A, B = ACCURACY.interval("a"), ACCURACY.difference("b", "a")
+
+
+WINS = stats.t.cdf(0.05 / B.standard_error, 39)  # how often a is drawn above b
+
+
+def share(sentence):
+    return float(re.search(r"([\d.]+)%", sentence)[1]) / 100
 
 
 def test_the_best_within_the_limits_and_the_runner_up():
-    best, second, share, modelled = sentences(TABLE, DRAWS, {P95: 6.0, MEMORY: 400.0}, "toy multi map")
-    assert best == (
-        "Deploy small with hybrid batches: toy multi map 0.600 [0.591, 0.609] at 5 ms per query (p95), 300 MiB."
-    )
+    best, second, wins, modelled, exact = sentences(TABLE, ACCURACY, {P95: 6.0, MEMORY: 400.0}, "toy multi map")
+    interval = f"[{A.low:.3f}, {A.high:.3f}]"
+    assert best == f"Deploy small with hybrid batches: toy multi map 0.600 {interval} at 5 ms per query (p95), 300 MiB."
     assert second.startswith("Runner-up: small with monolingual batches, inference variant SQ8, -0.050")
-    assert "cannot tell from 0" in second  # one draw of four has it ahead
-    assert share == "It is the best of the 2 systems within the limits in 75% of bootstrap draws."
+    assert f"[{B.low:+.3f}, {B.high:+.3f}], which these queries cannot tell from 0" in second
+    assert wins.startswith("It is the best of the systems within the limits in ")
+    assert share(wins) == pytest.approx(WINS, abs=0.03)
     assert modelled == "Modelled, not measured: peak_rss_mib."  # no looser limit helps: both exclude the big one
+    assert exact.startswith("Without an error in the profile, and so taken as exact: query_latency_p95_ms, peak_rss")
 
 
 def test_where_low_is_better_the_lowest_is_deployed():
-    """The same table read as a bias: of the two within the limits b is lower, in three draws of four."""
-    best, second, share, *_ = sentences(TABLE, DRAWS, {P95: 6.0}, "toy multi bias", higher_is_better=False)
+    """The same table read as a bias: of the two within the limits b is lower."""
+    best, second, wins, *_ = sentences(TABLE, ACCURACY, {P95: 6.0}, "toy multi bias", higher_is_better=False)
     assert best.startswith("Deploy small with monolingual batches, inference variant SQ8: toy multi bias 0.550")
     assert second.startswith("Runner-up: small with hybrid batches, +0.050")
-    assert share == "It is the best of the 2 systems within the limits in 75% of bootstrap draws."
-    (_, further) = sentences(TABLE, DRAWS, {P95: 4.0}, "x", higher_is_better=False)
+    assert share(wins) == pytest.approx(WINS, abs=0.03)
+    (_, further, _) = sentences(TABLE, ACCURACY, {P95: 4.0}, "x", higher_is_better=False)
     assert further == "No other system is within the limits."  # the others are beyond the limit and more biased
     costs = TABLE.assign(**{"profile.peak_rss_mib": [700.0, 280.0, 300.0]})
-    text = sentences(costs.drop(index="b"), DRAWS, {MEMORY: 400.0}, "x", higher_is_better=False)
+    text = sentences(costs.drop(index="b"), ACCURACY, {MEMORY: 400.0}, "x", higher_is_better=False)
     assert text[0].startswith("Deploy big with hybrid batches")
-    assert "With 700 MiB: small with hybrid batches, -0.200 [-0.209, -0.191]." in text
+    assert "With 700 MiB: small with hybrid batches, -0.200 [-0.200, -0.200]." in text
 
 
 def test_a_looser_limit_and_what_it_brings():
-    text = sentences(TABLE, DRAWS, {P95: 6.0}, "toy multi map")
-    assert "With 9 ms per query (p95): big with hybrid batches, +0.200 [+0.191, +0.209]." in text
+    text = sentences(TABLE, ACCURACY, {P95: 6.0}, "toy multi map")
+    assert "With 9 ms per query (p95): big with hybrid batches, +0.200 [+0.200, +0.200]." in text
+
+
+def test_costs_are_drawn_with_the_accuracies():
+    """At a limit just above its latency, a system is beyond it in many draws, and then another is the best."""
+    known = {P95.error: [0.05, 0.05, 0.0], "profile.rounds": 5, "profile.encoder_key": ["x", "y", "z"]}
+    text = sentences(TABLE.assign(**known), ACCURACY, {P95: 5.1}, "x")
+    beyond = stats.t.sf(np.log(5.1 / 5) / 0.05, 4)
+    (warning,) = [sentence for sentence in text if sentence.startswith("Its cost is above a limit in ")]
+    assert share(warning) == pytest.approx(beyond, abs=0.04)
+    (wins,) = [sentence for sentence in text if sentence.startswith("It is the best of the systems")]
+    assert share(wins) == pytest.approx(WINS * (1 - beyond), abs=0.05)
+    assert not any("taken as exact" in sentence for sentence in text)
+    wide = sentences(TABLE.assign(**known), ACCURACY, {P95: 8.0}, "x")
+    assert not any("above a limit" in sentence for sentence in wide)
+
+
+def test_an_unprofiled_system_says_so():
+    table = TABLE.assign(**{"profile.quality": ["passed", "passed", "not measured"]})
+    assert "Its costs were not measured: there is no profile." in sentences(table, ACCURACY, {}, "x")
 
 
 def test_failed_quality_checks_are_mentioned():
-    text = sentences(TABLE, DRAWS, {}, "toy multi map")
+    text = sentences(TABLE, ACCURACY, {}, "toy multi map")
     assert text[0].startswith("Deploy big with hybrid batches")
     assert any("failed its quality checks" in sentence for sentence in text)
 
 
 def test_if_nothing_is_within_the_limits_the_binding_one_is_named():
-    (text,) = sentences(TABLE, DRAWS, {P95: 3.0, MEMORY: 400.0}, "x")
+    (text,) = sentences(TABLE, ACCURACY, {P95: 3.0, MEMORY: 400.0}, "x")
     assert text == (
         "No system is within the limits. --p95-ms binds: the lowest is 4 ms per query (p95), "
         "of small with monolingual batches, inference variant SQ8."
     )
-    (text,) = sentences(TABLE, DRAWS, {P95: 3.0, MEMORY: 1.0}, "x")
+    (text,) = sentences(TABLE, ACCURACY, {P95: 3.0, MEMORY: 1.0}, "x")
     assert text.startswith("No system is within the limits, whichever limit is dropped")
 
 
@@ -121,5 +158,5 @@ def test_without_profiles_there_is_no_cost(tmp_path):
     add_run(store, "toy", 3, "hybrid", profiled=False)
     with pytest.raises(UserError, match="--p95-ms: no run of sweep toy has that figure"):
         answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path), "--p95-ms", "9"]))
-    (best, _, _) = answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path)]))
+    best, *_ = answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path)]))
     assert best.endswith("at a cost that was not measured.")

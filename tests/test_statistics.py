@@ -114,7 +114,9 @@ def test_the_noise_of_single_queries_is_not_counted_twice():
     rng = np.random.default_rng(0)
     added = []
     for _ in range(300):
-        scores = pd.DataFrame(rng.normal(0, 0.3, (40, 1)) + rng.normal(0, 0.2, (40, 3)), columns=[("a", k) for k in range(3)])
+        scores = pd.DataFrame(
+            rng.normal(0, 0.3, (40, 1)) + rng.normal(0, 0.2, (40, 3)), columns=[("a", k) for k in range(3)]
+        )
         scores.columns = pd.MultiIndex.from_tuples(scores.columns)
         of = estimate(scores)
         part = of.seed_part("a")
@@ -138,7 +140,9 @@ def test_an_untrained_encoder_has_no_error_of_seeds_even_with_one_seed():
 
 
 def test_single_seeds_alone_speak_of_queries():
-    scores = pd.DataFrame(np.random.default_rng(0).normal(0, 1, (20, 2)), columns=pd.MultiIndex.from_product([["a", "b"], [0]]))
+    scores = pd.DataFrame(
+        np.random.default_rng(0).normal(0, 1, (20, 2)), columns=pd.MultiIndex.from_product([["a", "b"], [0]])
+    )
     of = estimate(scores)
     assert of.covers("a", "b") == QUERIES
     assert of.difference("a", "b").p == pytest.approx(stats.ttest_rel(scores["a", 0], scores["b", 0]).pvalue)
@@ -162,7 +166,12 @@ def test_draws_have_the_errors_of_the_intervals():
     """
     of = estimate(simulation.sweep("cross", np.random.default_rng(3)), simulation.labels())
     drawn = of.draws(size=20_000)
-    pairs = [("l2-none", "l3-none"), ("l2-hybrid", "l2-monolingual"), ("l8-mixed", "l6-none"), ("l12-mixed", "l12-none")]
+    pairs = [
+        ("l2-none", "l3-none"),
+        ("l2-hybrid", "l2-monolingual"),
+        ("l8-mixed", "l6-none"),
+        ("l12-mixed", "l12-none"),
+    ]
     for a, b in pairs:
         for drawn_B, interval in ((drawn[a], of.interval(a)), (drawn[a] - drawn[b], of.difference(a, b))):
             low, high = errors.interval(drawn_B)
@@ -194,7 +203,7 @@ def test_variances_are_moderated_by_comparable_systems():
 
 
 def test_a_variance_is_expected_to_be_like_those_of_its_strategy_and_model():
-    """Where strategies differ a hundredfold, the prior of a new system is that of its strategy; the same with models."""
+    """Where strategies differ a hundredfold, the prior of a new system is that of its strategy; so with models."""
     rng = np.random.default_rng(0)
     kinds, others = np.repeat(list("abc"), 8), np.array(list("mnopqrst") * 3)
     level = {"a": 0.0, "b": 4.6, "c": 9.2}
@@ -219,7 +228,9 @@ def test_the_prior_leaves_the_system_out():
 
 
 def test_unstable_training_is_not_drawn_to_the_stable():
-    table = pd.DataFrame({"variance": [1.0] * 11 + [100.0], "degrees": 2, "strategy": "a", "model": list("abcdefghijkl")})
+    table = pd.DataFrame(
+        {"variance": [1.0] * 11 + [100.0], "degrees": 2, "strategy": "a", "model": list("abcdefghijkl")}
+    )
     moderated = moderate(table)
     assert moderated.loc[11, "variance"] > 90
     assert moderated.loc[0, "degrees"] > moderated.loc[11, "degrees"]
@@ -305,7 +316,7 @@ def test_coverage_at_the_size_of_the_study():
 
 
 def test_the_winners_interval_allows_for_the_choice():
-    """42 systems of equal truth: the best looks better than it is, its own interval fails, the simultaneous one holds."""
+    """42 systems of equal truth: the best looks better than it is, and only the simultaneous interval holds."""
     table = simulation.coverage("multi", 25, 2, [("hybrid", "none")]).set_index("kind")["held"]
     assert table["lead over the runner-up, simultaneous"] >= 0.9
     assert table["winner, simultaneous"] >= 0.9
@@ -314,7 +325,10 @@ def test_the_winners_interval_allows_for_the_choice():
 def test_the_winner_and_its_lead_by_hand():
     rng = np.random.default_rng(0)
     base = rng.normal(0.5, 0.1, 400)
-    runs = {(name, 0): base + gain + rng.normal(0, 0.02, 400) for name, gain in zip("abcd", (0, 0.02, 0.05, 0.01), strict=True)}
+    runs = {
+        (name, 0): base + gain + rng.normal(0, 0.02, 400)
+        for name, gain in zip("abcd", (0, 0.02, 0.05, 0.01), strict=True)
+    }
     of = estimate(pd.DataFrame(runs))
     (row, _) = winners.winners({("x", "multi"): of}, {("x", "multi"): of.draws()}).to_dict("records")
     assert (row["system"], row["runner_up"], row["candidates"], row["variant"]) == ("c", "b", 4, "all")

@@ -34,6 +34,8 @@ def test_size_and_split(training, test):
     assert (len(territories(training.ids)), len(territories(queries.ids))) == (196, 50)
     assert not territories(training.ids) & territories(queries.ids)
     assert len(test.titles) == 50
+    assert test.clusters == {id: id.split("-")[0] for id in queries.ids}
+    assert test.cluster_name == "territory"
     assert not test.titles & set(training.titles)
 
 
