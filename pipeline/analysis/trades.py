@@ -44,7 +44,8 @@ def trades(points: pd.DataFrame, accuracies: Accuracies) -> pd.DataFrame:
         variants, base = panel[comparable], panel.set_index("system").loc[trained[comparable]]
         of = accuracies[keys[:2]]
         differences = [of.difference(*pair) for pair in zip(variants["system"], base.index, strict=True)]
-        cost_BS = pd.DataFrame(costs(panel), columns=panel["system"])
+        involved = panel[panel["system"].isin([*variants["system"], *base.index])]
+        cost_BS = pd.DataFrame(costs(involved), columns=involved["system"])
         low, high = interval(cost_BS[base.index].to_numpy() / cost_BS[variants["system"]].to_numpy())
         saved = {"times_cheaper": base["value"].to_numpy() / variants["value"], "times_low": low, "times_high": high}
         columns = ("difference", "low", "high", "p")
