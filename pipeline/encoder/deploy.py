@@ -1,48 +1,99 @@
 """Deploy a trained encoder as an inference variant: on another engine, or in fewer bits.
 
-`experiment` and `profiling` pass an encoder through `deploy` and use the result as they would the encoder: only its
-backbone differs. The same texts give nearly the same vectors. Each file in `backends/` is one engine.
+`save` writes a folder, once; `deployed.load` makes an encoder of it in any process, without what made it. `profiling`
+measures what was saved, and `experiment` evaluates it. `deploy` gives the same encoder in this process. Vectors are
+nearly those of the trained encoder. Each file in `backends/` is one engine.
 """
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import cast
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
-import safetensors.torch
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
-
-from pipeline.encoder.engine import Exported, Footprint, Unavailable, has_bfloat16
+from pipeline.encoder import deployed
+from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description
+from pipeline.encoder.encoding import TextEncoder
+from pipeline.encoder.engine import Unavailable, has_bfloat16
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import positions
+from pipeline.encoder.torch_folder import convert, sharing, wrapped
 from pipeline.values import UserError, Variant
 
 
-def deploy(encoder: Encoder, variant: Variant) -> Encoder:
-    """Return a trained encoder (evaluation mode, float32) as `variant`. `retrieval` applies its width and index.
-
-    `encoder` stays as it is; the result may share its weights. An engine keeps the thread count that torch has now.
+def save(encoder: Encoder, variant: Variant, folder: Path) -> None:
+    """Write a trained encoder (evaluation mode, float32) as `variant`; `retrieval` applies its width and index.
 
     Raises:
         UserError: if the engine does not support the combination.
         Unavailable: if this machine lacks the engine, or bfloat16 instructions.
     """
+    check_engine(encoder, variant)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights_bytes = deployed.backend(variant.backend).save(encoder, variant.precision, folder)
+    encoder.tokenizer.save(str(folder / TOKENIZER))
+    text = json.dumps(asdict(describe(encoder, variant, weights_bytes)), indent=1, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def deploy(encoder: Encoder, variant: Variant, folder: Path | None = None, *, threads: int | None = None) -> TextEncoder:
+    """Return a trained encoder as `variant`, in this process and on the encoder's device. Errors as of `save`.
+
+    An engine on torch takes the weights from memory, to the same vectors as from a folder, which takes longer.
+
+    Args:
+        folder: what `save` wrote, if it was called; by default another engine's files are written for this process only.
+        threads: of another engine than torch; as many as torch has by default.
+    """
+    import torch
+
+    check_engine(encoder, variant)
+    backend = deployed.backend(variant.backend)
+    if hasattr(backend, "prepare"):
+        converted = convert(encoder.backbone, variant.precision)
+        kept = sharing(converted) if converted is encoder.backbone else converted
+        return wrapped(backend.prepare(kept), describe(encoder, variant, 0), encoder.tokenizer)
+    options = {"threads": threads or torch.get_num_threads(), "device": encoder.device_type}
+    if folder:
+        return deployed.load(folder, **options)
+    with tempfile.TemporaryDirectory() as temporary:
+        save(encoder, variant, Path(temporary))
+        return deployed.load(Path(temporary), **options)
+
+
+def on_torch(variant: Variant) -> bool:
+    """Return whether a variant's engine runs the encoder's own modules, so that evaluation needs no folder."""
+    return hasattr(deployed.backend(variant.backend), "prepare")
+
+
+def check_engine(encoder: Encoder, variant: Variant) -> None:
+    """Raise UserError or Unavailable for a variant that cannot be deployed."""
     if variant.precision == "bfloat16" and not has_bfloat16(encoder.device):
         raise Unavailable(
             "variants: precision=bfloat16 needs a processor or GPU with bfloat16 instructions, which this one lacks: "
             "it would emulate them, slower than float32."
         )
-    backend = import_module(f"pipeline.encoder.backends.{variant.backend}")
-    build: Callable[[PreTrainedModel, str], nn.Module] = backend.build
-    return Encoder(
-        cast(PreTrainedModel, build(encoder.backbone, variant.precision)),  # has all that an Encoder reads of it
-        encoder.tokenizer,
-        pad_id=encoder.pad_id,
+    deployed.backend(variant.backend).check(variant.precision, encoder.device)
+
+
+def describe(encoder: Encoder, variant: Variant, weights_bytes: int) -> Description:
+    """Return the description of an encoder as `variant`."""
+    config = encoder.backbone.config
+    truncated = {"passage": variant.max_passage_tokens} if variant.max_passage_tokens else {}
+    return Description(
+        backend=variant.backend,
+        precision=variant.precision,
         pooling=encoder.pooling,
+        pad_id=encoder.pad_id,
         prefixes=encoder.prefixes,
-        max_tokens=encoder.max_tokens | ({"passage": variant.max_passage_tokens} if variant.max_passage_tokens else {}),
-    ).eval()
+        max_tokens={**encoder.max_tokens, **truncated},
+        width=encoder.width,
+        layers=config.num_hidden_layers,
+        feed_forward=config.intermediate_size,
+        attention=config._attn_implementation,
+        parameters=sum(parameter.numel() for parameter in encoder.backbone.parameters()),
+        weights_bytes=weights_bytes,
+    )
 
 
 def check(variants: Sequence[Variant], encoder: Encoder) -> None:
@@ -54,31 +105,3 @@ def check(variants: Sequence[Variant], encoder: Encoder) -> None:
             raise UserError(f"variants: max_passage_tokens={tokens}: the model takes at most {available} tokens.")
         if (variant.width or 0) > encoder.width:
             raise UserError(f"variants: width={variant.width}: the model's embeddings have {encoder.width} dimensions.")
-
-
-def threads(encoder: Encoder) -> dict[str, int]:
-    """Return the number of threads by library; torch pools and normalizes, whatever engine runs the backbone."""
-    return {"torch": torch.get_num_threads()} | getattr(encoder.backbone, "threads", {})
-
-
-def footprint(encoder: Encoder) -> Footprint:
-    """Return the size of an encoder's weights, in memory and as a file."""
-    backbone = encoder.backbone
-    if isinstance(backbone, Exported):
-        return backbone.footprint
-    tensors = [part for tensor in [*backbone.parameters(), *backbone.buffers()] for part in _parts(tensor)]
-    state = [part for tensor in backbone.state_dict().values() for part in _parts(tensor)]
-    return Footprint(
-        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-        memory_bytes=sum(tensor.nbytes for tensor in tensors),
-        disk_bytes=len(safetensors.torch.save({str(n): tensor.contiguous() for n, tensor in enumerate(state)})),
-    )
-
-
-def _parts(tensor: Tensor) -> list[Tensor]:
-    """The plain tensors that a quantized tensor is made of, since its own dtype is the one it stands for."""
-    if tensor.is_mkldnn:
-        return [tensor.to_dense()]
-    if not hasattr(tensor, "__tensor_flatten__"):
-        return [tensor]
-    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]

@@ -3,7 +3,7 @@
 `retrieval` encodes each benchmark's texts with it, `profiling` measures its throughput. Texts are read in chunks, so
 memory does not grow with their number. Within a chunk each distinct text is encoded once; sorting by length and
 batching by a token budget leaves hardly any padding. The next chunk is tokenized meanwhile, and the CPU waits for a
-GPU once per chunk.
+GPU once per chunk. Imports no torch: any engine encodes through this module.
 
 Axes: N texts, D embedding width, U distinct texts of a chunk, T tokens.
 """
@@ -11,12 +11,11 @@ Axes: N texts, D embedding width, U distinct texts of a chunk, T tokens.
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from pipeline.encoder.model import Encoder
 from pipeline.values import Side
 
 # Tokens per batch, padding included. CPU: the fastest of 256 to 4,096 for e5-small-l12 on 2 cores, by a narrow margin.
@@ -24,6 +23,37 @@ TOKEN_BUDGET = {"cpu": 1024, "cuda": 32_768}
 BAR_DELAY_S = 1  # a progress bar for less work would only flicker
 CHUNK = 4096  # texts read, tokenized and sorted together: bounds the memory, yet is long enough to sort well
 IN_MEMORY = 1 << 30  # bytes of embeddings
+
+
+class TextEncoder(Protocol):
+    """What `encode` needs of an encoder: model.Encoder (torch), or deployed.Session (an engine without torch)."""
+
+    @property
+    def width(self) -> int:
+        """Number of dimensions of an embedding."""
+        ...
+
+    @property
+    def device_type(self) -> str:
+        """cpu or cuda."""
+        ...
+
+    @property
+    def threads(self) -> dict[str, int]:
+        """Number of threads by library."""
+        ...
+
+    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
+        """Return token ids with the side's prefix and special tokens, truncated to the side's maximum length."""
+        ...
+
+    def embed(self, rows: list[list[int]]) -> Any:
+        """Return the unit vectors [N, D] of a batch of token ids, on the device."""
+        ...
+
+    def to_host(self, batches: Sequence[Any]) -> np.ndarray:
+        """Return the float32 vectors of all batches, one after another, in host memory."""
+        ...
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -41,9 +71,8 @@ def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-@torch.inference_mode()
 def encode(
-    encoder: Encoder, texts: Sequence[str], side: Side, *, token_budget: int | None = None, progress: str | None = None
+    encoder: TextEncoder, texts: Sequence[str], side: Side, *, token_budget: int | None = None, progress: str | None = None
 ) -> np.ndarray:
     """Return float32 [N, D]: unit vectors, in the order of `texts`.
 
@@ -53,7 +82,7 @@ def encode(
         token_budget: tokens per batch, padding included; TOKEN_BUDGET by default.
         progress: the name of a progress bar, which appears after a second.
     """
-    token_budget = token_budget or TOKEN_BUDGET[encoder.device.type]
+    token_budget = token_budget or TOKEN_BUDGET[encoder.device_type]
     emb_ND = empty_embeddings(len(texts), encoder.width)
 
     def read(start: int) -> tuple[list[list[int]], list[int]]:
@@ -71,11 +100,10 @@ def encode(
             order = list(batches([len(row) for row in rows], token_budget))
             outputs = []
             for batch in order:
-                ids_NT, mask_NT = encoder.pad([rows[n] for n in batch])
-                outputs.append(encoder(ids_NT.to(encoder.device), mask_NT.to(encoder.device)))
+                outputs.append(encoder.embed([rows[n] for n in batch]))
                 bar.update(len(batch))
             emb_UD = np.empty((len(rows), encoder.width), np.float32)
-            emb_UD[np.concatenate(order)] = torch.cat(outputs).cpu().numpy()
+            emb_UD[np.concatenate(order)] = encoder.to_host(outputs)
             emb_ND[start : start + CHUNK] = emb_UD[inverse]
             bar.update(len(inverse) - len(rows))
             chunk = next_chunk.result() if next_chunk else ([], [])

@@ -1,7 +1,6 @@
 """The encoder: a transformers backbone, pooling and normalization, shared by queries and passages.
 
-`sources.load` makes an Encoder, `training` fits it, `deploy` puts its backbone on another engine, and `encoding` and
-`profiling` run it.
+`sources.load` makes an Encoder, `training` fits it, `deploy` saves it for an engine, and `encoding` runs it.
 
 Axes: N texts of a batch, T tokens, D embedding width, E exits (layers whose output is read).
 """
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,13 +19,14 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from pipeline.encoder.reading import Reading
 from pipeline.store.files import write_atomically
 from pipeline.values import Side, UserError
 
 WEIGHTS = "model.safetensors"  # the file that `save` writes
 
 
-class Encoder(nn.Module):
+class Encoder(Reading, nn.Module):
     """Map queries and passages to unit vectors; the two sides differ only in prefix and maximum length.
 
     Args:
@@ -45,10 +46,8 @@ class Encoder(nn.Module):
         max_tokens: Mapping[Side, int],
     ):
         super().__init__()
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        self.backbone, self.tokenizer, self.pad_id = backbone, tokenizer, pad_id
-        self.pooling, self.prefixes, self.max_tokens = pooling, dict(prefixes), dict(max_tokens)
+        self.read_with(tokenizer, pad_id, prefixes, max_tokens)
+        self.backbone, self.pooling = backbone, pooling
 
     @property
     def width(self) -> int:
@@ -60,17 +59,32 @@ class Encoder(nn.Module):
         """Where the weights are."""
         return self.backbone.device
 
-    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
-        """Return token ids with the side's prefix and special tokens; truncation keeps the closing token."""
-        prefix, max_tokens = self.prefixes[side], self.max_tokens[side]
-        rows = (row.ids for row in self.tokenizer.encode_batch_fast([(prefix + text).strip() for text in texts]))
-        return [ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:] for ids in rows]
+    @property
+    def device_type(self) -> str:
+        """Return cpu or cuda."""
+        return self.device.type
+
+    @property
+    def threads(self) -> dict[str, int]:
+        """Return the number of threads by library."""
+        return {"torch": torch.get_num_threads()}
 
     def pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Return `ids_NT`, as wide as the longest row, and `mask_NT`: True at tokens, False at padding."""
         ids_NT = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=self.pad_id)
         lengths_N = torch.tensor([len(row) for row in rows])
         return ids_NT, torch.arange(ids_NT.shape[1]) < lengths_N[:, None]
+
+    @torch.inference_mode()
+    def embed(self, rows: list[list[int]]) -> Tensor:
+        """Return `emb_ND` of a batch of token ids, on the encoder's device, which may still be at work on it."""
+        ids_NT, mask_NT = self.pad(rows)
+        return self(ids_NT.to(self.device), mask_NT.to(self.device))
+
+    @torch.inference_mode()
+    def to_host(self, batches: Sequence[Tensor]) -> np.ndarray:
+        """Return the embeddings of all batches in host memory, once the device has finished."""
+        return torch.cat(list(batches)).cpu().numpy()
 
     def forward(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Return `emb_ND`: unit vectors in float32, whatever the dtype of the weights."""

@@ -1,4 +1,4 @@
-"""Export a backbone to ONNX: the file that the backends `onnx` and `openvino` run.
+"""Export an encoder to ONNX, from token ids to unit vectors: the file that `onnx` runs and `openvino` converts.
 
 Axes: N texts of a batch, T tokens.
 """
@@ -8,31 +8,32 @@ import warnings
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
-from pipeline.encoder.engine import example_batch
+from pipeline.encoder.model import Encoder
+
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "unit_vectors"
 
 
-def export_onnx(backbone: PreTrainedModel, folder: Path) -> Path:
-    """Write a backbone as ONNX, for any number of texts and tokens, and return the file."""
+def export_onnx(encoder: Encoder, path: Path) -> None:
+    """Write an encoder, pooling and normalization included, for any number of texts and tokens."""
     import onnxscript  # noqa: F401  # torch's exporter uses it: an import here makes its version part of cache keys
 
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # "no torchvision"
     axes_NT = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
-    example = example_batch(backbone, texts=2)
+    # torch.export treats sizes 0 and 1 as special, so the example has two texts; its ids do not matter.
+    ids_NT = torch.full((2, 7), 5, device=encoder.device)
     with warnings.catch_warnings():  # from torch's exporter, about torch
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         program = torch.onnx.export(
-            backbone, kwargs=example, dynamic_shapes=dict.fromkeys(example, axes_NT), dynamo=True, verbose=False
+            encoder,
+            (ids_NT, torch.ones_like(ids_NT, dtype=torch.bool)),
+            input_names=INPUTS,
+            output_names=[OUTPUT],
+            dynamic_shapes=(axes_NT, axes_NT),
+            dynamo=True,
+            verbose=False,
         )
     assert program  # its type is optional because of torch's older exporter
     # Tells onnxruntime's quantizer that shapes are inferred and the graph is simplified: torch did both.
     program.model.metadata_props["onnx.quant.pre_process"] = "onnxruntime.quant"
-    path = folder / "exported.onnx"
     program.save(path, external_data=True)
-    return path
-
-
-def file_bytes(path: Path) -> int:
-    """Return the size of a model's file and of the file beside it that holds its weights, if there is one."""
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*"))

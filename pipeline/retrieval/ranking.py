@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.encoder.encoding import TOKEN_BUDGET, encode
-from pipeline.encoder.model import Encoder
+from pipeline.encoder.encoding import TOKEN_BUDGET, TextEncoder, encode
 from pipeline.retrieval import exact, faiss_index
 from pipeline.retrieval.pools import nested_rankings
 from pipeline.retrieval.rankings import NESTED, RANKINGS, save_rankings
 from pipeline.values import Collection, Side, Variant
 
 
-def encode_side(encoder: Encoder, collection: Collection, side: Side, *, halvings: int = 0) -> dict[str, np.ndarray]:
+def encode_side(
+    encoder: TextEncoder, collection: Collection, side: Side, *, halvings: int = 0
+) -> dict[str, np.ndarray]:
     """Return the float32 unit vectors [N, D] of all queries, or of all passages, per language.
 
     Args:
@@ -33,7 +34,7 @@ def encode_side(encoder: Encoder, collection: Collection, side: Side, *, halving
     {'en': (3, 384), 'de': (2, 384)}
     """
     texts_by_language = collection.queries if side == "query" else collection.passages
-    budget = TOKEN_BUDGET[encoder.device.type] >> halvings
+    budget = TOKEN_BUDGET[encoder.device_type] >> halvings
     return {
         language: encode(
             encoder, texts.texts, side, token_budget=budget, progress=f"{collection.name}, {language}, {side}"

@@ -5,46 +5,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from tokenizers import Tokenizer
 
-from pipeline.encoder.engine import Exported, Unavailable, refuse, require
-from pipeline.encoder.onnx_export import export_onnx, file_bytes
+from pipeline.encoder.deployed import Description, Session, weights_on_disk
+from pipeline.encoder.engine import Unavailable, refuse, require
 
 if TYPE_CHECKING:
     import openvino
+    import torch
+
+    from pipeline.encoder.model import Encoder
+
+MODEL = "model.xml"
 
 
-def build(backbone: PreTrainedModel, precision: str) -> nn.Module:
-    """Return a stand-in for the backbone that OpenVINO computes."""
-    refuse(backbone.device.type == "cuda", "backend=openvino does not support device=cuda")
+def check(precision: str, device: "torch.device") -> None:
+    """All precisions, on a CPU; bfloat16 where OpenVINO finds instructions for it."""
+    refuse(device.type == "cuda", "backend=openvino does not support device=cuda")
     require("openvino", "onnx", "onnxscript", "openvino")
     import openvino
 
-    core = openvino.Core()
-    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise Unavailable("variants: backend=openvino needs another processor for precision=bfloat16.")
-    settings = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "ENABLE_CPU_PINNING": False,  # torch's threads are not pinned either
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        model = core.read_model(export_onnx(backbone, Path(folder)))
+
+
+def save(encoder: "Encoder", precision: str, folder: Path) -> int:
+    """Export the encoder to ONNX, convert that, and compress the weights for int8."""
+    import openvino
+
+    from pipeline.encoder.onnx_export import export_onnx
+
+    with tempfile.TemporaryDirectory() as temporary:
+        exported = Path(temporary, "model.onnx")
+        export_onnx(encoder, exported)
+        model = openvino.Core().read_model(exported)
         if precision == "int8":
             compress(model)
-        path = Path(folder, "model.xml")
-        openvino.save_model(model, path, compress_to_fp16=False)
-        compiled = core.compile_model(path, "CPU", settings)
-        size_bytes = file_bytes(path)
+        openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
+    return weights_on_disk(folder)
+
+
+def preload(folder: Path) -> None:
+    """Import OpenVINO."""
+    import openvino  # noqa: F401
+
+
+def load(folder: Path, description: Description, tokenizer: Tokenizer, *, threads: int, device: str) -> Session:
+    """Return the encoder that OpenVINO computes."""
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "bf16" if description.precision == "bfloat16" else "f32",
+        "ENABLE_CPU_PINNING": False,  # torch's threads are not pinned either
+    }
+    compiled = openvino.Core().compile_model(folder / MODEL, "CPU", settings)
     request = compiled.create_infer_request()
 
-    def run(**inputs: Tensor) -> Tensor:
-        return torch.from_numpy(request.infer({name: tensor.numpy() for name, tensor in inputs.items()})[0])
+    def run(ids_NT: np.ndarray, mask_NT: np.ndarray) -> np.ndarray:
+        return request.infer({"input_ids": ids_NT, "attention_mask": mask_NT})[0]
 
-    return Exported(backbone, run, {"openvino": compiled.get_property("INFERENCE_NUM_THREADS")}, size_bytes)
+    count = compiled.get_property("INFERENCE_NUM_THREADS")
+    return Session(description, tokenizer, run, threads={"openvino": count}, device_type=device)
 
 
 def compress(model: "openvino.Model") -> None:

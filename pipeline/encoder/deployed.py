@@ -1,0 +1,108 @@
+"""A deployed encoder: load the folder that `deploy.save` wrote, and nothing of what made it.
+
+A folder holds the engine's own model file or files, `tokenizer.json`, and `deployed.json` (a Description). For the
+engines `onnx` and `openvino` loading imports neither torch nor transformers: numpy, tokenizers and the engine do.
+
+Axes: N texts of a batch, T tokens, D embedding width.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from pipeline.encoder.encoding import TextEncoder
+from pipeline.encoder.reading import Reading
+from pipeline.values import Side
+
+DESCRIPTION, TOKENIZER = "deployed.json", "tokenizer.json"
+NO_WEIGHTS = {DESCRIPTION, TOKENIZER, "config.json", "done.json"}  # all other files of a folder hold weights
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `deployed.json` says: how texts are read, how vectors are made of them, and how large the model is."""
+
+    backend: str
+    precision: str
+    pooling: str
+    pad_id: int
+    prefixes: Mapping[Side, str]
+    max_tokens: Mapping[Side, int]
+    width: int
+    layers: int
+    feed_forward: int
+    attention: str  # implementation, by transformers' name
+    parameters: int
+    weights_bytes: int  # in memory, without an engine's own copies and scratch memory: peak memory includes those
+
+
+class Session(Reading):
+    """An encoder that another engine than torch runs, from token ids to unit vectors.
+
+    Args:
+        run: returns `emb_ND` for `ids_NT` (int64) and `mask_NT` (bool: True at tokens, False at padding).
+        threads: number of threads by library.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        tokenizer: Tokenizer,
+        run: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        *,
+        threads: dict[str, int],
+        device_type: str,
+    ):
+        self.read_with(tokenizer, description.pad_id, description.prefixes, description.max_tokens)
+        self.width, self.run, self.threads, self.device_type = description.width, run, threads, device_type
+
+    def embed(self, rows: list[list[int]]) -> np.ndarray:
+        """Return `emb_ND` of a batch of token ids."""
+        length = max(map(len, rows))
+        ids_NT = np.full((len(rows), length), self.pad_id, np.int64)
+        mask_NT = np.zeros((len(rows), length), bool)
+        for ids_T, mask_T, row in zip(ids_NT, mask_NT, rows, strict=True):
+            ids_T[: len(row)], mask_T[: len(row)] = row, True
+        return self.run(ids_NT, mask_NT)
+
+    def to_host(self, batches: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the embeddings of all batches."""
+        return np.concatenate(batches)
+
+
+def describe(folder: Path) -> Description:
+    """Return the description of a deployed encoder."""
+    return Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+
+
+def backend(name: str) -> ModuleType:
+    """Return the module of `backends/` of this name."""
+    return import_module(f"pipeline.encoder.backends.{name}")
+
+
+def preload(folder: Path) -> None:
+    """Import the libraries that loading this folder needs, without loading it."""
+    backend(describe(folder).backend).preload(folder)
+
+
+def load(folder: Path, *, threads: int, device: str = "cpu") -> TextEncoder:
+    """Return the encoder of a folder.
+
+    Args:
+        threads: that the engine uses.
+        device: cpu or cuda.
+    """
+    description = describe(folder)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    return backend(description.backend).load(folder, description, tokenizer, threads=threads, device=device)
+
+
+def weights_on_disk(folder: Path) -> int:
+    """Return the bytes of the files that hold the weights."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file() and file.name not in NO_WEIGHTS)

@@ -1,0 +1,39 @@
+"""From texts to rows of token ids, alike for every encoder: torch's (`model`) and a deployed one (`deployed`).
+
+Imports no torch: a deployed engine may do without.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from tokenizers import Tokenizer
+
+from pipeline.values import Side
+
+
+class Reading:
+    """The part of an encoder that reads texts; the two sides differ only in prefix and maximum length.
+
+    Attributes:
+        pad_id: the tokenizer's id of the padding token.
+        max_tokens: maximum length per side, special tokens included.
+    """
+
+    tokenizer: Tokenizer
+    pad_id: int
+    prefixes: Mapping[Side, str]
+    max_tokens: Mapping[Side, int]
+
+    def read_with(
+        self, tokenizer: Tokenizer, pad_id: int, prefixes: Mapping[Side, str], max_tokens: Mapping[Side, int]
+    ) -> None:
+        """Set what texts are read with; the tokenizer neither pads nor truncates from now on."""
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.tokenizer, self.pad_id = tokenizer, pad_id
+        self.prefixes, self.max_tokens = dict(prefixes), dict(max_tokens)
+
+    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
+        """Return token ids with the side's prefix and special tokens; truncation keeps the closing token."""
+        prefix, max_tokens = self.prefixes[side], self.max_tokens[side]
+        rows = (row.ids for row in self.tokenizer.encode_batch_fast([(prefix + text).strip() for text in texts]))
+        return [ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:] for ids in rows]
