@@ -84,6 +84,7 @@ class ProfileConfig:
     energy_seconds: float = MISSING
     country: str = MISSING
     intensity_g_per_kwh: float = MISSING
+    rounds: int = MISSING
     shared: bool = True
 
 
@@ -208,7 +209,7 @@ POSITIVE = [
     *(f"trainer.{name}" for name in ("steps", "batch_size", "learning_rate", "temperature", "log_every")),
     *(f"trainer.{name}" for name in ("checkpoint_every", "forward_tokens", "devices", "validate_every")),
     *(f"model.{name}" for name in ("max_query_tokens", "max_passage_tokens")),
-    *(f"profile.{name}" for name in ("min_calls", "energy_seconds", "index_rows")),
+    *(f"profile.{name}" for name in ("min_calls", "energy_seconds", "index_rows", "rounds")),
     "threads",
 ]
 RULES = [

@@ -6,7 +6,8 @@ runs with the same cache key. `launch.request` derives the keys from config, cod
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
@@ -17,13 +18,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.data import leakage
-from pipeline.encoder.deploy import Unavailable, deploy
+from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
 from pipeline.encoder.sources import architecture_key
-from pipeline.launch.request import Request, engine_inputs, engine_key, unavailable_key, variant_key
+from pipeline.launch.request import Request, deploy_key, engine_inputs, engine_key, unavailable_key, variant_key
 from pipeline.parts import Embeddings, Evaluation, Parts, Trained
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
-from pipeline.profiling.meter import Job, Texts
+from pipeline.profiling.meter import Job, Settings, Texts
+from pipeline.profiling.summary import with_corpus
 from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
 from pipeline.sampling.strategy import batches
@@ -41,17 +43,53 @@ def run(request: Request) -> Iterator[Record]:
     for _, engine in groupby(request.config.inference_variants(), key=attrgetter("engine")):
         variants = list(engine)
         try:
-            embeddings = Embeddings(parts, deploy(parts.encoder, variants[0]))
+            check_engine(parts.encoder, variants[0])
+            with deployed(parts, variants[0]) as folder:
+                evaluations, profiles = evaluate_and_profile(parts, variants, folder)
         except Unavailable as error:
             print(f"  skipped: {error}", file=sys.stderr)
             finding = {"reason": str(error)}
             parts.stage("unavailable", unavailable_key(request.config, variants[0]), partial(returning, finding))
             continue
-        with parts.store.lock(f"encode-{engine_key(request, variants[0])}"):  # no other run encodes the same texts
-            evaluations = {variant: evaluate_variant(parts, embeddings, variant) for variant in variants}
-        profiles = profile_variants(parts, trained, variants) if request.config.profile.enabled else {}
         for variant in variants:
             yield parts.record(variant, trained, evaluations[variant], profiles.get(variant))
+
+
+@contextmanager
+def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
+    """Yield what returns the folder of the trained encoder on a variant's engine, made when first asked for.
+
+    Evaluation and all meters read the same files. They are large, so they go once the results are in the store.
+    """
+    key = deploy_key(parts.request, variant)
+    folder = parts.store.stage_dir("deploy", key)
+
+    def make(folder: Path) -> dict[str, Any]:
+        save(parts.encoder, variant, folder)
+        return {}
+
+    def ask() -> Path:
+        parts.stage("deploy", key, make)
+        return folder
+
+    with parts.store.lock(f"deployed-{key}"):
+        yield ask
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def evaluate_and_profile(
+    parts: Parts, variants: list[Variant], folder: Callable[[], Path]
+) -> tuple[dict[Variant, Evaluation], dict[Variant, Profile]]:
+    """Evaluate and profile all widths and indexes of one engine.
+
+    An engine on torch evaluates with the weights in memory, to the same vectors as those of its folder.
+    """
+    request, engine = parts.request, variants[0]
+    embeddings = Embeddings(parts, lambda: deploy(parts.encoder, engine, None if on_torch(engine) else folder()))
+    with parts.store.lock(f"encode-{engine_key(request, engine)}"):  # no other run encodes the same texts
+        evaluations = {variant: evaluate_variant(parts, embeddings, variant) for variant in variants}
+    profiles = profile_variants(parts, variants, folder) if request.config.profile.enabled else {}
+    return evaluations, profiles
 
 
 def train_or_restore(parts: Parts) -> Trained:
@@ -118,34 +156,39 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
     return evaluation
 
 
-def profile_variants(parts: Parts, trained: Trained, variants: list[Variant]) -> dict[Variant, Profile]:
-    """Profile the encoder of one engine, then its widths and indexes, each meter in a child process of its own.
+def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[], Path]) -> dict[Variant, Profile]:
+    """Profile the deployed encoder of one engine, then its widths and indexes, each meter in a child process.
 
     A batch strategy does not change an architecture, so all runs of an architecture share its profile.
     """
     config, engine = parts.request.config, Variant(*variants[0].engine)
-    checkpoint = str(trained.checkpoint) if trained.checkpoint else None
-    job = Job(
-        model=config.model,
-        checkpoint=checkpoint,
-        texts=profiled_texts(parts),
-        settings=config.profile,
-        variant=engine,
-        threads=config.threads,
-        device=config.device.name,
-        seed=config.seed,
-    )
     key = profile_key(parts, engine)
     keys = {variant: cache_key([key, variant.width, variant.index]) for variant in variants}
     indexed = [variant for variant in variants if (variant.width, variant.index) != (None, "exact")]
-    with parts.store.lock(f"indexes-{key}"):
-        base = Profile(**parts.stage("profile", key, lambda _: asdict(measure(job)), alone=True))
-        if missing := [variant for variant in indexed if parts.store.outcome("profile", keys[variant]) is None]:
-            with parts.stage.timed("profile", alone=True):
-                for variant, profile in measure_indexes(job, base, missing).items():
-                    parts.store.finish("profile", keys[variant], asdict(profile))
-    stored = {variant: parts.store.outcome("profile", keys[variant]) for variant in indexed}
-    return dict.fromkeys(variants, base) | {variant: Profile(**raw) for variant, raw in stored.items() if raw}
+    store = parts.store
+    with store.lock(f"indexes-{key}"):
+        missing = [variant for variant in indexed if store.outcome("profile", keys[variant]) is None]
+        if missing or store.outcome("profile", key) is None:
+            job = Job(
+                folder=str(folder()),
+                texts=profiled_texts(parts),
+                settings=Settings.of(config.profile),
+                variant=engine,
+                threads=config.threads,
+                device=config.device.name,
+                seed=config.seed,
+                key=key,
+            )
+            base = Profile(**parts.stage("profile", key, lambda _: asdict(measure(job)), alone=True))
+            if missing:
+                with parts.stage.timed("profile", alone=True):
+                    for variant, profile in measure_indexes(job, base, missing).items():
+                        store.finish("profile", keys[variant], asdict(profile))
+        stored = {
+            variant: store.outcome("profile", keys[variant] if variant in indexed else key) for variant in variants
+        }
+    passages = sum(map(len, next(iter(parts.benchmarks.values())).passages.values()))
+    return {variant: with_corpus(Profile(**raw), passages) for variant, raw in stored.items() if raw}
 
 
 def returning(outcome: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What `experiment` works with: the parts of a run, built before any work starts, and what its steps hand on."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.config import Device, build, plain
 from pipeline.data import leakage
 from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
-from pipeline.encoder.model import Encoder
+from pipeline.encoder.encoding import TextEncoder
 from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
@@ -105,19 +106,23 @@ class Parts:
 
 
 class Embeddings:
-    """The embeddings of each benchmark by one engine, made when first asked for: widths and indexes share them."""
+    """The embeddings of each benchmark by one engine, made when first asked for: widths and indexes share them.
 
-    def __init__(self, parts: Parts, encoder: Encoder):
-        self.parts, self.encoder = parts, encoder
+    Args:
+        deploy: returns the encoder on that engine.
+    """
+
+    def __init__(self, parts: Parts, deploy: Callable[[], TextEncoder]):
+        self.parts, self.deploy = parts, cache(deploy)
         self.by_benchmark: dict[str, tuple[Side, Side, dict[str, Any]]] = {}
 
     def __getitem__(self, name: str) -> tuple[Side, Side, dict[str, Any]]:
         """Queries, passages, and the time and energy that encoding the passages took."""
         if name not in self.by_benchmark:
             benchmark, halvings = self.parts.benchmarks[name], self.parts.request.halvings
-            queries = encode_side(self.encoder, benchmark, "query", halvings=halvings)
+            queries = encode_side(self.deploy(), benchmark, "query", halvings=halvings)
             with self.parts.meter() as cost:
-                passages = encode_side(self.encoder, benchmark, "passage", halvings=halvings)
+                passages = encode_side(self.deploy(), benchmark, "passage", halvings=halvings)
             spent = {**cost, "passages": sum(len(emb_PD) for emb_PD in passages.values())}
             self.by_benchmark[name] = queries, passages, spent
         return self.by_benchmark[name]

@@ -14,7 +14,7 @@ from pipeline.bench import encoding, gpu, growth, instrument, ranking, runs, tra
 from pipeline.config import unknown
 from pipeline.launch.commands import refusing
 from pipeline.profiling import machine
-from pipeline.profiling.meters.throughput import MATRIX_WIDTH, matrix_product_flop_per_s
+from pipeline.profiling.meters.ceiling import MATRIX_WIDTH, matrix_product_flop_per_s
 from pipeline.store.files import write_atomically
 from pipeline.values import UserError
 

@@ -13,9 +13,8 @@ import torch
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
 from pipeline.encoder.deploy import deploy
-from pipeline.encoder.encoding import encode
-from pipeline.encoder.model import Encoder
-from pipeline.profiling.meters.throughput import matrix_product_flop_per_s
+from pipeline.encoder.encoding import TextEncoder, encode
+from pipeline.profiling.meters.ceiling import matrix_product_flop_per_s
 from pipeline.values import Variant
 
 CONTEXTS, ROUNDS, QUERIES = 2000, 2, 200
@@ -86,7 +85,7 @@ def one_query() -> list[Row]:
     theirs = texts.sentence_transformer(ours)
     queries = texts.queries(QUERIES)
 
-    def by(encoder: Encoder) -> Callable[[str], object]:
+    def by(encoder: TextEncoder) -> Callable[[str], object]:
         return lambda query: encode(encoder, [query], "query")
 
     encode_one = {backend: by(deploy(ours, Variant(backend))) for backend in ONE_QUERY}

@@ -10,7 +10,7 @@ from pipeline.bench import texts
 from pipeline.bench.pairs import Row, in_turns
 from pipeline.encoder.deploy import deploy
 from pipeline.encoder.encoding import encode
-from pipeline.profiling.meters.throughput import matrix_product_flop_per_s
+from pipeline.profiling.meters.ceiling import matrix_product_flop_per_s
 from pipeline.values import UserError, Variant
 
 MODEL = [

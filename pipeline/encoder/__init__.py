@@ -3,5 +3,6 @@
 In: a `config.ModelConfig` (weights, pooling, prefixes, lengths), texts, and a `values.Variant` to deploy as.
 Out: an `Encoder` in float32 (sources.load); a folder that serves it on another engine (deploy.save) and the encoder of
 that folder (deployed.load), which imports nothing of what made it; embeddings of either (encoding.encode).
-Read `model.py` first, then `sources.py`, `encoding.py`, `deploy.py` and `deployed.py`; a file in `backends/` is an engine.
+Read `model.py` first, then `sources.py`, `encoding.py`, `deploy.py` and `deployed.py`; each engine is a file in
+`backends/`.
 """

@@ -9,7 +9,10 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from pipeline.encoder import deployed
 from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description
@@ -34,31 +37,30 @@ def save(encoder: Encoder, variant: Variant, folder: Path) -> None:
     encoder.tokenizer.save(str(folder / TOKENIZER))
     text = json.dumps(asdict(describe(encoder, variant, weights_bytes)), indent=1, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+    for file in folder.iterdir():
+        file.chmod(0o644)  # some exporters write for their user only
 
 
-def deploy(encoder: Encoder, variant: Variant, folder: Path | None = None, *, threads: int | None = None) -> TextEncoder:
+def deploy(encoder: Encoder, variant: Variant, folder: Path | None = None) -> TextEncoder:
     """Return a trained encoder as `variant`, in this process and on the encoder's device. Errors as of `save`.
 
     An engine on torch takes the weights from memory, to the same vectors as from a folder, which takes longer.
 
     Args:
-        folder: what `save` wrote, if it was called; by default another engine's files are written for this process only.
-        threads: of another engine than torch; as many as torch has by default.
+        folder: what `save` wrote; by default the files of another engine are written for this process only.
     """
-    import torch
-
     check_engine(encoder, variant)
     backend = deployed.backend(variant.backend)
     if hasattr(backend, "prepare"):
         converted = convert(encoder.backbone, variant.precision)
         kept = sharing(converted) if converted is encoder.backbone else converted
         return wrapped(backend.prepare(kept), describe(encoder, variant, 0), encoder.tokenizer)
-    options = {"threads": threads or torch.get_num_threads(), "device": encoder.device_type}
+    load = partial(deployed.load, threads=torch.get_num_threads(), device=encoder.device_type)
     if folder:
-        return deployed.load(folder, **options)
+        return load(folder)
     with tempfile.TemporaryDirectory() as temporary:
         save(encoder, variant, Path(temporary))
-        return deployed.load(Path(temporary), **options)
+        return load(Path(temporary))
 
 
 def on_torch(variant: Variant) -> bool:
@@ -79,14 +81,16 @@ def check_engine(encoder: Encoder, variant: Variant) -> None:
 def describe(encoder: Encoder, variant: Variant, weights_bytes: int) -> Description:
     """Return the description of an encoder as `variant`."""
     config = encoder.backbone.config
-    truncated = {"passage": variant.max_passage_tokens} if variant.max_passage_tokens else {}
     return Description(
         backend=variant.backend,
         precision=variant.precision,
         pooling=encoder.pooling,
         pad_id=encoder.pad_id,
         prefixes=encoder.prefixes,
-        max_tokens={**encoder.max_tokens, **truncated},
+        max_tokens={
+            "query": encoder.max_tokens["query"],
+            "passage": variant.max_passage_tokens or encoder.max_tokens["passage"],
+        },
         width=encoder.width,
         layers=config.num_hidden_layers,
         feed_forward=config.intermediate_size,

@@ -72,7 +72,12 @@ def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
 
 
 def encode(
-    encoder: TextEncoder, texts: Sequence[str], side: Side, *, token_budget: int | None = None, progress: str | None = None
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    side: Side,
+    *,
+    token_budget: int | None = None,
+    progress: str | None = None,
 ) -> np.ndarray:
     """Return float32 [N, D]: unit vectors, in the order of `texts`.
 

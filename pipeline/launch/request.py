@@ -25,6 +25,7 @@ LEAKAGE = ["pipeline.data.leakage"]
 RANK = ["pipeline.retrieval.ranking", "pipeline.encoder.deploy"]
 SCORE = ["pipeline.retrieval.scoring"]
 PROFILE = ["pipeline.profiling"]  # the whole package: meters are imported by name
+DEPLOY = ["pipeline.encoder.deploy"]
 BACKENDS = "pipeline.encoder.backends"
 
 # Trainer keys that change memory, speed, safety or what is shown, and a result by rounding at most.
@@ -159,6 +160,11 @@ def engine_key(request: Request, variant: Variant) -> str:
 def engine_inputs(variant: Variant) -> dict[str, Any]:
     """What the arithmetic of a variant's engine follows from, beside the encoder."""
     return {"engine": variant.engine, **follow([f"{BACKENDS}.{variant.backend}"])}
+
+
+def deploy_key(request: Request, variant: Variant) -> str:
+    """Cache key of a trained encoder's folder for a variant's engine."""
+    return cache_key([request.keys["train"], engine_inputs(variant), follow(DEPLOY)])
 
 
 def unavailable_key(config: Config, variant: Variant) -> str:

@@ -5,6 +5,7 @@ another library is left out, with the reason.
 """
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,15 +16,18 @@ import torch
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config import ModelConfig, ProfileConfig
+from pipeline.encoder.deploy import save as save_encoder
 from pipeline.encoder.engine import has_bfloat16
+from pipeline.encoder.sources import load
 from pipeline.profiling import machine, words
 from pipeline.profiling.measure import PROFILED_TEXTS, measure
-from pipeline.profiling.meter import Job
+from pipeline.profiling.meter import Job, Settings
 from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, figures
 from pipeline.values import UserError, Variant
 
+POSITIVE = ("min_calls", "min_seconds", "index_rows", "energy_seconds", "rounds")  # keys of conf/profile
 NOTE = "Texts are made-up words of one token each, with the lengths of real texts; real tokenizers take longer."
 
 
@@ -57,7 +61,7 @@ def check(cfg: DictConfig) -> ArchitectureConfig:
         if cfg[name] not in values:
             raise UserError(f"{name}={cfg[name]}: it must be {' or '.join(values)}.")
     keys = ["threads", "model.max_query_tokens", "model.max_passage_tokens"]
-    keys += [f"profile.{name}" for name in ("min_calls", "min_seconds", "index_rows", "energy_seconds")]
+    keys += [f"profile.{name}" for name in POSITIVE]
     numbers = {key: OmegaConf.select(cfg, key) for key in keys}
     numbers |= {f"profile.token_budgets[{n}]": budget for n, budget in enumerate(cfg.profile.token_budgets)}
     for key, number in numbers.items():
@@ -103,18 +107,20 @@ class Comparison:
 def profile(config: ArchitectureConfig) -> Profile:
     """Measure one architecture with random weights."""
     texts = words.texts(config.texts, PROFILED_TEXTS, config.model.architecture["vocab_size"], config.seed)
-    job = Job(
-        config.model,
-        None,
-        texts,
-        config.profile,
-        threads=config.threads,
-        device=config.device,
-        seed=config.seed,
-        variant=Variant(precision=config.precision),
-        made_up_words=True,
-    )
-    return measure(job)
+    variant = Variant(precision=config.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        save_encoder(load(config.model, seed=config.seed, random_tokenizer=words.tokenizer), variant, Path(folder))
+        job = Job(
+            folder,
+            texts,
+            Settings.of(config.profile),
+            threads=config.threads,
+            device=config.device,
+            seed=config.seed,
+            variant=variant,
+            made_up_words=True,
+        )
+        return measure(job)
 
 
 def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -> None:
@@ -131,7 +137,11 @@ def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -
 
 def table(profiles: Mapping[str, Profile]) -> str:
     """Return one column per profile; below, which quality checks failed and what was not measured, and why."""
-    fields = [name for name in Profile.__dataclass_fields__ if name not in ("sources", "details")]
+    fields = [
+        name
+        for name in Profile.__dataclass_fields__
+        if name not in ("sources", "details", "relative_errors", "encoder_key")
+    ]
     columns = {name: [_shown(getattr(profile, field)) for field in fields] for name, profile in profiles.items()}
     sentences = [NOTE]
     reasons: dict[str, list[str]] = {}

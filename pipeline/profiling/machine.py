@@ -1,6 +1,6 @@
 """The machine under a measurement: what it is, and what else it did meanwhile. Needs Linux's /proc.
 
-A meter runs inside `watch()`, whose result the quality checks read.
+A meter runs inside `watch()`, whose result the quality checks read. torch is imported only where it is asked.
 """
 
 import importlib.util
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from pipeline.profiling import nvidia
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
@@ -24,15 +22,25 @@ def missing(module: str) -> str | None:
     return None if importlib.util.find_spec(module) else f"{module} is not installed"
 
 
+def cpu_model() -> str:
+    """Return what the processor calls itself; ARM's have no name in /proc/cpuinfo."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def facts(device: str) -> dict[str, object]:
     """Return, as JSON values, what must be equal for two profiles to be of the same machine."""
+    import torch
+
     cpu: dict[str, str] = {}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
         cpu.setdefault(key.strip(), value.strip())
     memory_kib = Path("/proc/meminfo").read_text().split()[1]
     return {
-        "cpu": cpu.get("model name", platform.processor()),
+        "cpu": cpu_model(),
         "cpu_family_model_stepping": [cpu.get(key) for key in ("cpu family", "model", "stepping")],
         "cpu_vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),

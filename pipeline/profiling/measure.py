@@ -1,6 +1,7 @@
-"""Profile an encoder: each meter in a fresh child process (`worker`), one after another, while this process sleeps.
+"""Profile a deployed encoder: each meter in a fresh child process (`worker`), one after another, while this one sleeps.
 
-`experiment` calls `measure` with a benchmark's texts and a trained encoder, `architectures` with made-up texts.
+All meters run once per round, so the rounds of each are spread over time. `experiment` calls `measure` with a
+benchmark's texts and a trained encoder, `architectures` with made-up texts.
 """
 
 import json
@@ -17,11 +18,13 @@ import numpy as np
 
 from pipeline.profiling import machine, meter
 from pipeline.profiling.meter import Job, Texts
+from pipeline.profiling.samples import round_robin
 from pipeline.profiling.summary import summarize, with_index
 from pipeline.store.records import Profile
 from pipeline.values import Collection, UserError, Variant
 
 PROFILED_TEXTS = 64  # per language and side
+REPEATED_CALLS = 64  # of the short latency meter at the end
 
 
 def sample_texts(collection: Collection) -> Texts:
@@ -38,52 +41,80 @@ def sample_texts(collection: Collection) -> Texts:
 
 
 def measure(job: Job) -> Profile:
-    """Return what an encoder costs.
+    """Return what an encoder costs: all meters in turn, `rounds` times, and a short latency meter at the end.
 
     Raises:
-        UserError: for bad input, such as a checkpoint of another architecture.
+        UserError: for bad input, such as an index that FAISS cannot build.
         RuntimeError: with the reason, if a child process dies.
     """
-    results: dict[str, Any] = {}
-    with _workers(meter.names(), job.threads) as workers:
-        for name, worker in workers.items():
-            results[name] = _result(name, worker, job)
-            job = replace(job, token_budget=results["throughput"]["best"]["token_budget"])
-    return summarize(results, machine.facts(job.device), job)
+    rounds: list[dict[str, Any]] = []
+    for _ in range(job.settings.rounds):
+        results: dict[str, Any] = {}
+        with _workers(meter.names(), job) as workers:
+            for name, worker in workers.items():
+                results[name] = _result(name, worker, _asked(name, job))
+                if name == "ceiling":
+                    job = replace(job, ceiling_flop_per_s=results[name]["flop_per_s"])
+                if name == "throughput" and not job.token_budget:
+                    job = replace(job, token_budget=results[name]["best"]["token_budget"])
+        rounds.append(results)
+    return summarize(rounds, _again(job, rounds[0]["latency"]), machine.facts(job.device), job)
+
+
+def _asked(name: str, job: Job) -> Job:
+    """Return the job of one meter: once the best token budget is known, throughput is measured with it alone."""
+    if name != "throughput" or not job.token_budget:
+        return job
+    return replace(job, settings=replace(job.settings, token_budgets=[job.token_budget]))
+
+
+def _again(job: Job, latency: dict[str, Any]) -> dict[str, Any]:
+    """Measure the first queries once more; return their median latency in the first round and now."""
+    queries = len(round_robin(job.texts_of("query"))[: job.settings.min_calls])
+    calls = min(REPEATED_CALLS, queries)
+    settings = replace(job.settings, min_calls=calls, min_seconds=min(1.0, job.settings.min_seconds), index_rows=0)
+    with _workers(["latency"], job) as workers:
+        result = _result("latency", workers["latency"], replace(job, settings=settings))
+    return {
+        "first_ms": float(np.median(latency["calls_ms"]["query"][:calls])),
+        "again_ms": float(np.median(result["calls_ms"]["query"])),
+        "calls": result["calls"],
+    }
 
 
 def measure_indexes(job: Job, base: Profile, variants: Sequence[Variant]) -> dict[Variant, Profile]:
     """Return what each width and index costs: `base`, the profile of this job, with another index.
 
-    One child process measures them one after another on the same embeddings. Errors as of `measure`.
+    In every round one child process measures them one after another on the same embeddings. Errors as of `measure`.
     """
     job = replace(job, token_budget=base.passage_token_budget, indexes=tuple(variants))
-    with _workers(["index"], job.threads) as workers:
-        result = _result("index", workers["index"], job)
-    shared = {key: result[key] for key in ("watch", "threads")}
-    return {
-        variant: with_index(base, index | shared, job.seed)
-        for variant, index in zip(variants, result["indexes"], strict=True)
-    }
+    rounds: list[list[dict[str, Any]]] = []
+    for _ in range(job.settings.rounds):
+        with _workers(["index"], job) as workers:
+            result = _result("index", workers["index"], job)
+        shared = {key: result[key] for key in ("watch", "threads")}
+        rounds.append([index | shared for index in result["indexes"]])
+    return {variant: with_index(base, by_round, job.seed) for variant, *by_round in zip(variants, *rounds, strict=True)}
 
 
 @contextmanager
-def _workers(meters: Sequence[str], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+def _workers(meters: Sequence[str], job: Job) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """A child process per meter. Importing libraries takes longer than some meters, so all children import at once;
     none measures before all are done."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(_start(name, threads)) for name in meters}
+        workers = {name: stack.enter_context(_start(name, job)) for name in meters}
         for worker in workers.values():
             assert worker.stdout  # a pipe; it says "ready", or closes if the child died
             worker.stdout.readline()
         yield workers
 
 
-def _start(name: str, threads: int) -> subprocess.Popen[str]:
-    count = str(threads)
+def _start(name: str, job: Job) -> subprocess.Popen[str]:
+    count = str(job.threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
-    environment |= {"OMP_WAIT_POLICY": "passive"}
+    environment |= {"OPENBLAS_NUM_THREADS": count, "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", "pipeline.launch.start", "profiling.worker", name]
+    command += [] if name in meter.WITHOUT_ENCODER else [job.folder]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
 

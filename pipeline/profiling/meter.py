@@ -1,6 +1,7 @@
 """What a meter is, what it is given and what it returns: the contract between `measure`, `worker` and `meters/`.
 
-A meter is a module of `meters/`. `run` measures in a child process; `figures` reads its result in the parent.
+A meter is a module of `meters/`. `run` measures in a child process; `figures` reads its result in the parent. Nothing
+here imports torch: the process that serves an encoder without torch is measured without it.
 """
 
 import json
@@ -8,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from pipeline.config import ModelConfig, Pooling, ProfileConfig
-from pipeline.encoder.model import Encoder
+from pipeline.encoder.encoding import TextEncoder
 from pipeline.values import Side, Variant
 
-ORDER = ("throughput", "latency", "memory", "energy")  # throughput first: it finds the token budget of the others
+if TYPE_CHECKING:
+    from pipeline.config import ProfileConfig
+
+# The ceiling is the others' scale; throughput finds their token budget.
+ORDER = ("ceiling", "throughput", "latency", "memory", "energy")
+WITHOUT_ENCODER = {"ceiling"}  # their process loads none
 PER_VARIANT = {"index"}  # not part of every profile: measured by measure.measure_indexes
 TOP_K = 10  # results per search
 
@@ -22,20 +27,40 @@ Texts = Mapping[str, Mapping[Side, Sequence[str]]]  # language -> side -> texts
 
 
 @dataclass(frozen=True)
-class Job:
-    """One encoder on one device, and the texts to measure it with. It crosses to the child process as JSON."""
+class Settings:
+    """How long to measure: the part of conf/profile, which explains every key, that meters read."""
 
-    model: ModelConfig
-    checkpoint: str | None  # the folder that Encoder.save wrote; None: the weights that `model` names
+    min_calls: int
+    min_seconds: float
+    token_budgets: Sequence[int]
+    index_rows: int  # 0: no search
+    energy_seconds: float
+    country: str
+    intensity_g_per_kwh: float
+    rounds: int
+
+    @classmethod
+    def of(cls, config: "ProfileConfig") -> "Settings":
+        """Return the settings of a config."""
+        return cls(**{name: getattr(config, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One deployed encoder on one device, and the texts to measure it with. It crosses to the child process as JSON."""
+
+    folder: str  # that deploy.save wrote
     texts: Texts
-    settings: ProfileConfig
+    settings: Settings
     _: KW_ONLY
     threads: int
     device: str  # cpu or cuda
     seed: int
-    variant: Variant = field(default_factory=Variant)  # its backend, precision and max_passage_tokens
+    variant: Variant = field(default_factory=Variant)  # that the folder holds
+    key: str = ""  # Profile.encoder_key
     made_up_words: bool = False  # `texts` are those of `words`, and its tokenizer reads them
     token_budget: int | None = None  # per batch of passages: the best that the throughput meter found
+    ceiling_flop_per_s: float | None = None  # that the ceiling meter found
     indexes: tuple[Variant, ...] = ()  # the widths and indexes that the index meter measures
 
     def texts_of(self, side: Side) -> dict[str, Sequence[str]]:
@@ -44,29 +69,29 @@ class Job:
 
     def to_json(self) -> str:
         """Return the job as JSON."""
-        return json.dumps(asdict(self), default=lambda option: option.name)
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """Return the job that `to_json` wrote."""
         fields = json.loads(text)
-        model = ModelConfig(**fields["model"] | {"pooling": Pooling[fields["model"]["pooling"]]})
-        fields |= {"model": model, "settings": ProfileConfig(**fields["settings"])}
-        fields |= {"variant": Variant(**fields["variant"])}
+        fields |= {"settings": Settings(**fields["settings"]), "variant": Variant(**fields["variant"])}
         return cls(**fields | {"indexes": tuple(Variant(**variant) for variant in fields["indexes"])})
 
 
 class Figure(NamedTuple):
-    """The value of one field of the Profile (None: not measured), and how it came about."""
+    """The value of one field of the Profile (None: not measured), how it came about, and its relative standard error
+    within the round, where the meter knows it."""
 
     value: float | None
     source: str  # 'measured: …', 'modelled: …' or 'not measured: …'
+    relative_error: float | None = None
 
 
 class Meter(Protocol):
     """A module of `meters/`."""
 
-    def run(self, job: Job, load: Callable[[], Encoder]) -> Mapping[str, object]:
+    def run(self, job: Job, load: Callable[[], TextEncoder]) -> Mapping[str, object]:
         """Measure the encoder that `load` returns, in a fresh process.
 
         The result is JSON. A meter that lacks a library returns `{"missing": reason}`.

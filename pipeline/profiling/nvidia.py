@@ -7,13 +7,12 @@ nvidia-ml-py is missing, or the driver refuses, as for a slice of a card), `prob
 from functools import cache
 from typing import Any
 
-import torch
-
 
 @cache
 def _nvml() -> tuple[Any, Any]:
     """Return the module, and the card's handle."""
     import pynvml
+    import torch
 
     pynvml.nvmlInit()
     return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties().uuid}")
@@ -35,6 +34,8 @@ def problem() -> str | None:
 
 def facts() -> dict[str, object]:
     """Return what must be equal for two profiles to be of the same GPU, or the reason why NVML cannot be read."""
+    import torch
+
     gpu: dict[str, object] = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     if reason := problem():
         return gpu | {"nvml": reason}

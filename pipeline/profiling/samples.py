@@ -4,6 +4,7 @@ Axes: N timings, B bootstrap resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypedDict
 
@@ -11,6 +12,7 @@ import numpy as np
 
 PERCENTILES = (50, 90, 95, 99)
 RESAMPLES = 1000
+Z_95 = 1.96  # standard errors on each side of a 95 % interval
 
 
 class Estimate(TypedDict):
@@ -21,7 +23,66 @@ class Estimate(TypedDict):
     high: float
 
 
+def relative_error(estimate: Estimate) -> float:
+    """Return the relative standard error that the interval of an estimate stands for.
+
+    >>> relative_error({"value": 10.0, "low": 8.04, "high": 11.96})
+    0.1
+    """
+    return (estimate["high"] - estimate["low"]) / (2 * Z_95) / estimate["value"]
+
+
 Percentiles = dict[str, Estimate | None]  # p50, p90, p95, p99
+
+
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # Student's t, 97.5 %, for 1, 2, … degrees of freedom
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """A figure over the rounds of a profile: their median, and what it may be off by.
+
+    >>> figure = Rounds.of([10.0, 11.0, 12.0], [0.01, 0.01, 0.01])
+    >>> figure.value, round(figure.relative_error, 3)
+    (11.0, 0.052)
+    """
+
+    value: float | None
+    relative_error: float | None  # None: neither several rounds nor an error within one
+    values: Sequence[float | None]
+
+    @classmethod
+    def of(cls, values: Sequence[float | None], errors: Sequence[float | None]) -> "Rounds":
+        """Return the figure of these rounds; None if a round lacks it.
+
+        The standard error of the mean of rounds holds the noise within rounds and the drift between them. A few rounds
+        may agree by chance: so it is at least what the errors within rounds make it.
+
+        Args:
+            values: of the rounds.
+            errors: relative standard errors within the rounds, where they are known.
+        """
+        known = [value for value in values if value is not None]
+        if not values or len(known) < len(values):
+            return cls(None, None, values)
+        middle, count = float(np.median(known)), len(known)
+        if not middle:
+            return cls(middle, None, values)
+        between = float(np.std(known, ddof=1)) if count > 1 else None
+        pairs = zip(known, errors, strict=True)
+        inside = [(value * error) ** 2 for value, error in pairs if error is not None]
+        parts = [part for part in (between, float(np.mean(inside)) ** 0.5 if inside else None) if part is not None]
+        return cls(middle, max(parts) / count**0.5 / abs(middle) if parts else None, values)
+
+    @property
+    def error(self) -> float:
+        """The relative error, 0 where it is not known."""
+        return self.relative_error or 0.0
+
+    @property
+    def t_95(self) -> float:
+        """Student's t for a 95 % interval, with as many degrees of freedom as rounds less one, but at least 2."""
+        return T_95[min(max(len(self.values) - 1, 2), len(T_95)) - 1]
 
 
 def round_robin(texts: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:

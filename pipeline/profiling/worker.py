@@ -1,32 +1,35 @@
-"""The child process of one meter: `python -m pipeline.launch.start profiling.worker METER`, started by `measure`.
+"""The child process of one meter: `python -m pipeline.launch.start profiling.worker METER [FOLDER]`; see `measure`.
 
-It prints "ready" once its libraries are imported, reads a Job (JSON) on stdin and prints the meter's result (JSON) on
-stdout; everything else that prints goes to stderr. Bad input is the result `{"refused": sentence}`.
+It imports what the deployed encoder in FOLDER needs and no more, prints "ready", reads a Job (JSON) on stdin and prints
+the meter's result (JSON) on stdout; everything else that prints goes to stderr. Bad input is the result
+`{"refused": sentence}`.
 """
 
+import gc
 import json
 import os
 import sys
 from pathlib import Path
 
-import torch
-
-from pipeline.encoder.deploy import deploy, threads
-from pipeline.encoder.model import Encoder
-from pipeline.encoder.sources import load
-from pipeline.profiling import machine, meter, words
+from pipeline.encoder import deployed
+from pipeline.encoder.encoding import TextEncoder
+from pipeline.profiling import machine, meter
 from pipeline.profiling.meter import Job, Meter
 from pipeline.values import UserError
 
 
-def main(name: str) -> None:
+def main(name: str, folder: str | None = None) -> None:
     """Answer one job with the result of the meter `name`."""
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
+        gc.disable()  # as launch.start
         module = meter.find(name)
+        if folder:
+            deployed.preload(Path(folder))
+        gc.freeze()
+        gc.enable()
         print("ready", file=answer, flush=True)
         job = Job.from_json(sys.stdin.read())
-        torch.set_num_threads(job.threads)
         result: dict[str, object]
         try:
             result = measured(module, job)
@@ -39,9 +42,9 @@ def measured(module: Meter, job: Job) -> dict[str, object]:
     """Return the meter's result; with what the machine did meanwhile, and the number of threads by library."""
     counts: dict[str, int] = {}
 
-    def load_encoder() -> Encoder:
-        encoder = deployed(job)
-        counts.update(threads(encoder))
+    def load_encoder() -> TextEncoder:
+        encoder = deployed.load(Path(job.folder), threads=job.threads, device=job.device)
+        counts.update(encoder.threads)
         return encoder
 
     with machine.watch(job.device) as activity:
@@ -49,11 +52,3 @@ def measured(module: Meter, job: Job) -> dict[str, object]:
     if faiss := sys.modules.get("faiss"):
         counts["faiss"] = faiss.omp_get_max_threads()
     return {**result, "watch": activity, "threads": counts}
-
-
-def deployed(job: Job) -> Encoder:
-    """Return the encoder of a job on its device, in its inference variant."""
-    encoder = load(job.model, seed=job.seed, random_tokenizer=words.tokenizer if job.made_up_words else None)
-    if job.checkpoint:
-        encoder.restore(Path(job.checkpoint))
-    return deploy(encoder.to(job.device), job.variant)

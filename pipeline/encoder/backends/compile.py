@@ -19,7 +19,7 @@ save = torch_folder.save
 
 def preload(folder: Path) -> None:
     """Import the compiler as well."""
-    import torch._inductor.exc
+    import torch._inductor.exc  # noqa: F401
 
     torch_folder.preload(folder)
 

@@ -1,7 +1,7 @@
 """Energy meter: joules above idle for queries (one at a time) and passages (in batches), and where they come from.
 
-`tracker` says how joules are measured or modelled. Idle power is taken just before and subtracted; the gross figures
-are kept.
+`tracker` says how joules are measured or modelled. Where they are measured, idle power is taken just before and
+subtracted, and the gross figures are kept. A model of constant power knows no idle power: net and gross are the same.
 """
 
 import time
@@ -12,15 +12,13 @@ from typing import TypedDict, final
 
 import numpy as np
 
-from pipeline.encoder.encoding import encode
-from pipeline.encoder.model import Encoder
-from pipeline.profiling import machine, nvidia
+from pipeline.encoder.encoding import TextEncoder, encode
+from pipeline.profiling import nvidia
 from pipeline.profiling.meter import Figure, Job
 from pipeline.profiling.samples import distinct_texts, relative_standard_error
 from pipeline.profiling.tracker import J_PER_KWH, Block, Tracker, joules
 
 IDLE_SHARE = 0.25  # of the window, spent idle before it
-BLOCK_S = 1.0  # of one task: to start and stop one takes codecarbon up to 10 ms
 MIN_PASSES = 5  # fewer say little of a standard error
 ERROR_LIMIT = 0.05  # relative standard error at which a window may end early
 FIELDS = [  # of the Profile
@@ -43,7 +41,7 @@ class Window(TypedDict):
     relative_error: float | None  # standard error over passes
     seconds: float
     j_per_1k_by_label: dict[str, float]
-    tracker_cost: float  # share of the untracked rate
+    tracker_cost: float | None  # share of the untracked rate
     passes: list[dict[str, TextBlock]]
 
 
@@ -56,7 +54,7 @@ class Energy(TypedDict):
     source: str
     intensity_g_per_kwh: float
     idle_w: float
-    ram_w: float
+    has_idle: bool
     query: SideEnergy
     passage: SideEnergy
 
@@ -73,10 +71,10 @@ class Missing(TypedDict):
     missing: str
 
 
-def run(job: Job, load: Callable[[], Encoder]) -> EnergyResult | Missing:
+def run(job: Job, load: Callable[[], TextEncoder]) -> EnergyResult | Missing:
     """Measure the encoder on the job's queries, one at a time, and on one batch of its passages."""
     on_gpu = job.device == "cuda"
-    if missing := machine.missing("codecarbon") or (nvidia.problem() if on_gpu else None):
+    if on_gpu and (missing := nvidia.problem()):
         return {"missing": missing}
     encoder, settings, budget = load(), job.settings, job.token_budget
     assert budget  # throughput ran before
@@ -99,22 +97,27 @@ def figures(result: EnergyResult | Missing, job: Job) -> dict[str, Figure]:
     """Return energy and CO2 per side, and the idle power."""
     if "missing" in result:
         return dict.fromkeys([*FIELDS, "idle_power_w"], Figure(None, f"not measured: {result['missing']}"))
-    net = result["source"]
-    gross = f"{net}; RAM modelled: {result['ram_w']:.3g} W"
-    co2 = f"modelled: energy x {result['intensity_g_per_kwh']} gCO2e/kWh ({result['country']}); energy {net}"
-    fields = {"idle_power_w": Figure(result["idle_w"], gross)}
+    source = result["source"]
+    co2 = f"modelled: energy x {result['intensity_g_per_kwh']} gCO2e/kWh ({result['country']}); energy {source}"
+    idle = source if result["has_idle"] else f"{source}, which has no idle part"
+    gross = source if result["has_idle"] else f"{source}, without idle: net and gross are the same"
+    fields = {"idle_power_w": Figure(result["idle_w"], idle)}
     for texts, energy in {"queries": result["query"], "passages": result["passage"]}.items():
-        fields[f"energy_j_per_1k_{texts}"] = Figure(energy["j_per_1k"], net)
-        fields[f"gross_energy_j_per_1k_{texts}"] = Figure(energy["gross_j_per_1k"], gross)
-        fields[f"co2_g_per_1m_{texts}"] = Figure(energy["co2_g_per_1m"], co2)
+        error = energy["relative_error"]
+        fields[f"energy_j_per_1k_{texts}"] = Figure(energy["j_per_1k"], source, error)
+        fields[f"gross_energy_j_per_1k_{texts}"] = Figure(energy["gross_j_per_1k"], gross, error)
+        fields[f"co2_g_per_1m_{texts}"] = Figure(energy["co2_g_per_1m"], co2, error)
     return fields
 
 
 def window(tracker: Tracker, encode: Encode, chunks: Chunks, *, seconds: float, idle_w: float) -> Window:
     """Pass over the labels, one block each, for `seconds` or until the standard error over passes is under 5 %.
 
-    Beside every block, before or after it in turn, runs one without the tracker: the tracker's cost is the median over
-    such pairs, in which a drift of the machine cancels out.
+    At least MIN_PASSES passes, however many labels there are: blocks are shorter with many labels, but never shorter
+    than the tracker can tell.
+
+    Beside every block of a counter, before or after it in turn, runs one without the tracker: the tracker's cost is the
+    median over such pairs, in which a drift of the machine cancels out.
 
     Args:
         tracker: measures a block.
@@ -126,11 +129,12 @@ def window(tracker: Tracker, encode: Encode, chunks: Chunks, *, seconds: float, 
     supply = {label: cycle(lists) for label, lists in chunks.items()}
     for label in chunks:
         encode(next(supply[label]))  # warm-up
+    block_s = max(tracker.block_s, seconds / (MIN_PASSES * len(chunks)))
     passes: list[dict[str, TextBlock]] = []
     costs: list[float] = []
 
     def texts_per_s(label: str, tracked: bool) -> float:
-        block = partial(work, encode, supply[label], BLOCK_S)
+        block = partial(work, encode, supply[label], block_s)
         start_s = time.perf_counter()
         if tracked:
             texts, spent = tracker.track(block)
@@ -139,17 +143,19 @@ def window(tracker: Tracker, encode: Encode, chunks: Chunks, *, seconds: float, 
             texts = block()
         return texts / (time.perf_counter() - start_s)
 
-    while True:
+    elapsed_s, error = 0.0, None
+    while len(passes) < MIN_PASSES or (elapsed_s < seconds and (error is None or error >= ERROR_LIMIT)):
         passes.append({})
         for label in supply:
+            if not tracker.has_idle:  # a model: reading clocks costs nothing
+                texts_per_s(label, True)
+                continue
             order = (True, False) if len(costs) % 2 == 0 else (False, True)
             rate = {tracked: texts_per_s(label, tracked) for tracked in order}
             costs.append(1 - rate[True] / rate[False])
         elapsed_s = sum(block["seconds"] for one_pass in passes for block in one_pass.values())
         net_j = [_j_per_text(one_pass, idle_w) for one_pass in passes]
         error = relative_standard_error(net_j)
-        if elapsed_s >= seconds or (len(passes) >= MIN_PASSES and error is not None and error < ERROR_LIMIT):
-            break
     of_label = {label: [one_pass[label] for one_pass in passes] for label in chunks}
     return {
         "j_per_1k": 1000 * float(np.mean(net_j)),
@@ -160,7 +166,7 @@ def window(tracker: Tracker, encode: Encode, chunks: Chunks, *, seconds: float, 
             label: 1000 * sum(joules(block, idle_w) for block in blocks) / sum(block["texts"] for block in blocks)
             for label, blocks in of_label.items()
         },
-        "tracker_cost": float(np.median(costs)),
+        "tracker_cost": float(np.median(costs)) if costs else None,
         "passes": passes,
     }
 
@@ -196,12 +202,14 @@ def measure(
     seconds: float,
     intensity_g_per_kwh: float,
 ) -> Energy:
-    """Measure the idle process, then a window of queries and one of passages.
+    """Measure the idle process where that can be told, then a window of queries and one of passages.
 
     kWh follow from the joules, and CO2 from kWh by the grid's intensity, in gCO2e per kWh.
     """
-    block = idle(tracker, seconds * IDLE_SHARE)
-    idle_w = joules(block) / block["seconds"]
+    idle_w = 0.0
+    if tracker.has_idle:
+        block = idle(tracker, seconds * IDLE_SHARE)
+        idle_w = joules(block) / block["seconds"]
 
     def side(encode: Encode, chunks: Chunks) -> SideEnergy:
         energy = window(tracker, encode, chunks, seconds=seconds, idle_w=idle_w)
@@ -212,7 +220,7 @@ def measure(
         "source": tracker.source,
         "intensity_g_per_kwh": intensity_g_per_kwh,
         "idle_w": idle_w,
-        "ram_w": block["ram_j"] / block["seconds"],
+        "has_idle": tracker.has_idle,
         "query": side(encode_query, queries),
         "passage": side(encode_passages, passages),
     }

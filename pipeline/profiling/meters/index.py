@@ -14,8 +14,7 @@ from typing import TypedDict, TypeVar
 import faiss
 import numpy as np
 
-from pipeline.encoder.encoding import encode
-from pipeline.encoder.model import Encoder
+from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling.meter import TOP_K, Job
 from pipeline.profiling.samples import Percentiles, percentiles, round_robin
 from pipeline.retrieval import faiss_index
@@ -53,7 +52,7 @@ class IndexResult(TypedDict):
     indexes: list[MeasuredIndex]
 
 
-def run(job: Job, load: Callable[[], Encoder]) -> IndexResult:
+def run(job: Job, load: Callable[[], TextEncoder]) -> IndexResult:
     """Measure every width and index of the job, filled with `index_rows` vectors and searched for the job's queries.
 
     The vectors are those of the passages, each repeated many times with a little noise (NOISE): without noise, all
@@ -142,8 +141,14 @@ def measure(
 
 
 def bytes_per_passage(index: faiss.Index) -> float:
-    """Return the size of the serialised index per vector."""
-    return faiss.serialize_index(index).nbytes / index.ntotal
+    """Return by how many bytes the serialised index grows per vector: without its header, centroids and tables.
+
+    >>> bytes_per_passage(faiss_index.build_index(np.eye(3, dtype=np.float32)))
+    12.0
+    """
+    empty = faiss.clone_index(index)
+    empty.reset()
+    return (faiss.serialize_index(index).nbytes - faiss.serialize_index(empty).nbytes) / index.ntotal
 
 
 def _repeat(call: Callable[[int], Made], min_calls: int, min_seconds: float) -> tuple[list[float], Made]:

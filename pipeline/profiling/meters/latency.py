@@ -1,8 +1,8 @@
 """Latency meter: how long one query waits, alone in its batch, on real queries with their real lengths.
 
 Tokenization and encoding are timed alone first, then with a search behind them (end to end), each by itself: a search
-sweeps the encoder's weights out of the caches, and would slow the next query down. The clock is read after each stage,
-once the device has finished, so encoding is known with and without tokenization.
+sweeps the encoder's weights out of the caches, and would slow the next query down. The clock is read after each stage;
+an embedding counts once it is in host memory, so encoding is known with and without tokenization.
 
 Axes: C calls, S stages (tokenize, encode and, end to end, search; last the device's own time), T tokens, N vectors of
 the index, D embedding width; 1 for a single query.
@@ -14,13 +14,11 @@ from itertools import cycle
 from typing import Any, TypedDict
 
 import numpy as np
-import torch
 
-from pipeline.encoder.encoding import encode
-from pipeline.encoder.model import Encoder
+from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling import machine
 from pipeline.profiling.meter import TOP_K, Figure, Job
-from pipeline.profiling.samples import Percentiles, percentiles, round_robin
+from pipeline.profiling.samples import Percentiles, percentiles, relative_error, round_robin
 
 INDEXED_PASSAGES = 32  # real vectors of the index that is searched; their repetitions fill it
 FIELDS = {  # field of the Profile -> span and percentile
@@ -60,26 +58,19 @@ class LatencyResult(Latency):
     index_missing: str | None  # why there was no index
 
 
-def run(job: Job, load: Callable[[], Encoder]) -> LatencyResult:
+def run(job: Job, load: Callable[[], TextEncoder]) -> LatencyResult:
     """Measure the encoder on the job's queries, end to end where FAISS is installed."""
     encoder = load()
     device_ms = _time_on_device(encoder) if job.device == "cuda" else None
-
-    def encode_ids(ids: Sequence[int]) -> np.ndarray:
-        ids_1T, mask_1T = encoder.pad([list(ids)])
-        with torch.inference_mode():
-            return encoder(ids_1T.to(encoder.device), mask_1T.to(encoder.device)).cpu().numpy()
-
-    missing = machine.missing("faiss")
+    missing = machine.missing("faiss") if job.settings.index_rows else "no index asked for"
     search, index = (None, None) if missing else _flat_index(encoder, job)
     measured = measure(
         lambda text: encoder.tokenize([text], "query")[0],
-        encode_ids,
+        lambda ids: encoder.to_host([encoder.embed([list(ids)])]),
         search,
         job.texts_of("query"),
         min_calls=job.settings.min_calls,
         min_seconds=job.settings.min_seconds,
-        synchronize=torch.cuda.synchronize if job.device == "cuda" else lambda: None,
         device_ms=device_ms,
         seed=job.seed,
     )
@@ -88,7 +79,7 @@ def run(job: Job, load: Callable[[], Encoder]) -> LatencyResult:
 
 def figures(result: LatencyResult, job: Job) -> dict[str, Figure]:
     """Return the percentiles that FIELDS lists."""
-    reasons = {"device": "no CUDA device", "end_to_end": result["index_missing"]}
+    reasons = {"device": "no CUDA device, or an engine without CUDA events", "end_to_end": result["index_missing"]}
     spans: dict[str, Percentiles | None] = {"query": result["query"], "encode": result["encode"]}
     spans |= {"device": result["device"], "end_to_end": result["end_to_end"]}
 
@@ -102,23 +93,29 @@ def figures(result: LatencyResult, job: Job) -> dict[str, Figure]:
         words = ", tokenization of made-up words" if tokenized else ""
         few = "" if estimate else f", too few for a {percentile}"
         source = f"measured: {clock}, {len(result['calls_ms'][span])} calls{words}{few}"
-        return Figure(estimate["value"] if estimate else None, source)
+        return Figure(estimate["value"], source, relative_error(estimate)) if estimate else Figure(None, source)
 
     return {field: figure(span, percentile) for field, (span, percentile) in FIELDS.items()}
 
 
-def _time_on_device(encoder: Encoder) -> Callable[[], float]:
+def _time_on_device(encoder: TextEncoder) -> Callable[[], float] | None:
     """Record CUDA events before and after each forward pass; the result returns the ms between the last two.
+
+    Return None for an engine that torch does not run.
 
     Call it once the device is done. Gaps in which the device waits for its next kernel count: a query waits for them.
     """
+    import torch
+
+    if not isinstance(encoder, torch.nn.Module):
+        return None
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     encoder.register_forward_pre_hook(lambda *_: start.record())
     encoder.register_forward_hook(lambda *_: end.record())
     return lambda: start.elapsed_time(end)
 
 
-def _flat_index(encoder: Encoder, job: Job) -> tuple[Callable[[np.ndarray], object], str]:
+def _flat_index(encoder: TextEncoder, job: Job) -> tuple[Callable[[np.ndarray], object], str]:
     """Return the search of a flat index of `index_rows` vectors, and a description of the index.
 
     The index is on all GPUs if the encoder is on one.
@@ -146,7 +143,6 @@ def measure(
     *,
     min_calls: int,
     min_seconds: float,
-    synchronize: Callable[[], object],
     device_ms: Callable[[], float] | None,
     seed: int,
 ) -> Latency:
@@ -154,12 +150,11 @@ def measure(
 
     Args:
         tokenize: returns the ids of a text.
-        encode: returns the embedding of ids, which `search` takes.
+        encode: returns the embedding of ids, in host memory, which `search` takes.
         search: of an index; None to leave it out.
         texts: queries by language; the first `min_calls`, over the languages in turn, are used.
         min_calls: timed calls.
         min_seconds: of timed calls, and of the warm-up before them.
-        synchronize: waits until the device is done.
         device_ms: returns the device's own time for the last encoding, where there is a device.
         seed: of the bootstrap.
     """
@@ -174,7 +169,6 @@ def measure(
             clock_s, value = [time.perf_counter()], text
             for stage in stages:
                 value = stage(value)
-                synchronize()
                 clock_s.append(time.perf_counter())
             return [*np.diff(clock_s) * 1000, device_ms() if device_ms else np.nan]
 

@@ -1,4 +1,8 @@
-"""Memory meter: what the encoder adds to a process that has only imported its libraries. Needs Linux's /proc.
+"""Memory meter: what a process that serves the encoder needs, from its start on. Needs Linux's /proc.
+
+This process is such a process: it imports the engine, loads the deployed folder and encodes one batch, and little else
+(the meter itself). An engine that maps its file into memory, as ONNX Runtime and OpenVINO do, counts the pages that it
+has touched. An index is measured after that, and counted apart.
 
 Axes: N texts, D embedding width.
 """
@@ -8,11 +12,9 @@ from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import numpy as np
-import torch
 
-from pipeline.encoder.deploy import footprint
-from pipeline.encoder.encoding import encode
-from pipeline.encoder.model import Encoder
+from pipeline.encoder import deployed
+from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling import machine
 from pipeline.profiling.meter import Figure, Job
 from pipeline.profiling.samples import distinct_texts
@@ -23,11 +25,12 @@ Made = TypeVar("Made")
 
 
 class Memory(TypedDict):
-    """`idle_rss_mib` is that of the process before it builds; all other figures of the process are above it."""
+    """`idle_rss_mib` is that of the process before it builds; the peaks are of the whole process as well."""
 
     idle_rss_mib: float
     load_peak_rss_mib: float
-    peak_rss_mib: float
+    serving_peak_rss_mib: float
+    file_rss_mib: float  # of the serving process: pages of files (libraries, mapped weights), which processes may share
     gpu_peak_allocated_mib: float | None
     gpu_peak_reserved_mib: float | None
 
@@ -40,10 +43,10 @@ class MemoryResult(Memory):
     index_missing: str | None  # why there was no index
 
 
-def run(job: Job, load: Callable[[], Encoder]) -> MemoryResult:
+def run(job: Job, load: Callable[[], TextEncoder]) -> MemoryResult:
     """Measure the loading of the encoder, and its work on one batch of the largest token budget."""
 
-    def encode_batch(encoder: Encoder) -> np.ndarray:
+    def encode_batch(encoder: TextEncoder) -> np.ndarray:
         texts = distinct_texts(
             job.texts_of("passage"),
             lambda text: len(encoder.tokenize([text], "passage")[0]),
@@ -51,8 +54,8 @@ def run(job: Job, load: Callable[[], Encoder]) -> MemoryResult:
         )
         return encode(encoder, texts, "passage", token_budget=job.token_budget)
 
-    encoder, emb_ND, measured = measure(load, encode_batch, device=job.device)
-    weights = footprint(encoder)
+    _, emb_ND, measured = measure(load, encode_batch, device=job.device)
+    description = deployed.describe(Path(job.folder))
     missing = machine.missing("faiss")
     bytes_per_passage = None
     if not missing:
@@ -62,9 +65,9 @@ def run(job: Job, load: Callable[[], Encoder]) -> MemoryResult:
         bytes_per_passage = of_index(build_index(emb_ND))
     return {
         **measured,
-        "parameters": weights.parameters,
-        "weights_mib": weights.memory_bytes / MIB,
-        "weights_on_disk_mib": weights.disk_bytes / MIB,
+        "parameters": description.parameters,
+        "weights_mib": description.weights_bytes / MIB,
+        "weights_on_disk_mib": deployed.weights_on_disk(Path(job.folder)) / MIB,
         "index_bytes_per_passage": bytes_per_passage,
         "index_missing": missing,
     }
@@ -75,27 +78,33 @@ def figures(result: MemoryResult, job: Job) -> dict[str, Figure]:
     index = (
         f"not measured: {result['index_missing']}"
         if result["index_missing"]
-        else "measured: size of the serialised flat index"
+        else "measured: growth of the serialised flat index"
     )
     no_gpu = "not measured: no CUDA device"
     allocated, reserved = result["gpu_peak_allocated_mib"], result["gpu_peak_reserved_mib"]
+    peak_mib = max(result["load_peak_rss_mib"], result["serving_peak_rss_mib"])
     return {
-        "peak_rss_mib": Figure(result["peak_rss_mib"], "measured: VmHWM while encoding, less VmRSS before loading"),
+        "peak_rss_mib": Figure(peak_mib, "measured: VmHWM of the process that loads and serves the encoder"),
+        "load_peak_rss_mib": Figure(result["load_peak_rss_mib"], "measured: VmHWM from the start until loaded"),
+        "encoder_rss_mib": Figure(
+            result["serving_peak_rss_mib"] - result["idle_rss_mib"],
+            "measured: VmHWM while encoding, less VmRSS before loading",
+        ),
         "gpu_peak_allocated_mib": Figure(
             allocated, no_gpu if allocated is None else "measured: torch.cuda.max_memory_allocated"
         ),
         "gpu_peak_reserved_mib": Figure(
             reserved, no_gpu if reserved is None else "measured: torch.cuda.max_memory_reserved"
         ),
-        "weights_mib": Figure(result["weights_mib"], "measured: parameters and buffers"),
-        "weights_on_disk_mib": Figure(result["weights_on_disk_mib"], "measured: size as safetensors"),
+        "weights_mib": Figure(result["weights_mib"], "measured: parameters and buffers, or the engine's model file"),
+        "weights_on_disk_mib": Figure(result["weights_on_disk_mib"], "measured: size of the deployed weights"),
         "index_bytes_per_passage": Figure(result["index_bytes_per_passage"], index),
         "parameters": Figure(result["parameters"], "measured: counted"),
     }
 
 
 def status_mib(field: str) -> float:
-    """Return VmRSS (resident now), VmHWM (its peak) or RssAnon (now, without mapped files) of this process.
+    """Return VmRSS (resident now), VmHWM (its peak), RssAnon or RssFile (now: without mapped files, or these alone).
 
     proc_pid_status(5) gives KiB.
     """
@@ -114,21 +123,23 @@ def measure(build: Callable[[], Built], use: Callable[[Built], Made], *, device:
     own: what it handed out (allocated) and took from the driver (reserved).
     """
     idle_mib = status_mib("VmRSS")
-    _reset_peak()
     built = build()
     load_peak_mib = status_mib("VmHWM")
     _reset_peak()
+    cuda = None
     if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        import torch
+
+        cuda = torch.cuda
+        cuda.empty_cache()
+        cuda.reset_peak_memory_stats()
     made = use(built)
-    peak_mib = status_mib("VmHWM")
-    on_gpu = device == "cuda"
     memory: Memory = {
         "idle_rss_mib": idle_mib,
-        "load_peak_rss_mib": load_peak_mib - idle_mib,
-        "peak_rss_mib": peak_mib - idle_mib,
-        "gpu_peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB if on_gpu else None,
-        "gpu_peak_reserved_mib": torch.cuda.max_memory_reserved() / MIB if on_gpu else None,
+        "load_peak_rss_mib": load_peak_mib,
+        "serving_peak_rss_mib": status_mib("VmHWM"),
+        "file_rss_mib": status_mib("RssFile"),
+        "gpu_peak_allocated_mib": cuda.max_memory_allocated() / MIB if cuda else None,
+        "gpu_peak_reserved_mib": cuda.max_memory_reserved() / MIB if cuda else None,
     }
     return built, made, memory

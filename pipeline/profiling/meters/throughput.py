@@ -1,24 +1,21 @@
 """Throughput meter: passages per second in batches, as a curve over token budgets, against the machine's own ceiling.
 
 Achieved FLOP/s counts the multiplications and additions of the matrix products of a transformer encoder on real
-tokens only (padding is waste, not work). It is compared with one large matrix product measured in the same process.
+tokens only (padding is waste, not work). It is compared with the large matrix product of the ceiling meter.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import torch
 
-from pipeline.encoder import onednn
-from pipeline.encoder.encoding import encode
-from pipeline.encoder.model import Encoder
+from pipeline.encoder import deployed
+from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling.meter import Figure, Job
-from pipeline.profiling.samples import distinct_texts, percentiles
+from pipeline.profiling.samples import Z_95, distinct_texts, percentiles
 
-MATRIX_WIDTH = {"cpu": 2048, "cuda": 8192}  # rows and columns: large enough to reach the device's peak
-MIN_PRODUCTS = 7  # the fastest of fewer jumps from one measurement to the next
 MIN_PASSES = 5  # per point of the curve
 
 
@@ -41,27 +38,19 @@ class Point(Rates):
     passes_s: list[float]
 
 
-class Ceiling(TypedDict):
-    """FLOP/s of a large matrix product, before and after the passes."""
-
-    before: float
-    after: float
-
-
 class Throughput(TypedDict):
     best: Point
     curve: list[Point]
     passages: int
     tokens: int
-    matrix_product_flop_per_s: Ceiling
     flop_share_of_matrix_product: float
 
 
-def run(job: Job, load: Callable[[], Encoder]) -> Mapping[str, object]:
+def run(job: Job, load: Callable[[], TextEncoder]) -> Mapping[str, object]:
     """Measure the encoder on the job's passages."""
-    encoder = load()
-    config, dtype = encoder.backbone.config, encoder.backbone.dtype
-    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
+    encoder, description = load(), deployed.describe(Path(job.folder))
+    sizes = {"layers": description.layers, "width": description.width, "feed_forward": description.feed_forward}
+    assert job.ceiling_flop_per_s  # the ceiling meter ran before
     measured = measure(
         lambda texts, budget: encode(encoder, texts, "passage", token_budget=budget),
         lambda text: len(encoder.tokenize([text], "passage")[0]),
@@ -69,28 +58,25 @@ def run(job: Job, load: Callable[[], Encoder]) -> Mapping[str, object]:
         token_budgets=job.settings.token_budgets,
         min_seconds=job.settings.min_seconds,
         flop=lambda lengths: transformer_flop(lengths, **sizes),
-        ceiling_flop_per_s=lambda: matrix_product_flop_per_s(dtype, job.device),
+        ceiling_flop_per_s=job.ceiling_flop_per_s,
         seed=job.seed,
     )
-    return {
-        **measured,
-        "matrix_product_dtype": str(dtype),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),  # highest: no TF32
-        "attn_implementation": config._attn_implementation,
-    }
+    return {**measured, "attn_implementation": description.attention}
 
 
 def figures(result: Throughput, job: Job) -> dict[str, Figure]:
     """Return the rates of the best token budget."""
     best = result["best"]
+    interval = best["passages_per_s_interval"]
+    error = (interval["high"] - interval["low"]) / (2 * Z_95) / best["passages_per_s"]
     wall_clock = f"measured: wall clock, median pass{', tokenization of made-up words' if job.made_up_words else ''}"
-    share = "modelled: FLOP by formula, over a matrix product measured beside it"
+    share = "modelled: FLOP by formula, over a matrix product measured just before"
     return {
-        "passages_per_s": Figure(best["passages_per_s"], wall_clock),
-        "passage_tokens_per_s": Figure(best["tokens_per_s"], wall_clock),
+        "passages_per_s": Figure(best["passages_per_s"], wall_clock, error),
+        "passage_tokens_per_s": Figure(best["tokens_per_s"], wall_clock, error),
         "passage_token_budget": Figure(best["token_budget"], "measured: the fastest of those tried"),
-        "flop_per_s": Figure(best["flop_per_s"], "modelled: FLOP by formula over measured seconds"),
-        "flop_share_of_matrix_product": Figure(result["flop_share_of_matrix_product"], share),
+        "flop_per_s": Figure(best["flop_per_s"], "modelled: FLOP by formula over measured seconds", error),
+        "flop_share_of_matrix_product": Figure(result["flop_share_of_matrix_product"], share, error),
     }
 
 
@@ -108,37 +94,6 @@ def transformer_flop(lengths: Sequence[int], *, layers: int, width: int, feed_fo
     return layers * sum(length * projections + 4 * length**2 * width for length in lengths)
 
 
-def matrix_product_flop_per_s(dtype: torch.dtype, device: str, seconds: float = 1.0) -> float:
-    """Return the FLOP/s of the fastest of repeated square matrix products over `seconds`, after a warm-up.
-
-    On a CPU, torch's own product and oneDNN's take turns: in float32 either may be half as fast as the other. The
-    fastest counts, since whatever else the machine does can only slow a product down: it follows the clock alone.
-    """
-
-    def product_s(left: torch.Tensor, right: torch.Tensor) -> float:
-        times_s = []
-        for product in (torch.matmul, onednn.product) if device == "cpu" else (torch.matmul,):
-            start_s = time.perf_counter()
-            product(left, right)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times_s.append(time.perf_counter() - start_s)
-        return min(times_s)
-
-    # Up to the width that reaches the device's peak; a processor that emulates the dtype would take minutes for it.
-    width = MATRIX_WIDTH[device] // 8
-    while True:
-        pair = torch.rand(2, width, width, device=device, dtype=dtype)
-        time_s = product_s(*pair)
-        if width == MATRIX_WIDTH[device] or time_s > seconds / MIN_PRODUCTS:
-            break
-        width *= 2
-    times_s: list[float] = []
-    while sum(times_s) < seconds or len(times_s) < MIN_PRODUCTS:
-        times_s.append(product_s(*pair))
-    return 2 * width**3 / min(times_s)
-
-
 def measure(
     encode: Callable[[list[str], int], object],
     count_tokens: Callable[[str], int],
@@ -147,7 +102,7 @@ def measure(
     token_budgets: Sequence[int],
     min_seconds: float,
     flop: Callable[[Sequence[int]], int],
-    ceiling_flop_per_s: Callable[[], float],
+    ceiling_flop_per_s: float,
     seed: int,
 ) -> Throughput:
     """Return one point per token budget.
@@ -155,8 +110,7 @@ def measure(
     All points encode the same passages: enough to fill one batch of the largest budget, or all there are. Warm-up is
     one whole pass of each budget, so every batch shape. Then passes of the budgets take turns, so that a drift of the
     machine affects all alike, until each budget has MIN_PASSES and `min_seconds`. A rate is that of the median pass (a
-    disturbed pass moves a mean, and hardly a median), with a 95 % bootstrap interval over passes. The ceiling is
-    measured before and after.
+    disturbed pass moves a mean, and hardly a median), with a 95 % bootstrap interval over passes.
 
     Args:
         encode: takes texts and a token budget; returns when the embeddings are in host memory.
@@ -165,7 +119,7 @@ def measure(
         token_budgets: tokens per batch.
         min_seconds: of timed passes per budget.
         flop: of encoding texts of these lengths.
-        ceiling_flop_per_s: measures the ceiling.
+        ceiling_flop_per_s: of the machine's own matrix product.
         seed: of the bootstrap.
     """
     passages = distinct_texts(texts, count_tokens, max(token_budgets))
@@ -178,12 +132,10 @@ def measure(
 
     for budget in token_budgets:
         pass_s(budget)
-    ceiling_before = ceiling_flop_per_s()
     passes_s: dict[int, list[float]] = {budget: [] for budget in token_budgets}
     while any(len(times_s) < MIN_PASSES or sum(times_s) < min_seconds for times_s in passes_s.values()):
         for budget, times_s in passes_s.items():
             times_s.append(pass_s(budget))
-    ceiling_after = ceiling_flop_per_s()
 
     curve: list[Point] = [
         {
@@ -199,8 +151,7 @@ def measure(
         "curve": curve,
         "passages": len(passages),
         "tokens": sum(lengths),
-        "matrix_product_flop_per_s": {"before": ceiling_before, "after": ceiling_after},
-        "flop_share_of_matrix_product": best["flop_per_s"] / max(ceiling_before, ceiling_after),
+        "flop_share_of_matrix_product": best["flop_per_s"] / ceiling_flop_per_s,
     }
 
 
