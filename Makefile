@@ -24,7 +24,7 @@ report: .venv/ready ## draw the fronts of results/$(SWEEP) again
 wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB_API_KEY or wandb login
 	$(BIN)/python -m pipeline.reporting.wandb results
 
-bench: .venv/ready-test ## compare speed and trust of figures (ARGS="repeated same_work" takes some); needs XQUAD_R_DIR
+bench: .venv/ready-test ## compare speed and trust of figures (ARGS="instrument" takes one); needs XQUAD_R_DIR
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)
 
 check: .venv/ready-test ## lint and type-check

@@ -26,10 +26,9 @@ COMPARISONS = {
     "scores": ranking.scores,
     "evaluation": runs.evaluation,
     "million": ranking.million,
-    "same_work": instrument.same_work,
 }
 ON_REQUEST = {"gpu": gpu.bulk}  # runs only if it is named
-TABLES = {"fixed_cost": runs.fixed_cost, "growth": growth.table, "repeated": instrument.repeated}
+TABLES = {"fixed_cost": runs.fixed_cost, "growth": growth.table, "instrument": instrument.table}
 NAMES = [*COMPARISONS, *ON_REQUEST, *TABLES]
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
 TITLE = """# Speed, side by side

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -73,8 +73,7 @@ def _again(job: Job, latency: dict[str, Any]) -> dict[str, Any]:
     queries = len(round_robin(job.texts_of("query"))[: job.settings.min_calls])
     calls = min(REPEATED_CALLS, queries)
     settings = replace(job.settings, min_calls=calls, min_seconds=min(1.0, job.settings.min_seconds), index_rows=0)
-    with _workers(["latency"], job) as workers:
-        result = _result("latency", workers["latency"], replace(job, settings=settings))
+    result = run_meter("latency", replace(job, settings=settings))
     return {
         "first_ms": float(np.median(latency["calls_ms"]["query"][:calls])),
         "again_ms": float(np.median(result["calls_ms"]["query"])),
@@ -90,8 +89,7 @@ def measure_indexes(job: Job, base: Profile, variants: Sequence[Variant]) -> dic
     job = replace(job, token_budget=base.passage_token_budget, indexes=tuple(variants))
     rounds: list[list[dict[str, Any]]] = []
     for _ in range(job.settings.rounds):
-        with _workers(["index"], job) as workers:
-            result = _result("index", workers["index"], job)
+        result = run_meter("index", job)
         shared = {key: result[key] for key in ("watch", "threads")}
         rounds.append([index | shared for index in result["indexes"]])
     return {variant: with_index(base, by_round, job.seed) for variant, *by_round in zip(variants, *rounds, strict=True)}
@@ -102,21 +100,34 @@ def _workers(meters: Sequence[str], job: Job) -> Iterator[dict[str, subprocess.P
     """A child process per meter. Importing libraries takes longer than some meters, so all children import at once;
     none measures before all are done."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(_start(name, job)) for name in meters}
+        workers = {name: stack.enter_context(start(name, job)) for name in meters}
         for worker in workers.values():
             assert worker.stdout  # a pipe; it says "ready", or closes if the child died
             worker.stdout.readline()
         yield workers
 
 
-def _start(name: str, job: Job) -> subprocess.Popen[str]:
+def start(name: str, job: Job, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+    """Start the child process of a meter.
+
+    Args:
+        before: is called in the child before anything else.
+    """
     count = str(job.threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
     environment |= {"OPENBLAS_NUM_THREADS": count, "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", "pipeline.launch.start", "profiling.worker", name]
     command += [] if name in meter.WITHOUT_ENCODER else [job.folder]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True, preexec_fn=before
+    )
+
+
+def run_meter(name: str, job: Job) -> Any:
+    """Return the raw result of one meter, in a child process of its own. Errors as of `measure`."""
+    with _workers([name], job) as workers:
+        return _result(name, workers[name], job)
 
 
 def _result(name: str, worker: subprocess.Popen[str], job: Job) -> Any:
