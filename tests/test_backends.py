@@ -1,6 +1,8 @@
 """Other engines and precisions against the encoder itself, on real weights and on tiny, exaggerated ones."""
 
 import inspect
+import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 import torch
 from test_encoder import BERT, XLMR, compose_model, tiny
 
-from pipeline.encoder import backends
-from pipeline.encoder.deploy import Unavailable, check, deploy, footprint, threads
+from pipeline.bench import hand_written
+from pipeline.encoder import backends, deployed
+from pipeline.encoder.deploy import check, deploy, save
 from pipeline.encoder.encoding import encode
+from pipeline.encoder.engine import Unavailable
 from pipeline.encoder.sources import load, positions
 from pipeline.values import UserError, Variant
 
@@ -49,8 +53,14 @@ def e5():
     return load(compose_model("e5-small-l3"), seed=0)
 
 
-def cosines(deployed, encoder):
-    return (encode(deployed, TEXTS, "passage") * encode(encoder, TEXTS, "passage")).sum(1)
+def cosines(served, encoder):
+    return (encode(served, TEXTS, "passage") * encode(encoder, TEXTS, "passage")).sum(1)
+
+
+def saved(encoder, variant, folder, threads=1):
+    """The encoder as a variant, by way of its folder; and the folder's description."""
+    save(encoder, variant, folder)
+    return deployed.load(folder, threads=threads), deployed.describe(folder)
 
 
 @pytest.mark.parametrize(
@@ -58,19 +68,58 @@ def cosines(deployed, encoder):
     [(BERT, "onnx"), (XLMR, "onnx"), (XLMR, "openvino"), (XLMR, "compile"), (BERT, "onednn"), (XLMR, "onednn")],
     ids=lambda value: value if isinstance(value, str) else value["model_type"],
 )
-def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, backend):
+def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, backend, tmp_path):
     encoder = tiny(architecture=architecture | SHARP)
-    deployed, numbers = deploy(encoder, Variant(backend)), torch.Generator().manual_seed(0)
-    with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
+    served, description = saved(encoder, Variant(backend), tmp_path)
+    numbers = torch.Generator().manual_seed(0)
+    with torch._dynamo.config.patch(error_on_recompile=True):
         for texts, tokens in SHAPES:
             rows = torch.randint(5, 1000, (texts, tokens), generator=numbers).tolist()
             rows[0] = rows[0][: tokens // 2 + 1] if texts > 1 else rows[0]  # padded
-            ids_NT, mask_NT = encoder.pad(rows)
-            np.testing.assert_allclose(deployed(ids_NT, mask_NT), encoder(ids_NT, mask_NT), atol=1e-5)
-    assert cosines(deployed, encoder).min() > 0.99999
-    assert (deployed.width, deployed.device, deployed.max_tokens) == (encoder.width, encoder.device, encoder.max_tokens)
-    assert set(threads(deployed).values()) == {1}
-    assert footprint(deployed).parameters == footprint(encoder).parameters
+            expected = encoder.to_host([encoder.embed(rows)])
+            np.testing.assert_allclose(served.to_host([served.embed(rows)]), expected, atol=1e-5)
+    assert cosines(served, encoder).min() > 0.99999
+    assert (served.width, served.device_type, served.max_tokens) == (encoder.width, "cpu", encoder.max_tokens)
+    assert set(served.threads.values()) == {1}
+    assert description.parameters == sum(weight.numel() for weight in encoder.parameters())
+
+
+def test_cls_pooling_lies_in_the_graph_as_well(tmp_path):
+    encoder = tiny(pooling="cls")
+    served, _ = saved(encoder, Variant("onnx"), tmp_path)
+    np.testing.assert_allclose(encode(served, TEXTS, "query"), encode(encoder, TEXTS, "query"), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("eager", "float32"), ("eager", "bfloat16"), ("onednn", "float32"), ("onednn", "bfloat16"), ("onnx", "int8")],
+)
+@pytest.mark.usefixtures("emulated_bfloat16")
+def test_what_is_loaded_is_what_is_evaluated(backend, precision, tmp_path):
+    """An engine on torch evaluates from memory, the others from the folder: the same vectors, to the last bit."""
+    encoder, variant = tiny(), Variant(backend, precision)
+    served, _ = saved(encoder, variant, tmp_path)
+    here = deploy(encoder, variant, tmp_path)
+    np.testing.assert_array_equal(encode(served, TEXTS, "passage"), encode(here, TEXTS, "passage"))
+    np.testing.assert_array_equal(encode(deploy(encoder, Variant()), TEXTS, "query"), encode(encoder, TEXTS, "query"))
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from pipeline.encoder import deployed
+from pipeline.encoder.encoding import encode
+encode(deployed.load(Path(sys.argv[1]), threads=1), ["a text"], "query")
+print([name for name in ("torch", "transformers", "onnx", "hydra", "safetensors", "pandas") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_an_engine_is_loaded_without_what_made_it(backend, tmp_path):
+    save(tiny(), Variant(backend), tmp_path)
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"model", "tokenizer", "deployed"}
+    done = subprocess.run([sys.executable, "-c", SERVE, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -84,39 +133,40 @@ def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, back
     ],
 )
 @pytest.mark.usefixtures("emulated_bfloat16")
-def test_fewer_bits_weigh_less_and_stay_close(e5, backend, precision, cosine, share):
+def test_fewer_bits_weigh_less_and_stay_close(e5, backend, precision, cosine, share, tmp_path):
     if backend == "eager" and precision == "int8":
         pytest.importorskip("torchao")
     torch.set_num_threads(2)
     before = encode(e5, TEXTS, "passage")
-    deployed = deploy(e5, Variant(backend, precision))
-    lowest = cosines(deployed, e5).min()
+    served, small = saved(e5, Variant(backend, precision), tmp_path, threads=2)
+    lowest = cosines(served, e5).min()
     assert lowest > cosine
     assert lowest < 0.999999  # fewer bits are at work
     np.testing.assert_array_equal(encode(e5, TEXTS, "passage"), before)
-    assert set(threads(deployed).values()) == {2}
-    full, small = footprint(e5), footprint(deployed)
-    assert small.parameters == full.parameters
-    assert small.memory_bytes < share * full.memory_bytes
-    assert small.disk_bytes < share * full.disk_bytes
+    assert set(served.threads.values()) == {2}
+    full_bytes = 4 * small.parameters
+    assert small.parameters == sum(weight.numel() for weight in e5.parameters())
+    assert small.weights_bytes < share * full_bytes
+    assert deployed.weights_on_disk(tmp_path) < share * full_bytes
 
 
 @pytest.mark.usefixtures("emulated_bfloat16")
-def test_a_footprint_by_hand():
+def test_a_footprint_by_hand(tmp_path):
     encoder = tiny(architecture=BERT)
     weights = 1000 * 32 + 32 * 32 + 2 * 32 + 2 * 32  # pieces, positions, token types, their normalisation
     weights += 2 * (4 * (32 * 32 + 32) + 2 * 32 + (32 * 64 + 64) + (64 * 32 + 32) + 2 * 32)
     positions = 2 * 32 * 8  # BERT keeps the ids of positions and of token types as two rows of int64, in memory only
-    assert footprint(encoder)[:2] == (weights, 4 * weights + positions)
-    assert footprint(deploy(encoder, Variant("eager", "bfloat16")))[:2] == (weights, 2 * weights + positions)
-    assert footprint(deploy(encoder, Variant("onednn")))[:2] == (weights, 4 * weights + positions)
-    assert 4 * weights < footprint(encoder).disk_bytes < 4 * weights + 4000
+    for variant, size in ((Variant(), 4), (Variant("eager", "bfloat16"), 2), (Variant("onednn"), 4)):
+        folder = tmp_path / variant.label
+        _, description = saved(encoder, variant, folder)
+        assert (description.parameters, description.weights_bytes) == (weights, size * weights + positions)
+        assert size * weights < deployed.weights_on_disk(folder) < size * weights + 4000
 
 
-def test_passages_may_be_truncated_further():
+def test_passages_may_be_truncated_further(tmp_path):
     encoder = tiny()
-    deployed = deploy(encoder, Variant(max_passage_tokens=9))
-    assert len(deployed.tokenize(TEXTS[-1:], "passage")[0]) == 9
+    served, _ = saved(encoder, Variant(max_passage_tokens=9), tmp_path)
+    assert len(served.tokenize(TEXTS[-1:], "passage")[0]) == 9
     assert len(encoder.tokenize(TEXTS[-1:], "passage")[0]) == 32
 
 
@@ -140,7 +190,36 @@ def test_every_file_of_backends_is_a_backend():
     assert [path.stem for path in paths] == ["compile", "eager", "onednn", "onnx", "openvino"]
     for path in paths:
         module = import_module(f"pipeline.encoder.backends.{path.stem}")
-        assert list(inspect.signature(module.build).parameters) == ["backbone", "precision"]
+        assert list(inspect.signature(module.check).parameters) == ["precision", "device"]
+        assert list(inspect.signature(module.save).parameters) == ["encoder", "precision", "folder"]
+        assert callable(module.load)
+        assert callable(module.preload)
+
+
+STATUS = """
+import json, sys
+from pathlib import Path
+from pipeline.encoder import deployed
+from pipeline.encoder.encoding import encode
+from pipeline.profiling.meters.memory import status_mib
+encode(deployed.load(Path(sys.argv[1]), threads=2), json.load(sys.stdin), "passage", token_budget=10**6)
+print(status_mib("VmHWM"))
+"""
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_memory_is_that_of_a_hand_written_script_and_int8_needs_less(e5, backend, tmp_path):
+    """Peaks of whole processes, on real weights; the script imports nothing of ours."""
+    texts, peaks = json.dumps(TEXTS), {}  # distinct, as bulk encoding makes them
+    for precision in ("float32", "int8"):
+        folder = tmp_path / precision
+        save(e5, Variant(backend, precision), folder)
+        for name, command in {"ours": ["-c", STATUS], "theirs": [hand_written.__file__]}.items():
+            line = [sys.executable, *command, str(folder)]
+            done = subprocess.run(line, input=texts, capture_output=True, text=True, check=True)
+            peaks[precision, name] = float(done.stdout)
+        assert peaks[precision, "ours"] == pytest.approx(peaks[precision, "theirs"], rel=0.1)
+    assert peaks["int8", "ours"] < peaks["float32", "ours"]
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def table(profiles: Mapping[str, Profile]) -> str:
     return "\n".join([pd.DataFrame(columns, index=fields).to_string(), *sentences])
 
 
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "-"
+def _shown(value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
     return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"
