@@ -18,9 +18,12 @@ from pipeline.values import UserError
 
 @pytest.fixture
 def profile():
-    numbers = {name: 1.5 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int, bool)}
+    numbers = {name: 1.5 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
     optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
-    return Profile(**numbers, **optional, sources={"peak_rss_mib": "measured: VmHWM"}, details={"raw_ms": [1.0, 2.0]})
+    further = {"quality": "passed", "relative_errors": {"peak_rss_mib": 0.02}, "encoder_key": "0a1b"}
+    return Profile(
+        **numbers | optional | further, sources={"peak_rss_mib": "measured: VmHWM"}, details={"raw_ms": [1.0, 2.0]}
+    )
 
 
 @pytest.fixture
@@ -61,6 +64,7 @@ def test_a_sweep_lists_its_runs_and_flattens_the_finished_ones(tmp_path, record)
     assert flat["model"] == "m"
     assert flat["metrics.b.mono.map"] == 0.5
     assert flat["profile.peak_rss_mib"] == 1.5
+    assert flat["profile.quality"] == "passed"
     assert flat["profile.sources.peak_rss_mib"] == "measured: VmHWM"
     with pytest.raises(UserError, match=r"no sweep two in .*; there are: one"):
         store.runs("two")
@@ -214,6 +218,79 @@ def test_what_was_not_profiled_costs_what_the_same_model_costs_in_another_sweep(
     found = {state.record.provenance["layers"]: state.record.profile for state in store.runs("trained")}
     assert found == {**costs, 12: None}
     assert costs[3] != costs[6]
+
+
+def changed(record: Record, **config) -> Record:
+    return replace(record, config=record.config | config)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "sentence"),
+    [
+        ({"threads": 4}, {}, "threads differ: 4 there, 2 here"),
+        ({}, {"model": {"max_query_tokens": 32}}, "model.max_query_tokens differs: 64 there, 32 here"),
+        ({"eval": {"xquad_r": {}}}, {}, "texts differ: xquad_r there, facts here"),
+        ({}, {"eval": {"facts": {"languages": ["ar"]}}}, r"eval.facts.languages differs: \['ar', 'en'\] there"),
+    ],
+)
+def test_costs_of_another_deployment_are_refused(tmp_path, there, here, sentence):
+    store = ResultStore(tmp_path)
+    same = {"eval": {"facts": {"languages": ["ar", "en"], "path": "/here"}}}
+    records_ = (
+        records.add_run(store, "costs", 3, "none"),
+        records.add_run(store, "trained", 3, "hybrid", profiled=False),
+    )
+    for record, change in zip(records_, (there, here), strict=True):
+        model = {"max_query_tokens": 64} | change.get("model", {})
+        store.save(changed(record, **same | change | {"model": record.config["model"] | model}))
+    store.plan("trained", {}, costs_from="costs")
+    with pytest.raises(UserError, match=f"^costs_from=costs: {sentence}"):
+        store.runs("trained")
+
+
+def test_what_does_not_change_a_cost_may_differ(tmp_path):
+    """Weights, the device that trained, the folder of the benchmark, and the settings of a profile that is off."""
+    store = ResultStore(tmp_path)
+    settings = {"enabled": True, "min_calls": 1000}
+    record = records.add_run(store, "costs", 3, "none")
+    store.save(changed(record, device="cpu", eval={"facts": {"path": "/there"}}, profile=settings))
+    run = records.add_run(store, "trained", 3, "hybrid", profiled=False)
+    model = run.config["model"] | {"weights": "elsewhere", "freeze_word_embeddings": True}
+    off = {"enabled": False, "min_calls": 150}
+    store.save(changed(run, device="cuda", eval={"facts": {"path": "/here"}}, profile=off, model=model))
+    store.plan("trained", {}, costs_from="costs")
+    assert store.runs("trained")[0].record.profile == record.profile
+
+
+def test_several_profiles_of_one_model_are_not_chosen_from(tmp_path):
+    store = ResultStore(tmp_path)
+    first, second = (records.add_run(store, "costs", 3, "none", seed) for seed in (0, 1))
+    records.add_run(store, "trained", 3, "hybrid", profiled=False)
+    store.plan("trained", {}, costs_from="costs")
+    assert store.runs("trained")[0].record.profile == first.profile  # shared by both runs
+    store.save(replace(second, profile=replace(second.profile, peak_rss_mib=99.0)))
+    with pytest.raises(UserError, match="costs_from=costs: it has 2 profiles of e5-small-l3, as trained; name"):
+        store.runs("trained")
+    store.save(changed(second, profile={"min_calls": 5}))
+    store.save(changed(first, profile={"min_calls": 7}))
+    with pytest.raises(
+        UserError, match=r"costs_from=costs: profile.min_calls differs: 7 in .*-s0-abcd, 5 in .*-s1-abcd"
+    ):
+        store.runs("trained")
+
+
+def test_profiles_of_unlike_devices_are_not_mixed(tmp_path):
+    store = ResultStore(tmp_path)
+    records.add_run(store, "costs", 3, "none")
+    own = records.add_run(store, "trained", 6, "hybrid")
+    details = own.profile.details | {"machine": {"gpu": "H200", "device": "cuda"}}
+    store.save(replace(own, profile=replace(own.profile, details=details)))
+    records.add_run(store, "trained", 3, "hybrid", profiled=False)
+    store.plan("trained", {}, costs_from="costs")
+    with pytest.raises(
+        UserError, match=r"costs_from=costs: device differs: cuda in e5-small-l6-.*, cpu in e5-small-l3-"
+    ):
+        store.runs("trained")
 
 
 def test_a_cache_key_does_not_depend_on_the_order_of_keys():

@@ -12,7 +12,7 @@ Every file is complete or absent (files). record.json and a stage's done.json ho
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +20,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipeline.store import locks
+from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_json, write_atomically, write_json
-from pipeline.store.keys import cache_key
 from pipeline.store.records import SCHEMA, Profile, Record
 from pipeline.values import UserError
-
-OF_WEIGHTS = {"weights", "revision", "freeze_word_embeddings"}  # keys of a model that do not change its cost
 
 
 @dataclass(frozen=True)
@@ -159,27 +157,18 @@ class ResultStore:
 
     def runs(self, sweep: str) -> list[RunState]:
         """How the runs of a sweep ended. A record without a profile gets that of the same model and inference variant
-        in the sweep that the plan names (`costs_from`), which may have run on another machine."""
+        in the sweep that the plan names (`costs_from`), which may have run on another machine.
+
+        Raises:
+            UserError: what was profiled there differs from what was trained here (store.deployment).
+        """
+        entries = self.manifest(sweep)
+        records = {name: self.load(name) for name, entry in entries.items() if entry["status"] != "failed"}
         plan = read_again(self.sweep_dir(sweep) / "plan.json") or {}
-        profiles: dict[str, Profile] = {}
         if other := plan.get("costs_from"):
-            records = [state.record for state in self.runs(other) if state.record]
-            profiles = {deployed_model(record): record.profile for record in records if record.profile}
-
-        def record(name: str) -> Record:
-            stored = self.load(name)
-            return stored if stored.profile else replace(stored, profile=profiles.get(deployed_model(stored)))
-
-        return [
-            RunState(name=name, record=None if entry["status"] == "failed" else record(name), **entry)
-            for name, entry in self.manifest(sweep).items()
-        ]
-
-
-def deployed_model(record: Record) -> str:
-    """Key of what determines a cost on one machine: the model without its weights, and the inference variant."""
-    model = {key: value for key, value in record.config["model"].items() if key not in OF_WEIGHTS}
-    return cache_key([model, record.variant])
+            there = [state.record for state in self.runs(other) if state.record and state.record.profile]
+            records = with_costs_from(other, there, records)
+        return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
 
 
 def made_by_older(path: Path) -> str:
