@@ -141,6 +141,31 @@ def test_runs_get_figures_and_sources_where_they_have_a_profile(tmp_path):
         assert priced[f"profile.sources.{figure}"] == f"modelled: {PRICES}; {SCENARIO}"
 
 
+@pytest.mark.parametrize(
+    ("sheet", "facts", "doubt"),
+    [
+        ("cpu_example", {"device": "cpu", "cpu_vector_instructions": "AVX512"}, None),
+        ("cpu_example", {"device": "cpu", "architecture": "aarch64"}, "priced as x86_64, profiled on arm64"),
+        ("arm_example", {"device": "cpu", "architecture": "x86_64"}, "priced as arm64, profiled on x86_64"),
+        ("arm_example", {"device": "cpu"}, None),  # not known
+        ("cpu_example", {"device": "cuda", "gpu": "NVIDIA H200"}, "priced with no GPU, profiled with NVIDIA H200"),
+        ("gpu_example", {"device": "cuda", "gpu": "NVIDIA H200"}, "priced with A10G, profiled with NVIDIA H200"),
+        ("gpu_example", {"device": "cuda", "gpu": "NVIDIA A10G"}, None),
+        ("gpu_example", {"device": "cpu", "architecture": "x86_64"}, "priced with A10G, profiled with no GPU"),
+    ],
+)
+def test_a_sheet_of_another_kind_of_machine_is_named_in_the_sources(tmp_path, sheet, facts, doubt):
+    store = ResultStore(tmp_path)
+    record = records.add_run(store, "s", 6, "none")
+    details = record.profile.details | {"machine": {"cpu": "a processor"} | facts}
+    store.save(replace(record, profile=replace(record.profile, details=details)))
+    (priced,) = money.priced(tables.runs(store, "s"), report(f"prices={sheet}").prices, SCENARIO).to_dict("records")
+    ending = priced["profile.sources.usd_per_month"].removeprefix(
+        f"modelled: {report(f'prices={sheet}').prices}; {SCENARIO}"
+    )
+    assert ending == (f"; not the profiled machine: {doubt}" if doubt else "")
+
+
 def run(folder, *arguments):
     command = [sys.executable, "-m", "pipeline.report", *arguments]
     environment = os.environ | {"WANDB_MODE": "disabled"}
@@ -161,9 +186,11 @@ def test_a_price_changes_its_columns_and_no_record(tmp_path, monkeypatch, capsys
     after = pd.read_csv(store.root / "s/runs.csv")
     changed = {column for column in before if not before[column].equals(after[column])}
     figures = {f"profile.{figure}" for figure in STATED if figure.startswith("usd") and "index" not in figure}
-    assert changed == figures | {"profile.kg_co2_per_month"} | {f"profile.sources.{figure}" for figure in STATED}
+    of_errors = {column for column in changed if column.startswith("profile.relative_errors.")}  # shares change
+    sources = {f"profile.sources.{figure}" for figure in STATED}
+    assert changed - of_errors == figures | {"profile.kg_co2_per_month"} | sources
     ratio = after["profile.usd_per_1m_queries"] / before["profile.usd_per_1m_queries"]
-    assert ratio.tolist() == pytest.approx([1.006 / 0.0816] * 2)
+    assert ratio.tolist() == pytest.approx([1.006 / 0.1008] * 2)
     assert {path: path.stat().st_mtime_ns for path in (store.root / "runs").rglob("*")} == times
 
 

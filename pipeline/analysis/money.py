@@ -13,6 +13,7 @@ from pipeline.values import UserError
 DAYS_PER_MONTH = 365 / 12
 J_PER_KWH = 3.6e6
 BYTES_PER_GB = 1e9
+UNLIKE = "not the profiled machine"  # in the source of a figure whose price sheet is of another kind of machine
 PROFILED = ["query_latency_p50_ms", "passages_per_s", "index_bytes_per_passage"]  # fields of the Profile
 PROFILED += ["energy_j_per_1k_queries", "energy_j_per_1k_passages", "idle_power_w"]
 
@@ -32,7 +33,8 @@ def require_amount(key: str, value: float) -> None:
 class Prices:
     """A price sheet (conf/prices): an instance like the machine that was profiled. UserError for impossible values.
 
-    If the price of the hour includes power, `usd_per_kwh` is 0.
+    If the price of the hour includes power, `usd_per_kwh` is 0. `architecture` (x86_64 or arm64) and `gpu` are compared
+    with the profiled machine; an empty architecture is not.
 
     >>> str(Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400))
     'a rack (2026-01-01): 0.36 USD/h, power at 0.25 USD/kWh'
@@ -45,6 +47,8 @@ class Prices:
     usd_per_kwh: float
     usd_per_gb_month: float  # of what holds the index
     g_co2_per_kwh: float
+    architecture: str = ""
+    gpu: str = ""
 
     def __post_init__(self) -> None:
         for key in ("usd_per_instance_hour", "usd_per_kwh", "usd_per_gb_month", "g_co2_per_kwh"):
@@ -53,6 +57,23 @@ class Prices:
     def __str__(self) -> str:
         power = f"at {self.usd_per_kwh:g} USD/kWh" if self.usd_per_kwh else "within the hour"
         return f"{self.name} ({self.date}): {self.usd_per_instance_hour:g} USD/h, power {power}"
+
+
+def unlike(prices: Prices, architecture: str | None, gpu: str | None) -> str | None:
+    """Say in what the machine of a price sheet is unlike the profiled one; None if it is alike, as far as is known.
+
+    >>> sheet = {"usd_per_instance_hour": 0.1, "usd_per_kwh": 0, "usd_per_gb_month": 0.1, "g_co2_per_kwh": 400}
+    >>> graviton = Prices("m7g.large", "a page", "2026-01-01", **sheet, architecture="arm64")
+    >>> unlike(graviton, "x86_64", None), unlike(graviton, "arm64", None)
+    ('priced as arm64, profiled on x86_64', None)
+    >>> unlike(graviton, "arm64", "NVIDIA H200")
+    'priced with no GPU, profiled with NVIDIA H200'
+    """
+    if (gpu or prices.gpu) and not (gpu and prices.gpu and prices.gpu in gpu):
+        return f"priced with {prices.gpu or 'no GPU'}, profiled with {gpu or 'no GPU'}"
+    if architecture and prices.architecture and architecture != prices.architecture:
+        return f"priced as {prices.architecture}, profiled on {architecture}"
+    return None
 
 
 @dataclass
@@ -133,6 +154,8 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
 def priced(runs: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFrame:
     """Return the table of runs with the columns of `bill` and their sources; unchanged if no run has a profile.
 
+    The sources say so if the sheet is not of the kind of machine that was profiled (columns `architecture`, `gpu`).
+
     >>> runs = pd.DataFrame({"name": ["a run without a profile"]})
     >>> prices = Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400)
     >>> priced(runs, prices, Scenario(9_000_000, 120_000, 2, 0.5)).columns.tolist()
@@ -146,7 +169,12 @@ def priced(runs: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFra
     profiles = runs.rename(columns=lambda column: column.removeprefix("profile."))
     figures = bill(profiles, prices, scenario)
     errors = relative_errors(profiles, prices, scenario)
-    sources = figures.astype(object).where(figures.isna(), f"modelled: {prices}; {scenario}")
+    machines = runs.reindex(columns=["architecture", "gpu"]).astype(object)
+    machines = machines.where(machines.notna(), None)
+    doubts = [unlike(prices, *machine) for machine in machines.itertuples(index=False)]
+    source = f"modelled: {prices}; {scenario}"
+    texts = pd.Series([f"{source}; {UNLIKE}: {doubt}" if doubt else source for doubt in doubts], runs.index)
+    sources = figures.apply(lambda figure: texts.where(figure.notna()).astype(object))
     columns = [figures.add_prefix("profile."), errors.add_prefix("profile.relative_errors.")]
     return runs.join([*columns, sources.add_prefix("profile.sources.")])
 

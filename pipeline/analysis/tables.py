@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.analysis.costs import AXES, COSTS, MS_PER_S, REPEATS_LATENCY, Cost
+from pipeline.analysis.machines import machines
 from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
 from pipeline.store.records import AS_TRAINED, Record, row
@@ -88,7 +89,7 @@ def rows(records: Sequence[Record]) -> pd.DataFrame:
     table = pd.DataFrame([row(record) for record in records])
     table["strategy"] = _strategies(records)
     table["system"] = [_system(record) for record in records]
-    table["machine"] = [_machine(record) for record in records]
+    table = table.join(machines(records))
     table["time"] = [record.provenance["time"] for record in records]
     for benchmark in {name for record in records for name in record.provenance.get("clusters", {})}:
         names = [record.provenance.get("clusters", {}).get(benchmark) for record in records]
@@ -97,14 +98,6 @@ def rows(records: Sequence[Record]) -> pd.DataFrame:
         if entry.inverse_of and f"profile.{entry.inverse_of}" in table:
             table[entry.column] = MS_PER_S / table[f"profile.{entry.inverse_of}"]
     return table
-
-
-def _machine(record: Record) -> str | None:
-    if record.profile is None:
-        return None
-    details = record.profile.details  # the run itself may have been on another machine
-    facts = details["machine"]
-    return facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {details['threads']} threads"
 
 
 def _system(record: Record) -> str:

@@ -43,6 +43,7 @@ def facts(device: str) -> dict[str, object]:
         "cpu": cpu_model(),
         "cpu_family_model_stepping": [cpu.get(key) for key in ("cpu family", "model", "stepping")],
         "cpu_vector_instructions": torch.backends.cpu.get_cpu_capability(),
+        "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "ram_gib": round(int(memory_kib) / 2**20, 1),
         "governor": _read(CPU_FOLDER / "cpu0/cpufreq/scaling_governor"),
