@@ -9,8 +9,9 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
-from pipeline.analysis.errors import DRAWS
+from pipeline.analysis.errors import DRAWS, LEVEL
 
 LEAST_DEGREES = 2  # of freedom: a profile has three rounds at least
 ERROR = ["relative_error", "rounds", "error_key"]  # columns of points that say how a cost is drawn
@@ -42,3 +43,20 @@ def costs(points: pd.DataFrame, size: int = DRAWS) -> np.ndarray:
             chosen_N = same_N & (degrees_N == degrees)
             value_BN[:, chosen_N] *= np.exp(error_N[chosen_N] * drawn_B1)
     return value_BN
+
+
+def cost_bounds(value_N: np.ndarray, error_N: np.ndarray, rounds_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends [N] of the 95 % intervals of costs: the quantiles of what `costs` draws, without noise.
+
+    Args:
+        value_N: the costs.
+        error_N: their relative standard errors; NaN or 0 where the cost is fixed.
+        rounds_N: the rounds of their profiles.
+
+    >>> low_N, high_N = cost_bounds(np.array([10.0, 10.0]), np.array([0.1, np.nan]), np.array([3, 3]))
+    >>> low_N.round(2).tolist(), high_N.round(2).tolist()
+    ([6.5, 10.0], [15.38, 10.0])
+    """
+    degrees_N = np.maximum(np.nan_to_num(rounds_N.astype(float)) - 1, LEAST_DEGREES)
+    far_N = np.exp(np.nan_to_num(error_N.astype(float)) * stdtrit(degrees_N, (1 + LEVEL) / 2))
+    return value_N / far_N, value_N * far_N

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.draws import costs
+from pipeline.analysis.draws import cost_bounds, costs
 from pipeline.analysis.errors import Estimates, interval
 from pipeline.analysis.pareto import beyond, hypervolume, hypervolume_3, knee, non_dominated
 from pipeline.analysis.tables import BIAS
@@ -71,7 +71,7 @@ def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasD
             accuracy_low=[of.low for of in intervals],
             accuracy_high=[of.high for of in intervals],
             covers=[accuracies[benchmark, setting].covers(system) for system in panel["system"]],
-            **bounds("value", value_BN),
+            **(bounds("value", value_BN) if cost == BIAS else exact_bounds(panel)),
             cost_drawn=np.ptp(value_BN, axis=0) > 0,
             on_front=non_dominated(value_N, accuracy_N),
             front_probability=non_dominated(value_BN, accuracy_BN).mean(axis=0),
@@ -94,6 +94,17 @@ def bounds(name: str, draws_BN: np.ndarray) -> dict[str, np.ndarray]:
     {'accuracy_low': [0.405], 'accuracy_high': [0.595]}
     """
     return dict(zip((f"{name}_low", f"{name}_high"), interval(draws_BN), strict=True))
+
+
+def exact_bounds(points: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the columns `value_low` and `value_high` [N]: the 95 % intervals of the costs, without the noise of draws.
+
+    >>> points = pd.DataFrame({"value": [10.0], "relative_error": [0.1], "rounds": [3]})
+    >>> {column: bound_N.round(2).tolist() for column, bound_N in exact_bounds(points).items()}
+    {'value_low': [6.5], 'value_high': [15.38]}
+    """
+    columns = points.reindex(columns=["value", "relative_error", "rounds"]).astype(float)
+    return dict(zip(("value_low", "value_high"), cost_bounds(*columns.to_numpy().T), strict=True))
 
 
 def volumes(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
