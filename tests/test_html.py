@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -12,8 +13,10 @@ from browser import PROGRAM, Browser
 
 from pipeline.analysis import money
 from pipeline.analysis.analyse import analyse
-from pipeline.reporting.html import evidence, show
+from pipeline.reporting.html import evidence, show, statistics
+from pipeline.reporting.html import tables as html_tables
 from pipeline.reporting.html import write as report
+from pipeline.reporting.html.findings import findings
 from pipeline.reporting.html.material import gather
 from pipeline.reporting.html.verdict import verdict
 from pipeline.retrieval import metrics
@@ -22,6 +25,8 @@ from pipeline.store.results import ResultStore, RunState
 MONEY = money.Prices("a rack", "imagined", "2026-01-01", 0.4, 0, 0.1, 400), money.Scenario(1000, 1000, 1, 1)
 EVIL = "</script><b>ended by SIGKILL</b>"
 CHECKS = [{"name": "quiet", "passed": False, "value": {"others_share": 0.31}, "limit": "others at most 5%"}]
+ERRORS = {"query_latency_p95_ms": 0.1, "energy_j_per_1k_queries": 0.02}
+FAR = {field: math.exp(4.3027 * error) for field, error in ERRORS.items()}  # Student's t with 2 degrees of freedom
 BY_LANGUAGE = {"ar": 19.5, "en": 17.25, "th": 21.0}
 
 
@@ -29,18 +34,17 @@ def add_details(store: ResultStore, record) -> None:
     """Add what the real meters keep beside a profile's figures, and the attraction table."""
     profile = record.profile
     meters = {
-        "latency": {"query": {"p95": {"value": profile.query_latency_p95_ms, "low": 4.25, "high": 6.75}}},
-        "energy": {"query": {"relative_error": 0.1}},
         "by_language": [
             {"language": name, "tokens": n, "query_p50_ms": n / 2, "energy_j_per_1k_queries": n}
             for name, n in BY_LANGUAGE.items()
         ],
-        "quality": {"passed": profile.quality_passed, "checks": [] if profile.quality_passed else CHECKS},
+        "quality": {"passed": profile.quality == "passed", "checks": [] if profile.quality == "passed" else CHECKS},
     }
     shares = {name: [2.0, 0.5, 0.5] for name in records.LANGUAGES}
     table = pd.DataFrame({"query_language": records.LANGUAGES} | shares)
     store.save_frame(store.run_dir(record.name), "attraction-facts", table)
-    store.save(replace(record, profile=replace(profile, details=profile.details | meters)))
+    changed = {"relative_errors": ERRORS, "rounds": 3, "details": profile.details | meters}
+    store.save(replace(record, profile=replace(profile, **changed)))
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +54,12 @@ def sweep(tmp_path_factory):
     for record in records.add_sweep(store, seeds=1):
         add_details(store, record)
     for layers in (3, 6, 12):
-        add_details(store, records.add_run(store, "toy", layers, "hybrid", seed=1, quality_passed=layers != 6))
+        add_details(
+            store,
+            records.add_run(store, "toy", layers, "hybrid", seed=1, quality="failed" if layers == 6 else "passed"),
+        )
     for sampler in records.GAIN:
-        add_details(store, records.add_run(store, "toy", 6, sampler, quality_passed=False))
+        add_details(store, records.add_run(store, "toy", 6, sampler, quality="failed"))
     records.add_run(store, "toy", 24, "none", cost_only=True)
     store.add_to_manifest("toy", RunState("dead", "failed", {}, 1.0, EVIL))
     tables = analyse(store, "toy", *MONEY)
@@ -81,6 +88,7 @@ def verdict_on(store, sweep, tables):
 
 def test_the_figures_numbers_are_the_csvs(sweep, data):
     points = pd.read_csv(sweep[2].with_name("pareto.csv"))
+    points["error_key"] = points["error_key"].fillna("")  # of language bias
     pd.testing.assert_frame_equal(pd.DataFrame(data["points"]), points, check_exact=True, check_dtype=False)
 
 
@@ -92,8 +100,9 @@ def test_the_tables_numbers_are_the_csvs(sweep, text):
         assert lines.count(interval) >= 2  # by strategy and model, and beside its cost
     for test in tables["tests"].to_dict("records"):
         assert f"{test['difference']:+.3f}".replace("-", "−") in text
-    assert lines.count(f"{1.1 * 3 + 1.7:.2f} [4.25, 6.75]") > 1
-    assert f"{31.0 * 3:.1f} [{93 * 0.804:.1f}, {93 * 1.196:.0f}]" in lines  # 1.96 standard errors of 10 %
+    far = FAR["query_latency_p95_ms"]
+    assert lines.count(f"5.00 [{5 / far:.2f}, {5 * far:.2f}]") > 1
+    assert f"93.0 [{93 / FAR['energy_j_per_1k_queries']:.1f}, {93 * FAR['energy_j_per_1k_queries']:.0f}]" in lines
 
 
 def test_matrices_are_means_over_seeds_of_the_per_query_tables(sweep, data):
@@ -117,7 +126,7 @@ def test_every_section_is_there(text):
         "Language bias on facts",
         "Exchange rates",
         "Hypervolume",
-        "Paired tests",
+        "Differences between strategies of one model",
         "Imaginary 9000",
     ):
         assert expected in text
@@ -135,32 +144,67 @@ def test_the_verdict_says_which_at_what_cost_and_how_sure(sweep):
     best = tables["systems"].query("model == 'e5-small-l12'").set_index("strategy")
     assert "On facts, e5-small-l12 is the most accurate model. The best batch strategies are" in which
     assert f"hybrid for multilingual mAP ({best.at['hybrid', 'metrics.facts.multi.map']:.3f} [" in which
-    assert "Costs of e5-small-l12: query latency, p95 = 14.9 [4.25, 6.75] ms, measured" in cost
-    assert "energy per 1,000 queries = 372 [299, 445] J, modelled" in cost
-    assert "The next cheaper system on the Pareto front is e5-small-l6, hybrid (query latency, p95 = 8.30 [4.25" in cost
+    assert "Costs of e5-small-l12: query latency, p95 = 14.9 [9.69, 22.9] ms, measured" in cost
+    assert "energy per 1,000 queries = 372 [341, 405] J, modelled" in cost
+    assert "The next cheaper system on the Pareto front is e5-small-l6, hybrid (query latency, p95 = 8.30 [5.40" in cost
     assert "is on the Pareto front against query latency, p95, in" in sure
-    assert "p < 0.001" in sure
+    assert re.search(r"\[.*\] \(multilingual mAP, over monolingual, p [=<] 0\.\d{3}\)", sure)
 
 
 def test_a_difference_needs_interval_and_corrected_p(sweep):
     store, tables, _ = sweep
-    tests = tables["tests"]
-    clear = tables | {"tests": tests.assign(low=0.01, high=0.02, difference=0.015, p_holm=0.049)}
+    tests, of_hybrid = tables["tests"], tables["tests"]["a"].str.contains("hybrid").map({True: 1, False: -1})
+    clear = tables | {"tests": tests.assign(difference=0.015 * of_hybrid, p_holm=0.049)}
     which = verdict_on(store, "toy", clear).paragraphs[0]
     assert "not significantly better" not in which.split("multilingual mAP")[1]
-    for doubt in ({"p_holm": 0.05}, {"low": -0.01, "high": 0.01}, {"p_holm": float("nan")}):
+    for doubt in ({"p_holm": 0.05}, {"p_holm": float("nan")}):
         which = verdict_on(store, "toy", tables | {"tests": tests.assign(**doubt)}).paragraphs[0]
         assert "not significantly better" in which.split("multilingual mAP")[1]
+
+
+def test_the_winners_interval_allows_for_its_having_been_chosen(sweep):
+    store, tables, _ = sweep
+    odd = tables["winners"].assign(accuracy=0.777, low=0.666, high=0.888)
+    which, _, sure = verdict_on(store, "toy", tables | {"winners": odd}).paragraphs
+    assert which.count("0.777 [0.666, 0.888]") == 3
+    assert sure.endswith("the intervals of the winners allow for their having been chosen.")
+
+
+def test_every_printed_interval_agrees_with_its_p_value(sweep):
+    """An interval excludes 0 exactly when the p-value beside it is below 5 %, corrected for their number or not."""
+    store, tables, _ = sweep
+    printed = statistics.tests(gather(store, "toy", tables))
+    assert len(printed.rows) == len(tables["tests"])
+    decided = 0
+    for row in printed.rows:
+        _, _, accuracy, p, corrected, p_corrected, covers, degrees = (entry.text for entry in row.entries)
+        for interval, p_value in ((accuracy, p), (corrected, p_corrected)):
+            low, high = (float(end.replace("−", "-")) for end in re.search(r"\[(.*), (.*)\]", interval).groups())
+            if 0 not in (low, high):  # rounded to 0: either is right
+                assert (low > 0 or high < 0) == (float(p_value[4:]) < 0.05 or p_value == "p < 0.001")
+                decided += 1
+        assert covers in ("pages", "pages and seeds")
+        assert float(degrees) > 1
+    assert decided > len(printed.rows)
+
+
+def test_clusters_are_named(sweep):
+    store, tables, _ = sweep
+    of_articles = tables | {"runs": tables["runs"].assign(**{"clusters.facts": "article"})}
+    assert "over articles and seeds, with Holm's correction" in verdict_on(store, "toy", of_articles).paragraphs[2]
+    rows = statistics.tests(gather(store, "toy", of_articles)).rows
+    assert {row.entries[6].text for row in rows} <= {"articles", "articles and seeds"}
 
 
 def test_models_whose_intervals_overlap_are_named(sweep):
     store, tables, _ = sweep
     points = tables["pareto"]
     sixes = points["model"] == "e5-small-l6"
-    which = verdict_on(store, "toy", tables | {"pareto": points.assign(accuracy_high=0.0)}).paragraphs[0]
+    narrow = {"winners": tables["winners"].assign(low=0.5)}
+    which = verdict_on(store, "toy", tables | narrow | {"pareto": points.assign(accuracy_high=0.5)}).paragraphs[0]
     assert "overlaps" not in which
-    wide = points.assign(accuracy_high=points["accuracy_high"].where(sixes, 0.0) + sixes)
-    which = verdict_on(store, "toy", tables | {"pareto": wide}).paragraphs[0]
+    wide = {"pareto": points.assign(accuracy_high=sixes.map({True: 0.51, False: 0.49}))}
+    which = verdict_on(store, "toy", tables | narrow | wide).paragraphs[0]
     assert which.split("multilingual mAP")[1].count("the interval overlaps that of e5-small-l6, hybrid") == 1
     assert "e5-small-l3" not in which
 
@@ -170,13 +214,88 @@ def test_the_verdict_has_its_caveats(sweep, tmp_path):
     assert caveats[0].startswith("One seed for some systems: intervals and tests cover the sampling of queries only.")
     doubt = "its costs are doubtful and shown as hollow markers."
     assert caveats[1] == f"The profile of e5-small-l6 failed the quality checks (quiet): {doubt}"
-    assert caveats[2].startswith("Modelled, not measured: energy per 1,000 queries")
-    assert caveats[3:] == ["Failed runs, missing from all figures: 1.", "an exercise"]
+    assert caveats[2] == "Quality checks, by system: 7 passed and 3 failed."
+    assert caveats[3].startswith("Modelled, not measured: energy per 1,000 queries")
+    assert caveats[4:] == ["Failed runs, missing from all figures: 1.", "an exercise"]
     store = ResultStore(tmp_path)
     for seed in range(5):
         for sampler in ("none", "hybrid"):
             records.add_run(store, "s", 3, sampler, seed)
     assert not any("seed" in caveat for caveat in verdict_on(store, "s", analyse(store, "s", *MONEY)).caveats)
+
+
+CONSTANT = "modelled: constant power x time (AMD EPYC 9354, 280 W)"
+
+
+def with_constant_power(tables):
+    """The tables of a sweep whose energy no meter read."""
+    points, column = tables["pareto"], "profile.sources.energy_j_per_1k_queries"
+    systems = tables["systems"].assign(**{column: CONSTANT})
+    of_energy = points["cost"] == "energy_j_per_1k_queries"
+    return tables | {"systems": systems, "pareto": points.assign(source=points["source"].where(~of_energy, CONSTANT))}
+
+
+def test_an_energy_that_repeats_latency_is_no_finding(sweep):
+    store, tables, _ = sweep
+    constant = with_constant_power(tables)
+    said = verdict_on(store, "toy", constant)
+    assert "energy" in " ".join(verdict_on(store, "toy", tables).paragraphs)
+    assert "energy" not in " ".join(said.paragraphs)
+    assert "energy" not in " ".join(findings(gather(store, "toy", constant)))
+    sentence = "Modelled as a constant power times time, which repeats latency: energy per 1,000 queries."
+    assert sentence in said.caveats
+    assert [caveat for caveat in said.caveats if caveat.startswith("Modelled, not measured")]  # of the dollars
+
+
+def test_a_figure_too_small_for_its_meter_says_so(tmp_path):
+    store = ResultStore(tmp_path)
+    for layers in (3, 6):
+        record = records.add_run(store, "s", layers, "hybrid")
+        if layers == 3:
+            sources = record.profile.sources | {"energy_j_per_1k_queries": "not resolved: 0.2 J, standard error 90%"}
+            unresolved = replace(record.profile, energy_j_per_1k_queries=None, sources=sources)
+            store.save(replace(record, profile=unresolved))
+    material = gather(store, "s", analyse(store, "s", *MONEY))
+    rows = [[entry.text for entry in row.entries] for row in html_tables.costs(material).rows]
+    (energy,) = [row for row in rows if row[0].startswith("energy per 1,000 queries")]
+    assert energy[2] == "not resolved"
+    assert energy[3].startswith("186 [")
+
+
+def test_the_report_says_that_a_price_is_of_another_kind_of_machine(tmp_path):
+    store = ResultStore(tmp_path)
+    record = records.add_run(store, "s", 3, "hybrid")
+    details = record.profile.details | {"machine": {"cpu": "c", "device": "cpu", "cpu_vector_instructions": "AVX2"}}
+    store.save(replace(record, profile=replace(record.profile, details=details)))
+    for architecture, doubts in {"x86_64": [], "": [], "arm64": ["priced as arm64, profiled on x86_64"]}.items():
+        prices = replace(MONEY[0], architecture=architecture)
+        caveats = verdict_on(store, "s", analyse(store, "s", prices, MONEY[1])).caveats
+        said = [caveat for caveat in caveats if "price sheet" in caveat]
+        assert said == [f"The price sheet is of another kind of machine than the profiled one: {d}." for d in doubts]
+
+
+def test_profiles_of_unlike_settings_are_named(tmp_path):
+    store = ResultStore(tmp_path)
+    for layers, calls in ((3, 150), (6, 1000)):
+        record = records.add_run(store, "s", layers, "hybrid")
+        settings = {"enabled": True, "shared": True, "min_calls": calls, "min_seconds": 1.0}
+        store.save(replace(record, config=record.config | {"profile": settings}))
+    caveats = verdict_on(store, "s", analyse(store, "s", *MONEY)).caveats
+    assert "Profiles differ in profile.min_calls (150 and 1000): compare equal ones only." in caveats
+
+
+def test_what_was_not_profiled_is_not_called_passed(tmp_path):
+    store = ResultStore(tmp_path)
+    records.add_run(store, "s", 3, "hybrid")
+    records.add_run(store, "s", 6, "hybrid", profiled=False)
+    tables = analyse(store, "s", *MONEY)
+    said = verdict_on(store, "s", tables)
+    assert "Quality checks, by system: 1 passed and 1 not measured." in said.caveats
+    assert "1 of 2 systems were not profiled and are on no Pareto front." in said.caveats
+    material = gather(store, "s", tables)
+    small, large = material.systems.sort_values("layers").index
+    assert report.numbers(material, small)[-1] == "quality checks: passed"
+    assert report.numbers(material, large)[-1] == "quality checks: not measured"
 
 
 def test_a_sweep_without_accuracy_claims_none(tmp_path):
@@ -185,8 +304,10 @@ def test_a_sweep_without_accuracy_claims_none(tmp_path):
     tables = analyse(store, "costs", *MONEY)
     first, second, third = verdict_on(store, "costs", tables).paragraphs
     assert "no accuracy" in first
-    assert second.startswith("Cheapest: xlmr-large, none (untrained) (query latency, p95 = 28.1 ms, measured")
-    assert third == "Confidence: 1 of 1 profiles passed the quality checks."
+    assert second.startswith(
+        "Cheapest: xlmr-large, none (untrained) (query latency, p95 = 28.1 [26.9, 29.3] ms, measured"
+    )
+    assert third == "Confidence: quality checks, by system: 1 passed."
     report.write(store, "costs", tables, tmp_path / "report.html")
     assert "Accuracy against cost" not in (tmp_path / "report.html").read_text().split("<script")[0]
 
@@ -250,6 +371,11 @@ def test_the_command_is_hydras(sweep):
 @pytest.mark.parametrize(
     ("form", "value", "text"),
     [
+        (
+            show.plain,
+            {"p95": {"query_ms": 36.2, "noise": 0.05}, "p50": {"query_ms": 9.0}},
+            "p95 (query ms 36.2; noise 0.0500); p50 (query ms 9.00)",
+        ),
         (show.accuracy, 0.8296, "0.830"),
         (show.accuracy, float("nan"), "–"),
         (show.difference, -0.0004, "−0.000"),
@@ -299,7 +425,7 @@ def test_in_a_browser_the_front_can_be_hovered_and_clicked(sweep, browser, data,
         "new Promise((d) => setTimeout(() => d(document.querySelector('.hoverlayer').textContent), 200))"
     )
     assert data["systems"][hybrid]["label"] in hovered
-    assert re.search(r"on the Pareto front in (< 1|> 99|\d\d?) % of bootstrap samples", hovered)
+    assert re.search(r"on the Pareto front in (< 1|> 99|\d\d?) % of draws of costs and accuracies", hovered)
     assert all(line in hovered for line in data["systems"][hybrid]["numbers"])
     assert browser.screenshot(tmp_path / "report-1400.png").stat().st_size > 100_000
 
@@ -363,6 +489,35 @@ def test_in_a_browser_the_axes_can_be_chosen(sweep, browser):
     assert z == [[a - b for a, b in zip(*rows, strict=True)] for rows in zip(second[1], first[1], strict=True)]
     low, high = browser.run("(({zmin, zmax}) => [zmin, zmax])(document.getElementById('contrast').data[0])")
     assert low == -high
+    assert browser.errors == []
+
+
+CHOOSE = "(($, to) => {{ $.value = to; $.dispatchEvent(new Event('change')); }})(document.getElementById('{}'), '{}')"
+
+
+def test_in_a_browser_every_point_lies_at_its_cost(sweep, browser, tmp_path):
+    """Also those that share it; the legend and the order of drawing follow the accuracy of the largest model."""
+    store, tables, _ = sweep
+    points = tables["pareto"]
+    quality = points["quality"].where(points["layers"] != 3, "not measured")
+    report.write(
+        store, "toy", with_constant_power(tables | {"pareto": points.assign(quality=quality)}), tmp_path / "r.html"
+    )
+    browser.open(tmp_path / "r.html", 1400)
+    front = "document.getElementById('front').data.filter((t) => t.customdata)"
+    for cost, repeats in (("query_latency_p95_ms", False), ("energy_j_per_1k_queries", True)):
+        browser.run(CHOOSE.format("cost", cost))
+        drawn = browser.run(f"{front}.flatMap((t) => t.customdata.map((v, i) => [v, t.x[i], t.y[i]]))")
+        panel = points.query("setting == 'multi' and cost == @cost")
+        assert sorted(drawn) == sorted(panel[["system", "value", "accuracy"]].to_numpy().tolist())
+        assert browser.run("document.getElementById('repeats').hidden") != repeats
+    text = browser.run("document.getElementById('repeats').innerText")
+    assert text == "This cost is modelled as a constant power times time: it repeats latency."
+    legend = "[...document.querySelectorAll('#front .legendtext')].map((item) => item.textContent)"
+    assert browser.run(legend) == ["hybrid", "monolingual", "none (untrained)", "Pareto front"]
+    assert browser.run(f"{front}.map((t) => t.name)") == ["none (untrained)", "monolingual", "hybrid"]
+    symbols = browser.run(f"{front}.at(-1).marker.symbol")
+    assert symbols == ["circle-open-dot", "circle-open", "circle"]
     assert browser.errors == []
 
 

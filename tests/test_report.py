@@ -22,7 +22,7 @@ def sweep(tmp_path_factory):
     """The report of a sweep with a cost-only run, a failed run and a profile that failed its quality checks."""
     store = ResultStore(tmp_path_factory.mktemp("results"))
     records.add_sweep(store, seeds=1)
-    records.add_run(store, "toy", 6, "hybrid", quality_passed=False)
+    records.add_run(store, "toy", 6, "hybrid", quality="failed")
     records.add_run(store, "toy", 24, "none", cost_only=True)
     store.add_to_manifest("toy", RunState("dead", "failed", {}, 1.0, "killed by SIGKILL"))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
@@ -89,7 +89,7 @@ def test_labels_are_the_sizes_and_keep_clear_of_points_and_each_other(plot):
         boxes = [text.get_window_extent(renderer) for text in panel.texts]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
         for line in panel.lines:
-            if line.get_marker() != "None":
+            if line.get_marker() in figure.MARKERS:
                 drawn = line.get_transform().transform(line.get_xydata())
                 assert not any(box.contains(*xy) for box in boxes for xy in drawn)
 
@@ -98,18 +98,83 @@ def test_a_failed_profile_is_a_hollow_marker(points, plot):
     fills = {
         (line.get_marker(), line.get_markerfacecolor(), line.get_xdata()[0])
         for line in plot.axes[8].lines
-        if line.get_marker() != "None"
+        if line.get_marker() in figure.MARKERS
     }
-    (failed,) = points.query("not quality_passed and setting == 'multi' and cost == 'query_latency_p95_ms'")["value"]
+    (failed,) = points.query("quality == 'failed' and setting == 'multi' and cost == 'query_latency_p95_ms'")["value"]
     assert [(marker, value) for marker, fill, value in fills if fill == "white"] == [("o", failed)]
 
 
 def test_more_strategies_than_colours_still_look_different(points):
     one = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'peak_rss_mib'")
     many = pd.concat([one.assign(strategy=f"s{i}", system=f"v{i}") for i in range(9)], ignore_index=True)
-    legend = figure.draw(many, "title", "mAP").legends[0]
-    looks = {(handle.get_color(), handle.get_marker()) for handle in legend.legend_handles}
-    assert len(looks) == 9 + 2  # the Pareto front, the hollow marker
+    drawn = figure.draw(many, "title", "mAP")
+    (legend,) = [panel.get_legend() for panel in drawn.axes]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in legend.legend_handles}) == 9
+    marks = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert marks == ["Pareto front", "quality checks failed"]
+
+
+def equal_costs(points: pd.DataFrame) -> pd.DataFrame:
+    """Seven strategies at the same three costs: s0 is the most accurate at the highest, and the least at the lowest."""
+    one = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'query_latency_p95_ms'")
+    highest = one["value"] == one["value"].max()
+    copies = []
+    for i in range(7):
+        accuracy = one["accuracy"] + 0.005 * i * (1 - 2 * highest)
+        ends = {"accuracy_low": accuracy - 0.02, "accuracy_high": accuracy + 0.02}
+        copies.append(one.assign(strategy=f"s{i}", system=f"v{i}", accuracy=accuracy, **ends))
+    return pd.concat(copies, ignore_index=True)
+
+
+def test_every_mark_and_interval_lies_at_its_cost(points):
+    many = equal_costs(points)
+    (panel,) = figure.draw(many, "title", "mAP").axes
+    marks = [line for line in panel.lines if line.get_marker() in figure.MARKERS]
+    assert all(line.get_transform() == panel.transData for line in marks)
+    drawn = [(line.get_color(), tuple(xy)) for line in marks for xy in line.get_xydata()]
+    looks = figure.looks_of(many["strategy"].unique())
+    expected = [(looks[p["strategy"]][0], (p["value"], p["accuracy"])) for p in many.to_dict("records")]
+    assert sorted(drawn) == sorted(expected)
+    intervals = {tuple(map(tuple, segment)) for lines in panel.collections for segment in lines.get_segments()}
+    assert intervals == {
+        ((p["value"], p["accuracy_low"]), (p["value"], p["accuracy_high"])) for p in many.to_dict("records")
+    }
+    caps = {line.get_markersize() for line in panel.lines if line.get_marker() == "_"}
+    assert len(caps) == 7
+
+
+def test_the_legend_is_sorted_by_the_largest_model_and_the_best_lies_on_top(points):
+    (panel,) = figure.draw(equal_costs(points), "title", "mAP").axes
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [f"s{i}" for i in range(7)]
+    marks = [line for line in panel.lines if line.get_marker() in figure.MARKERS]
+    assert max(marks, key=lambda line: line.get_zorder()).get_color() == figure.COLOURS[0]  # of s0
+
+
+def test_a_strategy_without_the_first_cost_is_drawn_all_the_same(points):
+    multi = points.query("setting == 'multi'")
+    lacking = multi[(multi["cost"] != "query_latency_p95_ms") | (multi["strategy"] != "none")]
+    legend = figure.draw(lacking, "title", "mAP").axes[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["hybrid", "monolingual", "none"]
+
+
+def test_an_energy_that_repeats_latency_has_no_panel(points):
+    of_energy = points["cost"] == "energy_j_per_1k_queries"
+    constant = points["source"].where(~of_energy, "modelled: constant power x time, AMD EPYC 9354, 280 W")
+    drawn = figure.draw(points.assign(source=constant), "title", "mAP")
+    assert len(drawn.axes) == 3 * 3
+    assert not any("energy" in panel.get_xlabel() for panel in drawn.axes)
+    some = constant.where(points["layers"] > 3, "measured: RAPL")
+    assert len(figure.draw(points.assign(source=some), "title", "mAP").axes) == 3 * 4
+
+
+def test_a_quality_that_was_not_measured_has_a_mark_of_its_own(points):
+    unknown = points.assign(quality=points["quality"].where(points["layers"] > 3, "not measured"))
+    drawn = figure.draw(unknown, "title", "mAP")
+    dots = [line for line in drawn.axes[8].lines if line.get_marker() == "."]
+    lowest = points.query("setting == 'multi' and cost == 'query_latency_p95_ms'")["value"].min()
+    assert [line.get_xdata()[0] for line in dots] == [lowest] * 3
+    marks = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert marks == ["Pareto front", "quality checks failed", "quality not measured"]
 
 
 def test_the_terminal_table_shows_every_system_and_failure(sweep):

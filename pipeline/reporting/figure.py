@@ -3,7 +3,7 @@
 Reads tables only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-from matplotlib.transforms import Bbox, ScaledTranslation
+from matplotlib.transforms import Bbox
 
-from pipeline.analysis.costs import COSTS, Cost
-from pipeline.analysis.tables import BIAS, main_metric
+from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
+from pipeline.analysis.errors import QUERIES
+from pipeline.analysis.tables import BIAS, FAILED, NOT_MEASURED, PASSED, main_metric
 from pipeline.retrieval.metrics import metric
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LABEL_OFFSETS_PT = [(-9, 7), (9, -7), (9, 7), (-9, -7), (0, 11), (0, -11), (-18, 0), (18, 0), (0, 20), (0, -20)]
 LABEL_STYLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": "0.25", "zorder": 4}
-DODGE_PT = 3.5  # between strategies, which often share a cost
+MARKER_PT = 5.5
+CAP_PT = (4.5, 1.5)  # half the width of an interval's caps: of the last strategy in the legend, and of the first
+HOLLOW = {FAILED: ("o", "quality checks failed"), NOT_MEASURED: (r"$\odot$", "quality not measured")}
+Looks = Mapping[str, tuple[str, str]]  # strategy -> colour and marker, in the order of the legend
 SETTINGS = {"mono": "monolingual", "cross": "cross-lingual", "multi": "multilingual"}
 plt.rcParams.update(
     {
@@ -43,31 +47,45 @@ plt.rcParams.update(
 )
 
 
-def title(sweep: str, points: pd.DataFrame) -> str:
+def over(covers: str, cluster: str) -> str:
+    """Say what intervals are over.
+
+    Args:
+        covers: queries, or queries and seeds: a column of the tables.
+        cluster: of the benchmark's queries (tables.cluster_name).
+
+    >>> over("queries and seeds", "article"), over("queries", "territory"), over("queries", "query")
+    ('articles and seeds', 'territories', 'queries')
+    """
+    return covers.replace(QUERIES, f"{cluster[:-1]}ies" if cluster.endswith("y") else f"{cluster}s")
+
+
+def title(sweep: str, points: pd.DataFrame, cluster: str) -> str:
     """Return the title of `draw`: benchmark, machines and seeds, then how to read the figure."""
     (benchmark,) = points["benchmark"].unique()
     machines, families = ", ".join(points["machine"].unique()), points["family"].unique()
     seeds = "-".join(map(str, sorted({points["seeds"].min(), points["seeds"].max()})))
-    resampled = "queries" if seeds == "1" else "queries and seeds"
+    resampled = over(max(points["covers"], key=len), cluster)
+    of_costs = "; at the foot: of the costs" if points["cost_drawn"].any() else ""
     labels = f"Numbers: layers of {families[0]}. " if len(families) == 1 else ""
     if points["variant"].nunique() > 1:
         labels = "Labels: inference variants on the Pareto front. "
     return (
         f"{sweep}: accuracy on {benchmark} against cost on {machines}; seeds per point: {seeds}\n"
-        f"{labels}Bars: 95 % intervals over {resampled}. Strategies of equal cost are drawn side by side. "
-        "Left is cheaper."
+        f"{labels}Bars: 95 % intervals over {resampled}{of_costs}. Left is cheaper.\n"
+        "Every point is drawn at its cost. Legends are sorted by the accuracy of each strategy's largest model."
     )
 
 
 def draw(points: pd.DataFrame, title: str, accuracy: str) -> plt.Figure:
     """Draw the fronts of one benchmark: one row of panels per setting, one panel per cost.
 
-    Left is cheaper and up is better in all panels. `accuracy` is the label of the benchmark's main metric.
+    Left is cheaper and up is better in all panels. `accuracy` is the label of the benchmark's main metric. A cost that
+    is modelled as a constant power times time repeats latency and gets no panel.
     """
     settings = [setting for setting in SETTINGS if setting in set(points["setting"])]
-    costs = [cost for cost in COSTS if cost.drawn and cost.field in set(points["cost"])]
-    looks = looks_of(points["strategy"].unique())
-    size_in = (1.2 + 2.9 * len(costs), 1.5 + 2.5 * len(settings))
+    costs, looks = panels(points), looks_of(points["strategy"].unique())
+    size_in = (2.4 + 2.9 * len(costs), 1.5 + 2.9 * len(settings))
     figure, axes = plt.subplots(
         len(settings), len(costs), figsize=size_in, sharex="col", sharey="row", squeeze=False, layout="constrained"
     )
@@ -76,17 +94,45 @@ def draw(points: pd.DataFrame, title: str, accuracy: str) -> plt.Figure:
         low, high = rows["accuracy_low"].min(), rows["accuracy_high"].max()
         margin = 0.08 * (high - low) or 0.01
         row[0].set(ylabel=f"{SETTINGS[setting]} {accuracy}", ylim=(low - margin, high + margin))
+        order = [*ranked(rows[rows["cost"] == costs[0].field]), *looks]  # the latter: without a point in that panel
+        sorted_looks = {strategy: looks[strategy] for strategy in order}
         for panel, cost in zip(row, costs, strict=True):
-            draw_panel(panel, rows[rows["cost"] == cost.field], looks)
+            draw_panel(panel, rows[rows["cost"] == cost.field], sorted_looks)
+        row[-1].legend(handles=legend(sorted_looks), loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     for panel, cost in zip(axes[-1], costs, strict=True):
         draw_cost_axis(panel, points[points["cost"] == cost.field], cost)
     figure.suptitle(title, fontsize=10)
-    figure.legend(handles=legend(points, looks), loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(handles=marks(points), loc="outside lower center", ncols=3, frameon=False)
     figure.draw_without_rendering()  # settles the layout; labels are then placed where there is room
     for row, setting in zip(axes, settings, strict=True):
         for panel, cost in zip(row, costs, strict=True):
             label(panel, points[(points["setting"] == setting) & (points["cost"] == cost.field)])
     return figure
+
+
+def panels(points: pd.DataFrame) -> list[Cost]:
+    """Return the costs that are drawn: those of the registry, without the ones that repeat latency."""
+    return [cost for cost in COSTS if cost.drawn and cost.field in set(points["cost"]) - repeating(points)]
+
+
+def repeating(points: pd.DataFrame) -> set[str]:
+    """Return the fields of the costs that are a constant times the time for all points."""
+    repeats = points["source"].astype(str).str.startswith(REPEATS_LATENCY)
+    return set(points["cost"]) - set(points.loc[~repeats, "cost"])
+
+
+def ranked(points: pd.DataFrame) -> list[str]:
+    """Return the strategies by the accuracy that each reaches at its highest cost, the most accurate first.
+
+    Args:
+        points: of one benchmark, setting and cost.
+
+    >>> points = pd.DataFrame({"strategy": list("aabb"), "value": [1, 9, 1, 9], "accuracy": [0.5, 0.6, 0.3, 0.7]})
+    >>> ranked(points)
+    ['b', 'a']
+    """
+    largest = points.sort_values(["value", "accuracy"]).groupby("strategy", sort=False)["accuracy"].last()
+    return largest.sort_values(ascending=False, kind="stable").index.tolist()
 
 
 def looks_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -100,21 +146,40 @@ def draw_front(axes: Axes, cost: pd.Series, accuracy: pd.Series) -> None:
     axes.step([*cost, 1e99], [*accuracy, accuracy.iloc[-1]], **steps, scalex=False)
 
 
-def draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
-    """Draw the Pareto front of all systems, then each strategy's own front, points and intervals, slightly shifted."""
+def draw_panel(axes: Axes, points: pd.DataFrame, looks: Looks) -> None:
+    """Draw the Pareto front of all systems, then each strategy's own front, intervals and points, the best on top.
+
+    Every point lies at its cost. Where strategies share a cost, a white edge sets markers off from those below, and
+    intervals have caps of different widths.
+    """
     front = points[points["on_front"]].sort_values("value")
     draw_front(axes, front["value"], front["accuracy"])
-    for position, (strategy, (colour, marker)) in enumerate(looks.items()):
-        shift_pt = DODGE_PT * (position - (len(looks) - 1) / 2)
-        shifted = axes.transData + ScaledTranslation(shift_pt / 72, 0, axes.figure.dpi_scale_trans)
-        style: dict[str, Any] = {"color": colour, "transform": shifted}
+    foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": "0.55", "linewidth": 1.5, "zorder": 2}
+    for cost in points[points["cost_drawn"]].drop_duplicates("value").to_dict("records"):
+        axes.plot([cost["value_low"], cost["value_high"]], [0.02, 0.02], **foot)
+        axes.plot(cost["value"], 0.02, "|", ms=6, **foot)
+    for position, strategy in enumerate(reversed(list(looks))):
+        colour, marker = looks[strategy]
         group = points[points["strategy"] == strategy].sort_values("value")
         own = group[group["on_own_front"]]
-        axes.plot(own["value"], own["accuracy"], linewidth=1, zorder=2, **style)
-        axes.vlines(group["value"], group["accuracy_low"], group["accuracy_high"], linewidth=1, alpha=0.7, **style)
-        for passed, same in group.groupby("quality_passed"):
-            fill = colour if passed else "white"
-            axes.plot(same["value"], same["accuracy"], marker, ms=6, mfc=fill, zorder=3, **style)
+        axes.plot(own["value"], own["accuracy"], linewidth=0.8, alpha=0.6, color=colour, zorder=2)
+        lengths = [group["accuracy"] - group["accuracy_low"], group["accuracy_high"] - group["accuracy"]]
+        cap_pt = CAP_PT[0] + (CAP_PT[1] - CAP_PT[0]) * position / max(len(looks) - 1, 1)
+        bars: dict[str, Any] = {"elinewidth": 0.6, "capsize": cap_pt, "capthick": 0.8, "alpha": 0.7, "zorder": 2.5}
+        axes.errorbar(group["value"], group["accuracy"], lengths, fmt="none", ecolor=colour, **bars)
+        for quality, same in group.groupby("quality"):
+            draw_marks(axes, same["value"], same["accuracy"], colour, marker, quality=str(quality), over=position)
+
+
+def draw_marks(
+    axes: Axes, cost: pd.Series, accuracy: pd.Series, colour: str, marker: str, *, quality: str, over: int = 0
+) -> None:
+    """Draw points: filled if the profile passed its quality checks, hollow if not, with a dot if there were none."""
+    zorder = 3 + over / 100
+    face, edge = (colour, "white") if quality == PASSED else ("white", colour)
+    axes.plot(cost, accuracy, marker, ms=MARKER_PT, color=colour, mfc=face, mec=edge, mew=0.7, zorder=zorder)
+    if quality == NOT_MEASURED:
+        axes.plot(cost, accuracy, ".", ms=2.5, color=colour, zorder=zorder)
 
 
 def draw_cost_axis(axes: Axes, points: pd.DataFrame, cost: Cost) -> None:
@@ -139,14 +204,12 @@ def label(axes: Axes, points: pd.DataFrame) -> None:
     one_family, one_variant = points["family"].nunique() == 1, points["variant"].nunique() == 1
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's has one
     points_px = [axes.transData.transform(xy) for xy in points[["value", "accuracy"]].to_numpy()]
-    spread_pt = DODGE_PT * (points["strategy"].nunique() - 1) / 2
     boxes: list[Bbox] = []
     best = points.sort_values("accuracy", ascending=False).drop_duplicates(["model", "layers", "variant"])
     for _, point in (best if one_variant else best[best["on_front"]]).iterrows():
         text = f"{point['layers']}" if one_family else f"{point['model']}"
         text = text if one_variant else point["variant"]
-        for x_pt, y_pt in LABEL_OFFSETS_PT:
-            offset = (x_pt + spread_pt * ((x_pt > 0) - (x_pt < 0)), y_pt)
+        for offset in LABEL_OFFSETS_PT:
             position = (point["value"], point["accuracy"])
             note = axes.annotate(text, position, offset, textcoords="offset points", **LABEL_STYLE)
             box = note.get_window_extent(renderer).padded(3)
@@ -158,14 +221,18 @@ def label(axes: Axes, points: pd.DataFrame) -> None:
         boxes.append(box)
 
 
-def legend(points: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> list[Line2D]:
-    """Return the handles of the strategies, of the Pareto front and, where there are any, of failed profiles."""
-    handles = [Line2D([], [], color=c, marker=m, linewidth=1, label=name) for name, (c, m) in looks.items()]
-    handles.append(Line2D([], [], color="0.8", linewidth=5, label="Pareto front"))
-    if not points["quality_passed"].all():
-        handles.append(
-            Line2D([], [], linestyle="", marker="o", color="0.3", mfc="white", label="quality checks failed")
-        )
+def legend(looks: Looks) -> list[Line2D]:
+    """Return the handles of the strategies."""
+    edge: dict[str, Any] = {"ms": MARKER_PT + 1, "mec": "white", "mew": 0.7, "linewidth": 1}
+    return [Line2D([], [], color=c, marker=m, label=name, **edge) for name, (c, m) in looks.items()]
+
+
+def marks(points: pd.DataFrame) -> list[Line2D]:
+    """Return the handles of the Pareto front and, where there are any, of hollow markers."""
+    handles = [Line2D([], [], color="0.8", linewidth=5, label="Pareto front")]
+    for quality, (marker, text) in HOLLOW.items():
+        if (points["quality"] == quality).any():
+            handles.append(Line2D([], [], linestyle="", marker=marker, color="0.3", mfc="white", label=text))
     return handles
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.analysis.analyse import analyse
-from pipeline.analysis.tables import BIAS, main_metric, scales
+from pipeline.analysis.tables import BIAS, cluster_name, main_metric, scales
 from pipeline.reporting import figure, wandb
 from pipeline.reporting.config import ReportConfig, options
 from pipeline.reporting.html import write as html
@@ -61,7 +61,8 @@ def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) ->
     for benchmark, points in costs.groupby("benchmark", sort=False):
         accuracy = metric(main_metric(tables["systems"], benchmark)).label
         stem = f"pareto-{benchmark}" if paths else "pareto"
-        paths[benchmark] = figure.save(figure.draw(points, figure.title(sweep, points), accuracy), folder / stem)
+        title = figure.title(sweep, points, cluster_name(tables["runs"], benchmark))
+        paths[benchmark] = figure.save(figure.draw(points, title, accuracy), folder / stem)
     return paths
 
 

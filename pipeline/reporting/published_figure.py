@@ -5,7 +5,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from pipeline.analysis.costs import COSTS
 from pipeline.analysis.published import MARK, SCORES, points, profiled_runs, read
 from pipeline.reporting import figure
 from pipeline.store.files import write_atomically
@@ -34,7 +33,7 @@ def publish(store: ResultStore, sweep: str, table: Path) -> None:
 
 def draw(points: pd.DataFrame, sweep: str) -> plt.Figure:
     """Draw a panel per cost, with the front as a step line and a marker per model: names would cover each other."""
-    costs = [cost for cost in COSTS if cost.field in set(points["cost"])]
+    costs = figure.panels(points)
     models = points.drop_duplicates("model").sort_values(SCORES[0], ascending=False)["model"]
     looks = figure.looks_of(models)
     size_in = (1.2 + 2.9 * len(costs), 4.6)
@@ -45,14 +44,13 @@ def draw(points: pd.DataFrame, sweep: str) -> plt.Figure:
         figure.draw_front(panel, front["value"], front[SCORES[0]])
         for point in of_cost.to_dict("records"):
             colour, marker = looks[point["model"]]
-            fill = colour if point["quality_passed"] else "white"
-            panel.plot(point["value"], point[SCORES[0]], marker, ms=7, color=colour, mfc=fill, zorder=3)
+            figure.draw_marks(panel, point["value"], point[SCORES[0]], colour, marker, quality=point["quality"])
         figure.draw_cost_axis(panel, of_cost, cost)
     axes[0][0].set_ylabel(f"published nDCG@10, mean of {points['languages'].iloc[0]} languages")
     machines = ", ".join(points["machine"].unique())
-    doubt = "" if points["quality_passed"].all() else "; hollow: profile failed its quality checks"
-    title = f"{sweep}: {MARK} on {machines}; random weights of the same architectures{doubt}"
+    title = f"{sweep}: {MARK} on {machines}; random weights of the same architectures"
     picture.suptitle(title, fontsize=10)
     handles = [plt.Line2D([], [], linestyle="", color=c, marker=m, label=name) for name, (c, m) in looks.items()]
+    handles += figure.marks(points)
     picture.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return picture

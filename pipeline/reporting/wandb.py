@@ -97,7 +97,8 @@ def log_run(store: ResultStore, record: Record) -> None:
 
 def language_means(per_query: pd.DataFrame) -> pd.DataFrame:
     """Average the queries: one row per (setting, query language, passage language), one column per metric."""
-    return per_query.drop(columns="query_id").groupby(SETTING_COLUMNS, sort=False).mean().reset_index()
+    scores = per_query.drop(columns=["query_id", "cluster"], errors="ignore")
+    return scores.groupby(SETTING_COLUMNS, sort=False).mean().reset_index()
 
 
 def log_report(

@@ -10,7 +10,7 @@ from pipeline.analysis.costs import Cost
 from pipeline.analysis.tables import BIAS
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
-from pipeline.reporting.html.statistics import needed_size, size_unit
+from pipeline.reporting.html.statistics import lack_of_fit, needed_size, size_unit
 from pipeline.reporting.html.verdict import Winner, front_points, winner
 
 SMALL_LOSS = 0.01  # of accuracy, up to which a cheaper inference variant is worth a sentence
@@ -23,7 +23,7 @@ def findings(material: Material) -> list[str]:
         return []
     benchmark, settings = next(iter(material.scales.items()))
     best = winner(material, benchmark, settings[-1])
-    cost = next((cost for cost in material.axes if pd.notna(material.value(best.system, cost.column))), None)
+    cost = next((cost for cost in material.findings_on if pd.notna(material.value(best.system, cost.column))), None)
     if cost is None:
         return []
     sentences = [
@@ -48,7 +48,7 @@ def with_bias(material: Material, best: Winner, cost: Cost) -> str | None:
     joined = points[points["on_front_with_bias"] & ~points["on_front"]].sort_values("front_with_bias_probability")
     names = [
         f"{material.label(point['system'])} ({show.amount(point[BIAS])}, in "
-        f"{show.probability(point['front_with_bias_probability'])} of bootstrap samples)"
+        f"{show.probability(point['front_with_bias_probability'])} of draws)"
         for _, point in joined.iloc[::-1].head(FEW).iterrows()
     ]
     fairest = points.loc[points[BIAS].idxmin()]
@@ -74,8 +74,7 @@ def size_saved(material: Material, best: Winner) -> str | None:
         reached = [material.accuracy(system, best.benchmark, best.setting) for system in of_other["system"]]
         line = of_other.iloc[reached.index(max(reached))]
         parts.append(
-            f"{needed_size(savings, line)} {line['unit']} to match {show.amount(line['size'])} with "
-            f"{show.batches(str(other))}"
+            f"{needed_size(line, line['unit'])} to match {show.amount(line['size'])} with {show.batches(str(other))}"
         )
     if not parts:
         return None
@@ -105,7 +104,8 @@ def scaling(material: Material, best: Winner, cost: Cost) -> str | None:
     own = lines.loc[strategy]
     gain = show.between(own["slope"], (own["low"], own["high"]), show.difference)
     label = material.accuracy_label(best.benchmark, best.setting)
-    sentence = f"Scaling: when {cost.name} doubles, {label} with {show.batches(strategy)} changes by {gain}"
+    change = f"{label} with {show.batches(strategy)} changes by {gain}"
+    sentence = f"Scaling: when {cost.name} doubles, {change}; lack of fit of the line: {lack_of_fit(own)}"
     return f"{sentence}; {show.listed(parts)}." if parts else f"{sentence}."
 
 
@@ -117,7 +117,7 @@ def variants(material: Material, best: Winner) -> str | None:
     own = of_winner(trades, best)
     own = own[own["trained"] == best.system]
     parts = []
-    for cost in material.axes:
+    for cost in material.findings_on:
         worth = own[(own["cost"] == cost.field) & (own["difference"] >= -SMALL_LOSS) & (own["times_cheaper"] > 1)]
         if worth.empty:
             continue

@@ -5,20 +5,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from pipeline.analysis.costs import COSTS, Cost
-from pipeline.analysis.tables import BIAS, main_metric, scales
-from pipeline.reporting.figure import SETTINGS
+from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
+from pipeline.analysis.draws import cost_bounds
+from pipeline.analysis.tables import BIAS, NOT_MEASURED, QUALITY, cluster_name, main_metric, scales
+from pipeline.reporting.figure import SETTINGS, over
 from pipeline.reporting.html.show import strategy_name
 from pipeline.retrieval.metrics import Metric, metric
 from pipeline.store.records import AS_TRAINED, Profile, Record
 from pipeline.store.results import ResultStore, RunState
 
 Interval = tuple[float, float]
-
-Z_95 = 1.96  # standard errors on either side of a mean
-OF_INDEX = ("end_to_end_", "search_", "index_")  # fields of a Profile that differ between indexes of one encoder
 
 
 class Profiled(NamedTuple):
@@ -69,6 +68,16 @@ class Material:
         return [cost for cost in self.costs if cost.axis]
 
     @cached_property
+    def findings_on(self) -> list[Cost]:
+        """Those of `axes` on which a sentence may rest: not those that repeat latency."""
+        return [cost for cost in self.axes if not self.repeats_latency(cost)]
+
+    def repeats_latency(self, cost: Cost) -> bool:
+        """Return whether a cost is modelled as a constant power times time for all systems that have it."""
+        sources = self.systems[cost.source].dropna()
+        return not sources.empty and bool(sources.str.startswith(REPEATS_LATENCY).all())
+
+    @cached_property
     def models(self) -> list[str]:
         """The models, from the smallest to the largest of each family."""
         return list(dict.fromkeys(self.systems["model"]))
@@ -104,6 +113,10 @@ class Material:
         """Name the main metric of a benchmark in one setting, as in 'multilingual mAP'."""
         return f"{SETTINGS[setting]} {self.metrics[benchmark].label}"
 
+    def over(self, benchmark: str, covers: str) -> str:
+        """Say what an interval is over, as in 'articles and seeds'. `covers` is a column of the tables."""
+        return over(covers, cluster_name(self.tables["runs"], benchmark))
+
     @cached_property
     def accuracy_intervals(self) -> dict[tuple[str, ...], Interval]:
         """95 % intervals by (system, benchmark, setting), for the points of the fronts only."""
@@ -122,17 +135,33 @@ class Material:
         bounds = zip(points[f"{name}_low"], points[f"{name}_high"], strict=True)
         return dict(zip(points[keys].itertuples(index=False, name=None), bounds, strict=True))
 
+    def quality(self, system: str) -> str:
+        """Say whether the profile of a system passed its quality checks: passed, failed or not measured."""
+        return self.value(system, QUALITY) if QUALITY in self.systems else NOT_MEASURED
+
+    def profiled(self, system: str) -> bool:
+        """Return whether some run of a system has a profile."""
+        return any(record.profile for record in self.records[system])
+
+    @cached_property
+    def unlike_settings(self) -> dict[str, list[Any]]:
+        """The settings of conf/profile in which the profiles of this sweep differ, with their values."""
+        values: dict[str, list[Any]] = {}
+        for record in self.all_records():
+            settings = record.config.get("profile", {}) if record.profile else {}
+            if settings.get("enabled"):  # else the profile is that of another sweep (costs_from)
+                for key in settings.keys() - {"enabled", "shared"}:
+                    values.setdefault(f"profile.{key}", []).append(settings[key])
+        distinct = {key: list({repr(value): value for value in of_key}.values()) for key, of_key in values.items()}
+        return {key: distinct[key] for key in sorted(distinct) if len(distinct[key]) > 1}
+
     def origin(self, cost: Cost) -> str:
         """Say whether a cost is measured or modelled, or both, over all systems."""
         return " and ".join(sorted({source.split(":")[0] for source in self.systems[cost.source].dropna()}))
 
-    def cost_interval(self, system: str, field: str) -> Interval | None:
-        """95 % interval of a latency over its calls, of an energy over its passes.
-
-        None for a single reading, and for seeds that were profiled separately.
-        """
-        first, *others = (record.profile for record in self.records[system])
-        return profile_interval(first, field) if first and all(profile == first for profile in others) else None
+    def cost_interval(self, system: str, cost: Cost) -> Interval | None:
+        """95 % interval of a cost of a system; None if its error is not known."""
+        return cost_interval(self.systems.loc[system], cost)
 
     @cached_property
     def profiles(self) -> list[Profiled]:
@@ -183,21 +212,20 @@ def variant_suffix(record: Record) -> str:
     return "" if record.variant == AS_TRAINED else f", {record.variant}"
 
 
-def of_encoder(profile: Profile) -> dict[str, Any]:
-    """Return the fields of a profile that do not depend on the index of the embeddings."""
-    figures = {key: value for key, value in vars(profile).items() if not key.startswith(OF_INDEX)}
-    details = {key: value for key, value in profile.details.items() if key != "index"}
-    return figures | {"details": details, "sources": None}
+def of_encoder(profile: Profile) -> Any:
+    """Return what is equal for profiles of one encoder with other indexes, if they failed the same checks."""
+    return (profile.encoder_key, profile.failed_checks) if profile.encoder_key else profile
 
 
-def profile_interval(profile: Profile, field: str) -> Interval | None:
-    """95 % interval of a field of the profile; None if its meter keeps no interval."""
-    value, details = getattr(profile, field, None), profile.details
-    span, _, percentile = field.removesuffix("_ms").rpartition("_latency_")
-    if span and (estimate := (details.get("latency", {}).get(span) or {}).get(percentile)):
-        return estimate["low"], estimate["high"]
-    energy, _, texts = field.partition("_j_per_1k_")
-    side = {"queries": "query", "passages": "passage"}.get(texts, "")
-    if energy == "energy" and (error := details.get("energy", {}).get(side, {}).get("relative_error")) is not None:
-        return value * (1 - Z_95 * error), value * (1 + Z_95 * error)
-    return None
+def cost_interval(figures: pd.Series, cost: Cost) -> Interval | None:
+    """95 % interval of a cost over the rounds of a profile; None if its error is not known.
+
+    Args:
+        figures: a row of the table of runs or systems.
+        cost: one of its costs.
+    """
+    error = figures.get(cost.error)
+    if pd.isna(error) or not error:
+        return None
+    low, high = cost_bounds(np.array([figures[cost.column]]), np.array([error]), np.array([figures["profile.rounds"]]))
+    return float(low[0]), float(high[0])

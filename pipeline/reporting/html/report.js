@@ -51,22 +51,25 @@ function costAxis(values, title, colours) {
   return {...axis, type: "log", range, tickvals: ticks, ticktext: ticks.map((tick) => tick.toLocaleString("en"))};
 }
 
-function beside(x, position, axis, width_px) {
-  // Strategies of equal cost are drawn some pixels apart.
-  const shift = (position * 9 * (axis.range[1] - axis.range[0])) / width_px;
-  return axis.type === "log" ? x * 10 ** shift : x + shift;
+function ranked(points) {
+  // Strategies by the accuracy that each reaches at its highest cost, the most accurate first, as in pareto.png.
+  const largest = {};
+  const byCost = [...points].sort((a, b) => a.value - b.value || a.accuracy - b.accuracy);
+  byCost.forEach((point) => (largest[point.strategy] = point.accuracy));
+  return Object.keys(largest).sort((a, b) => largest[b] - largest[a]);
 }
 
 function hover(point) {
   const {label, numbers} = data.systems[point.system];
   const [chance, withBias] = data.chances[data.points.indexOf(point)];
   const third = point.rank_distance === null ? "" : `; with language bias in ${withBias}`;
-  return `<b>${label}</b><br>${numbers.join("<br>")}<br>on the Pareto front in ${chance} of bootstrap samples${third}`;
+  const drawn = point.cost_drawn ? "costs and accuracies" : "accuracies";
+  return `<b>${label}</b><br>${numbers.join("<br>")}<br>on the Pareto front in ${chance} of draws of ${drawn}${third}`;
 }
 
-function errorBars(points, low, high, value, colour) {
+function errorBars(points, low, high, value, colour, cap_px = 3) {
   return {
-    type: "data", symmetric: false, thickness: 1.2, width: 0, color: colour,
+    type: "data", symmetric: false, thickness: 1, width: cap_px, color: `${colour}a0`,
     array: points.map((point) => point[high] - point[value]),
     arrayminus: points.map((point) => point[value] - point[low]),
   };
@@ -86,25 +89,40 @@ function lookOf(strategy, colours) {
   return {...look, colour: colour === "#000000" ? colours.ink : colour};
 }
 
-function strategyTraces(points, strategy, position, axis, labels, colours) {
+const SUFFIX = {passed: "", failed: "-open", "not measured": "-open-dot"}; // of a plotly symbol, by quality
+
+function strategyTraces(points, strategy, rank, labels, colours) {
+  // Every point at its cost. Where strategies share it, white edges set markers off, and caps differ in width.
   const {symbol, colour, name} = lookOf(strategy, colours);
-  const width_px = $("front").clientWidth - 100;
-  const x = (point) => beside(point.value, position, axis, width_px);
+  const cap_px = 2 + rank;
   const own = points.filter((point) => point.on_own_front);
+  const x = points.map((point) => point.value);
   return [
-    {x: own.map(x), y: own.map((point) => point.accuracy), mode: "lines", line: {color: colour, width: 1.5},
-     legendgroup: strategy, showlegend: false, hoverinfo: "skip"},
-    {x: points.map(x), y: points.map((point) => point.accuracy), mode: "markers+text", name,
-     legendgroup: strategy, customdata: points.map((point) => point.system),
+    {x: own.map((point) => point.value), y: own.map((point) => point.accuracy), mode: "lines",
+     line: {color: colour, width: 1}, opacity: 0.6, legendgroup: strategy, showlegend: false, hoverinfo: "skip"},
+    {x, y: points.map((point) => point.accuracy), mode: "markers+text", name,
+     legendgroup: strategy, legendrank: rank, customdata: points.map((point) => point.system),
      text: points.map((point) => labels[point.system] ?? ""),
      textposition: "top left", textfont: {color: colours.soft, size: 12},
      hovertext: points.map(hover), hoverinfo: "text",
-     marker: {size: 10, color: colour, line: {width: 2, color: colour},
+     marker: {size: 10, color: colour,
+              line: {color: colours.paper, width: points.map((point) => (point.quality === "passed" ? 1 : 2))},
               opacity: points.map((point) => (withBias() && !point.on_front_with_bias ? 0.2 : 1)),
-              symbol: points.map((point) => (point.quality_passed ? symbol : `${symbol}-open`))},
-     error_y: errorBars(points, "accuracy_low", "accuracy_high", "accuracy", colour),
-     ...(onBias() && {error_x: errorBars(points, "rank_distance_low", "rank_distance_high", "value", colour)})},
+              symbol: points.map((point) => `${symbol}${SUFFIX[point.quality]}`)},
+     error_y: errorBars(points, "accuracy_low", "accuracy_high", "accuracy", colour, cap_px),
+     ...(onBias() && {error_x: errorBars(points, "value_low", "value_high", "value", colour)})},
   ];
+}
+
+function costIntervals(panel, colours) {
+  // At the foot of the plot, once for each cost: systems that share a profile share its interval.
+  const drawn = panel.filter((point) => point.cost_drawn && !onBias());
+  const distinct = drawn.filter((point, i) => drawn.findIndex((other) => other.value === point.value) === i);
+  const line = {color: colours.soft, width: 2};
+  return distinct.flatMap(({value, value_low, value_high}) => [
+    {type: "line", xref: "x", yref: "paper", x0: value_low, x1: value_high, y0: 0.012, y1: 0.012, line},
+    {type: "line", xref: "x", yref: "paper", x0: value, x1: value, y0: 0, y1: 0.024, line},
+  ]);
 }
 
 const onBias = () => $("cost").value === "rank_distance";
@@ -146,16 +164,18 @@ function drawFront() {
   const traces = withBias() ? [] : [{
     x: [...front.map((point) => point.value), end], y: [...front, front.at(-1)].map((point) => point.accuracy),
     mode: "lines", line: {shape: "hv", color: colours.front, width: 6}, name: "Pareto front", hoverinfo: "skip",
+    legendrank: 1001,
   }];
   const labels = sizes(points);
-  const strategies = Object.keys(data.looks).filter((name) => panel.some((point) => point.strategy === name));
-  strategies.forEach((strategy, index) => {
+  const strategies = ranked(panel);
+  strategies.toReversed().forEach((strategy) => { // the best is drawn last, on top
     const own = points.filter((point) => point.strategy === strategy).sort((a, b) => a.value - b.value);
-    traces.push(...strategyTraces(own, strategy, index - (strategies.length - 1) / 2, axis, labels, colours));
+    traces.push(...strategyTraces(own, strategy, strategies.indexOf(strategy), labels, colours));
   });
+  $("repeats").hidden = !data.repeats_latency.includes(cost);
   traces.push(...publishedTraces(benchmark, setting, axis, colours));
   Plotly.react("front", traces, layout(colours, {
-    xaxis: axis, hovermode: "closest", margin: {l: 56, r: 12, t: 12, b: 48},
+    xaxis: axis, hovermode: "closest", margin: {l: 56, r: 12, t: 12, b: 48}, shapes: costIntervals(panel, colours),
     yaxis: {
       title: {text: data.settings[benchmark][setting]}, gridcolor: colours.line, zeroline: false, automargin: true,
     },

@@ -49,11 +49,18 @@ def between(value: float, interval: tuple[float, float] | None, form: Callable[[
     return form(value) if low == high == form(value) else f"{form(value)} [{low}, {high}]"
 
 
+def bounds(interval: tuple[float, float], form: Callable[[float], str]) -> str:
+    """Format an interval alone."""
+    return MISSING if pd.isna(interval[0]) else f"[{form(interval[0])}, {form(interval[1])}]"
+
+
 def plain(value: Any) -> str:
     """Write a value of a record's JSON in words."""
     match value:
         case dict():
-            return "; ".join(f"{key.replace('_', ' ')} {plain(part)}" for key, part in value.items())
+            parts = {key.replace("_", " "): plain(part) for key, part in value.items()}
+            nested = any(isinstance(part, dict) for part in value.values())
+            return "; ".join(f"{key} ({part})" if nested else f"{key} {part}" for key, part in parts.items())
         case list() | tuple():
             return ", ".join(map(plain, value))
         case float():

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pipeline.analysis.costs import cost
-from pipeline.analysis.tables import BIAS
+from pipeline.analysis.tables import BIAS, PASSED
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Table, TableCell, row
@@ -23,13 +23,12 @@ def points(material: Material) -> Table:
         chance = show.probability(point["front_probability"])
         chance_with_bias = show.probability(point["front_with_bias_probability"])
         of_bias = (point[f"{BIAS}_low"], point[f"{BIAS}_high"]) if point["cost"] == BIAS else None
-        value = show.between(
-            point["value"], of_bias or material.cost_interval(point["system"], point["cost"]), show.amount
-        )
+        interval = of_bias or material.cost_interval(point["system"], cost(point["cost"]))
+        value = show.between(point["value"], interval, show.amount)
         rows.append(
             row(
                 material.label(point["system"]),
-                TableCell(value, "" if point["quality_passed"] else "doubt"),
+                TableCell(value, "" if point["quality"] == PASSED else "doubt"),
                 show.between(point["accuracy"], (point["accuracy_low"], point["accuracy_high"]), show.accuracy),
                 TableCell(chance + (", knee" if point["knee"] else ""), "best" if point["on_front"] else ""),
                 *([TableCell(chance_with_bias, "best" if point["on_front_with_bias"] else "")] if with_bias else []),
@@ -43,12 +42,13 @@ def points(material: Material) -> Table:
         "on the Pareto front in",
         *(["with language bias in"] if with_bias else []),
     ]
-    caption = "All points of the plot above, cheapest first; share of bootstrap samples; bold: on the Pareto front"
+    drawn = "costs and accuracies" if material.tables["pareto"]["cost_drawn"].any() else "accuracies"
+    caption = f"All points of the plot above, cheapest first; share of draws of {drawn}; bold: on the Pareto front"
     return Table(caption, columns, rows)
 
 
 def tests(material: Material) -> Table:
-    """Tabulate the paired tests between strategies of one model."""
+    """Tabulate the differences between strategies of one model, with interval and p-value of one error model."""
     tests = material.tables["tests"]
     order = tests["a"].map(lambda system: material.models.index(material.value(system, "model")))
     by_model = tests.assign(order=order).sort_values(["benchmark", "setting", "order"], kind="stable")
@@ -57,13 +57,20 @@ def tests(material: Material) -> Table:
             test["model"],
             f"{material.short_labels[test['a']]} − {material.short_labels[test['b']]}",
             show.between(test["difference"], (test["low"], test["high"]), show.difference),
+            show.p_value(test["p"]),
+            show.bounds((test["holm_low"], test["holm_high"]), show.difference),
             show.p_value(test["p_holm"]),
+            material.over(test["benchmark"], test["covers"]),
+            show.amount(test["degrees"]),
             panel=panel(test),
         )
         for _, test in by_model.iterrows()
     ]
-    columns = ["model", "difference", "accuracy", "p-value, Holm-corrected"]
-    return Table("Paired tests over queries, between strategies of one model", columns, rows, labels=2)
+    columns = ["model", "difference", "accuracy", "p-value", "Holm-corrected", "p-value", "over", "degrees of freedom"]
+    caption = (
+        "Differences between strategies of one model: 95 % interval and p-value of one t-test, then both corrected"
+    )
+    return Table(f"{caption} for the number of differences", columns, rows, labels=2)
 
 
 def exchange(material: Material) -> Table:
@@ -85,12 +92,26 @@ def exchange(material: Material) -> Table:
 
 def exchange_rate(rate: pd.Series) -> str:
     """Write a row of the exchange rates."""
-    return with_chance(show.between(rate["rate"], (rate["low"], rate["high"]), show.times), rate["reached"])
+    return with_chance(clamped(rate, "rate"), rate["reached"])
+
+
+def clamped(line: pd.Series, column: str) -> str:
+    """Write a rate or a size with its interval; 'at most' where already the cheapest system tried is more accurate.
+
+    >>> line = pd.Series({"rate": 1.0, "low": 1.0, "high": 1.2, "clamped": True, "low_clamped": True})
+    >>> clamped(line, "rate")
+    'at most 1.00 [≤ 1.00, 1.20]'
+    """
+    value = f"at most {show.times(line[column])}" if line["clamped"] else show.times(line[column])
+    if line["low"] == line["high"] == line[column]:
+        return value
+    low = f"≤ {show.times(line['low'])}" if line["low_clamped"] else show.times(line["low"])
+    return f"{value} [{low}, {show.times(line['high'])}]"
 
 
 def with_chance(text: str, reached: float) -> str:
-    """Add the share of bootstrap samples in which the accuracy is reached, unless it is all or none."""
-    return text if reached in (0, 1) else f"{text}, reached in {show.probability(reached)}"
+    """Add the share of draws in which the accuracy is reached, unless it is all or none."""
+    return text if reached in (0, 1) else f"{text} (reached in {show.probability(reached)})"
 
 
 def savings(material: Material) -> Table:
@@ -100,7 +121,7 @@ def savings(material: Material) -> Table:
     rows = []
     for _, of_system in savings[savings["unit"] == unit].groupby(["benchmark", "setting", "system"], sort=False):
         first = of_system.iloc[0]
-        by_other = {line["other"]: needed_size(savings, line) for _, line in of_system.iterrows()}
+        by_other = {line["other"]: needed_size(line) for _, line in of_system.iterrows()}
         others = [by_other.get(strategy, "") for strategy in strategies]
         rows.append(row(material.label(first["system"]), show.amount(first["size"]), *others, panel=panel(first)))
     by_strategy = (f"with {show.batches(strategy)}" for strategy in strategies)
@@ -113,13 +134,9 @@ def size_unit(material: Material) -> str:
     return "layers" if material.systems["family"].nunique() == 1 else "parameters"
 
 
-def needed_size(savings: pd.DataFrame, line: pd.Series) -> str:
-    """Write a row of the savings; if the smallest size tried is enough, a smaller one may be enough too."""
-    same = (savings["strategy"] == line["other"]) & (savings["unit"] == line["unit"])
-    smallest = savings.loc[same & (savings["benchmark"] == line["benchmark"]), "size"].min()
-    if line["high"] <= smallest:
-        return f"{show.amount(smallest)} or fewer"
-    return with_chance(show.between(line["needed"], (line["low"], line["high"]), show.times), line["reached"])
+def needed_size(line: pd.Series, unit: str = "") -> str:
+    """Write a row of the savings."""
+    return with_chance(f"{clamped(line, 'needed')} {unit}".rstrip(), line["reached"])
 
 
 def slopes(material: Material) -> Table:
@@ -128,12 +145,25 @@ def slopes(material: Material) -> Table:
         row(
             show.strategy_name(line["strategy"].replace(" - ", " − ")),
             show.between(line["slope"], (line["low"], line["high"]), show.difference),
+            lack_of_fit(line),
             panel=panel(line),
         )
         for _, line in material.tables["slopes"].iterrows()
     ]
     caption = "Scaling by strategy; a difference above 0: the first strategy gains more from size"
-    return Table(caption, ["batch strategy", "accuracy per doubling of the cost"], rows)
+    return Table(caption, ["batch strategy", "accuracy per doubling of the cost", "lack of fit"], rows)
+
+
+def lack_of_fit(line: pd.Series) -> str:
+    """Write how far the points lie from a line beyond their own errors; two points are always on it.
+
+    >>> lack_of_fit(pd.Series({"points": 6, "lack_of_fit": 0.0123}))
+    '0.012 (6 sizes)'
+    >>> lack_of_fit(pd.Series({"points": 2, "lack_of_fit": float("nan")}))
+    'unknown (2 sizes)'
+    """
+    known = "unknown" if pd.isna(line["lack_of_fit"]) else show.accuracy(line["lack_of_fit"])
+    return f"{known} ({line['points']:.0f} sizes)"
 
 
 def fits(material: Material) -> Table:
@@ -162,10 +192,12 @@ def volumes(material: Material) -> Table:
         if with_bias:
             interval = area["with_bias_low"], area["with_bias_high"]
             texts.append(show.between(area["hypervolume_with_bias"], interval, show.accuracy))
+        texts.append(show.amount(area["reference"]))
         rows.append(row(show.strategy_name(area["strategy"]), *texts, panel=panel(area)))
     columns = ["batch strategy", "accuracy × decades of cost"]
     columns += ["× share of the worst bias avoided"] if with_bias else []
-    return Table("Hypervolume enclosed by each front, up to the highest cost", columns, rows)
+    reference = "reference point: accuracy 0 at a cost beyond the highest"
+    return Table(f"Hypervolume enclosed by each front; {reference}", [*columns, "reference cost"], rows)
 
 
 def trades(material: Material) -> Table:

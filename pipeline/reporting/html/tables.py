@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.analysis.tables import PASSED
 from pipeline.reporting.html import show
-from pipeline.reporting.html.material import Interval, Material, profile_interval
+from pipeline.reporting.html.material import Interval, Material, cost_interval
 from pipeline.reporting.html.show import Row, Table, TableCell, row
 from pipeline.retrieval.metrics import Metric
+
+NOT_RESOLVED = "not resolved"  # how the source of a figure begins that is too small for its meter
 
 
 class Block(NamedTuple):
@@ -59,12 +62,13 @@ def costs(material: Material) -> Table:
     runs = material.tables["runs"].set_index("name")
     rows = []
     for cost in material.costs:
-        values = runs[cost.column].astype(float)
         entries = [TableCell(cost.label), TableCell(material.origin(cost))]
         for profiled in material.profiles:
-            interval = profile_interval(profiled.profile, cost.field)
-            text = show.between(values[profiled.runs[0]], interval, show.amount)
-            entries.append(TableCell(text, "" if profiled.profile.quality_passed else "doubt"))
+            run = runs.loc[profiled.runs[0]]
+            text = show.between(run[cost.column], cost_interval(run, cost), show.amount)
+            if str(run[cost.source]).startswith(NOT_RESOLVED):
+                text = NOT_RESOLVED
+            entries.append(TableCell(text, "" if profiled.profile.quality == PASSED else "doubt"))
         rows.append(Row(entries))
     columns = ["cost", "", *(profiled.label for profiled in material.profiles)]
     return Table("Cost; with a 95 % interval where the meter gives one", columns, rows, labels=2)

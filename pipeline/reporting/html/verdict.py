@@ -1,22 +1,26 @@
 """The verdict: which strategy, which model, at what cost, how sure; three paragraphs by plain rules, then caveats.
 
-It covers the first benchmark of the sweep. Two strategies count as different if the paired interval of their difference
-excludes 0 and its p-value, after Holm's correction, is below 5 %.
+It covers the first benchmark of the sweep. Two strategies count as different if the p-value of their difference, after
+Holm's correction, is below 5 %, which is when its interval, at the same correction, excludes 0. The interval of a
+winner allows for its having been chosen as the most accurate of several systems (analysis.winners).
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.analysis.errors import DRAWS
 from pipeline.analysis.costs import Cost
-from pipeline.analysis.tables import QUALITY
+from pipeline.analysis.errors import DRAWS
+from pipeline.analysis.money import UNLIKE
+from pipeline.analysis.tables import FAILED, NOT_MEASURED, PASSED
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
 from pipeline.store.records import AS_TRAINED
 
 LEVEL = 0.05
 FEW_SEEDS = 5
+DRAWN, ONLY_ACCURACIES = "costs and accuracies", "the accuracies (the profiles say nothing of errors of costs)"
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Winner:
     benchmark: str
     setting: str
     system: str
-    leads: pd.DataFrame  # other, difference, low, high, p_holm; the runner-up first
+    leads: pd.DataFrame  # other, difference, holm_low, holm_high, p_holm; the runner-up first
+    chosen: pd.Series  # of the table `winners`: accuracy, low, high, candidates, …
 
 
 def verdict(material: Material) -> Verdict:
@@ -49,21 +54,21 @@ def verdict(material: Material) -> Verdict:
 
 
 def winner(material: Material, benchmark: str, setting: str) -> Winner:
-    """Find the most accurate system in one setting of a benchmark."""
-    systems = material.systems
-    trained = systems[systems["variant"] == AS_TRAINED]
-    best = str((systems if trained.empty else trained)[material.accuracy_column(benchmark, setting)].idxmax())
+    """Find the most accurate system in one setting of a benchmark, as trained if some system is."""
+    table = material.tables["winners"].query("benchmark == @benchmark and setting == @setting").set_index("variant")
+    chosen = table.loc[AS_TRAINED if AS_TRAINED in table.index else "all"]
+    best = str(chosen["system"])
     tests = material.tables["tests"].query("benchmark == @benchmark and setting == @setting")
     won = tests[tests["a"] == best].rename(columns={"b": "other"})
-    lost = tests[tests["b"] == best].rename(columns={"a": "other", "low": "high", "high": "low"})
-    lost = lost.assign(**{column: -lost[column] for column in ("difference", "low", "high")})
-    leads = pd.concat([won, lost])[["other", "difference", "low", "high", "p_holm"]]
-    return Winner(benchmark, setting, best, leads.sort_values("difference", ignore_index=True))
+    lost = tests[tests["b"] == best].rename(columns={"a": "other", "holm_low": "holm_high", "holm_high": "holm_low"})
+    lost = lost.assign(**{column: -lost[column] for column in ("difference", "holm_low", "holm_high")})
+    leads = pd.concat([won, lost])[["other", "difference", "holm_low", "holm_high", "p_holm"]]
+    return Winner(benchmark, setting, best, leads.sort_values("difference", ignore_index=True), chosen)
 
 
 def significant(leads: pd.DataFrame) -> pd.Series:
     """Tell which leads count as a difference."""
-    return (leads["p_holm"] < LEVEL) & (leads["low"] > 0)
+    return (leads["p_holm"] < LEVEL) & (leads["difference"] > 0)
 
 
 def accuracy(material: Material, system: str, benchmark: str, setting: str) -> str:
@@ -74,14 +79,14 @@ def accuracy(material: Material, system: str, benchmark: str, setting: str) -> s
 
 def cost_in_words(material: Material, system: str, cost: Cost) -> str:
     """Write a cost of a system, as in 'query latency, p95 = 53.3 [50.5, 56.7] ms, measured'."""
-    value = show.between(material.value(system, cost.column), material.cost_interval(system, cost.field), show.amount)
+    value = show.between(material.value(system, cost.column), material.cost_interval(system, cost), show.amount)
     amount = f"{value} {cost.unit}" if cost.unit else value
     return f"{cost.name} = {amount}, {material.value(system, cost.source).split(':')[0]}"
 
 
 def headline_costs(material: Material) -> list[Cost]:
-    """Return the costs that the verdict names."""
-    return [cost for cost in material.costs if cost.headline]
+    """Return the costs that the verdict names: not those that repeat latency."""
+    return [cost for cost in material.costs if cost.headline and not material.repeats_latency(cost)]
 
 
 def most_accurate(material: Material, winners: list[Winner]) -> str:
@@ -92,13 +97,15 @@ def most_accurate(material: Material, winners: list[Winner]) -> str:
         scale = (best.benchmark, best.setting)
         name = material.short_labels[best.system] if len(models) == 1 else material.label(best.system)
         ties = best.leads.loc[~significant(best.leads), "other"]
-        notes = [accuracy(material, best.system, *scale)]
+        notes = [show.between(best.chosen["accuracy"], (best.chosen["low"], best.chosen["high"]), show.accuracy)]
         if len(ties):
             named = (f"{material.short_labels[other]}, {accuracy(material, other, *scale)}" for other in ties)
             notes.append(f"not significantly better than {'; '.join(named)}")
         if overlapping := overlaps(material, best):
-            named = (f"{material.label(other)}, {accuracy(material, other, *scale)}" for other in overlapping)
-            notes.append(f"the interval overlaps that of {'; '.join(named)}")
+            nearest, *others = overlapping
+            more = f" and those of {len(others)} further models" if others else ""
+            leading = f"{material.label(nearest)}, {accuracy(material, nearest, *scale)}"
+            notes.append(f"the interval overlaps that of {leading}{more}")
         parts.append(f"{name} for {material.accuracy_label(*scale)} ({'; '.join(notes)})")
     if len(models) > 1:
         summary = "no model is the most accurate in every setting. The best systems are"
@@ -110,15 +117,15 @@ def most_accurate(material: Material, winners: list[Winner]) -> str:
 
 
 def overlaps(material: Material, best: Winner) -> list[str]:
-    """List the best system of each other model whose interval overlaps the winner's: no test compares models."""
+    """List the best system of each other model whose interval overlaps the winner's, the most accurate first.
+
+    No test compares models.
+    """
     points = material.tables["pareto"]
     panel = points[(points["benchmark"] == best.benchmark) & (points["setting"] == best.setting)]
-    own = panel[panel["system"] == best.system]
-    if own.empty:  # it was not profiled, so it has no interval
-        return []
-    others = panel[panel["model"] != own["model"].iloc[0]].sort_values("accuracy")
-    others = others.drop_duplicates("model", keep="last")
-    return others.loc[others["accuracy_high"] > own["accuracy_low"].iloc[0], "system"].tolist()
+    others = panel[panel["model"] != material.value(best.system, "model")].sort_values("accuracy", ascending=False)
+    others = others.drop_duplicates("model")
+    return others.loc[others["accuracy_high"] > best.chosen["low"], "system"].tolist()
 
 
 def its_cost(material: Material, winners: list[Winner]) -> str:
@@ -155,30 +162,34 @@ def front_points(material: Material, best: Winner, cost: Cost) -> pd.DataFrame:
 
 def how_sure(material: Material, winners: list[Winner]) -> str:
     """Write how often each winner is on the front, and its lead over the runner-up of its model."""
-    chances, leads = [], []
+    chances, leads, drawn = [], [], False
     for best in winners:
         label = material.accuracy_label(best.benchmark, best.setting)
         for cost in material.axes[:1]:
             points = front_points(material, best, cost)
+            drawn = drawn or bool(points["cost_drawn"].any())
             variants = points[points["system"].str.startswith(best.system)].sort_values("front_probability")
             for _, point in variants.tail(1).iterrows():
                 variant = "" if point["variant"] == AS_TRAINED else f", {point['variant']}"
                 chances.append(f"{show.probability(point['front_probability'])} ({label}{variant})")
         if len(best.leads):
             lead = best.leads.iloc[0]
-            value = show.between(lead["difference"], (lead["low"], lead["high"]), show.difference)
+            value = show.between(lead["difference"], (lead["holm_low"], lead["holm_high"]), show.difference)
             other = material.short_labels[lead["other"]]
             leads.append(f"{value} ({label}, over {other}, {show.p_value(lead['p_holm'])})")
     sentences = []
     if chances:
-        share = f"{show.listed(chances)} of {DRAWS:,} bootstrap samples of the queries"
+        share = f"{show.listed(chances)} of {DRAWS:,} draws of {DRAWN if drawn else ONLY_ACCURACIES}"
         sentences.append(
             f"the most accurate system is on the Pareto front against {material.axes[0].name}, in {share}."
         )
     if leads:
-        sentences.append(f"The winner's paired lead over the runner-up of its model is {show.listed(leads)}.")
-        sentences.append("The p-values cover the sampling of queries only, after Holm's correction.")
-    return f"Confidence: {' '.join(sentences) or 'no other system of its model was tried.'}"
+        sentences.append(f"The winner's lead over the runner-up of its model is {show.listed(leads)}.")
+    if not sentences:
+        return "Confidence: no other system of its model was tried."
+    covers = max((best.chosen["covers"] for best in winners), key=len)
+    basis = f"Intervals and p-values are over {material.over(winners[0].benchmark, covers)}, with Holm's correction;"
+    return f"Confidence: {' '.join(sentences)} {basis} the intervals of the winners allow for their having been chosen."
 
 
 def cost_only(material: Material) -> list[str]:
@@ -197,9 +208,13 @@ def cost_only(material: Material) -> list[str]:
             cost_in_words(material, system, cost) for cost in costs if pd.notna(material.value(system, cost.column))
         ]
         sentences.append(f"{which}: {material.label(system)} ({'; '.join(figures)}).")
-    passed = sum(profiled.profile.quality_passed for profiled in material.profiles)
-    checks = f"Confidence: {passed} of {len(material.profiles)} profiles passed the quality checks."
-    return [*paragraphs, " ".join(sentences), checks]
+    return [*paragraphs, " ".join(sentences), f"Confidence: quality checks, by system: {states(material)}."]
+
+
+def states(material: Material) -> str:
+    """Count the systems by the quality of their profile, as in '5 passed, 1 failed and 2 not measured'."""
+    counts = Counter(material.quality(system) for system in material.systems.index)
+    return show.listed(f"{counts[state]} {state}" for state in (PASSED, FAILED, NOT_MEASURED) if counts[state])
 
 
 def caveats(material: Material) -> list[str]:
@@ -217,26 +232,49 @@ def caveats(material: Material) -> list[str]:
             sentences.append(
                 f"{scored.min()} seeds: the intervals include them, but so few estimate their variance poorly."
             )
+    sentences += doubts_of_profiles(material)
+    repeating = [cost.name for cost in material.costs if material.repeats_latency(cost)]
+    if repeating:
+        sentences.append(f"Modelled as a constant power times time, which repeats latency: {show.listed(repeating)}.")
+    modelled = [cost.name for cost in material.costs if "modelled" in material.origin(cost)]
+    if modelled := [name for name in modelled if name not in repeating]:
+        sentences.append(f"Modelled, not measured: {show.listed(modelled)}.")
+    for doubt in priced_as_another(material):
+        sentences.append(f"The price sheet is of another kind of machine than the profiled one: {doubt}.")
+    machines = systems["machine"].dropna().unique()
+    if len(machines) > 1:
+        sentences.append(
+            f"Costs come from {len(machines)} machines ({show.listed(machines)}): compare within one only."
+        )
+    if material.failed:
+        sentences.append(f"Failed runs, missing from all figures: {len(material.failed)}.")
+    notes = dict.fromkeys(note for record in material.all_records() for note in record.notes)
+    return sentences + list(notes)
+
+
+def priced_as_another(material: Material) -> list[str]:
+    """List in what the machine of the price sheet is unlike a profiled one."""
+    sources = material.systems.get("profile.sources.usd_per_1m_queries", pd.Series(dtype=object)).dropna().unique()
+    return [doubt for _, unlike, doubt in (source.partition(f"{UNLIKE}: ") for source in sources) if unlike]
+
+
+def doubts_of_profiles(material: Material) -> list[str]:
+    """List the profiles that failed their quality checks, how many systems have which quality, and unlike settings."""
+    sentences = []
     by_checks: dict[str, list[str]] = {}
     for profiled in material.profiles:
-        if not profiled.profile.quality_passed:
+        if profiled.profile.quality == FAILED:
             failed = profiled.profile.failed_checks
             by_checks.setdefault(f" ({show.listed(failed)})" if failed else "", []).append(profiled.label)
     for checks, labels in by_checks.items():
         profiles = f"The profile of {labels[0]}" if len(labels) == 1 else f"{len(labels)} profiles"
         costs = "its costs are" if len(labels) == 1 else "their costs are"
         sentences.append(f"{profiles} failed the quality checks{checks}: {costs} doubtful and shown as hollow markers.")
-    if modelled := [cost.name for cost in material.costs if "modelled" in material.origin(cost)]:
-        sentences.append(f"Modelled, not measured: {show.listed(modelled)}.")
-    machines = systems["machine"].dropna().unique()
-    if len(machines) > 1:
-        sentences.append(
-            f"Costs come from {len(machines)} machines ({show.listed(machines)}): compare within one only."
-        )
-    unprofiled = int(systems[QUALITY].isna().sum()) if QUALITY in systems else len(systems)
-    if unprofiled and material.costs:
-        sentences.append(f"{unprofiled} of {len(systems)} systems were not profiled and are on no Pareto front.")
-    if material.failed:
-        sentences.append(f"Failed runs, missing from all figures: {len(material.failed)}.")
-    notes = dict.fromkeys(note for record in material.all_records() for note in record.notes)
-    return sentences + list(notes)
+    if material.costs and any(material.quality(system) != PASSED for system in material.systems.index):
+        sentences.append(f"Quality checks, by system: {states(material)}.")
+        if unprofiled := [system for system in material.systems.index if not material.profiled(system)]:
+            all_systems = f"{len(unprofiled)} of {len(material.systems)} systems"
+            sentences.append(f"{all_systems} were not profiled and are on no Pareto front.")
+    for key, values in material.unlike_settings.items():
+        sentences.append(f"Profiles differ in {key} ({show.listed(map(show.plain, values))}): compare equal ones only.")
+    return sentences

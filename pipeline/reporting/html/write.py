@@ -15,8 +15,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pipeline.analysis.costs import COSTS
-from pipeline.analysis.tables import BIAS, BIAS_LABEL, QUALITY
-from pipeline.reporting.figure import looks_of
+from pipeline.analysis.tables import BIAS, BIAS_LABEL
+from pipeline.reporting.figure import looks_of, repeating
 from pipeline.reporting.html import evidence, languages, pools, statistics, tables
 from pipeline.reporting.html.findings import findings
 from pipeline.reporting.html.languages import Matrices
@@ -93,6 +93,7 @@ def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, A
         "fits": material.tables.get("fits", pd.DataFrame()).to_dict("records"),
         "pools": pools.curves(material),
         "pool_metric": pools.NDCG.label,
+        "repeats_latency": sorted(repeating(points)),
         "costs": {cost.field: cost.label for cost in COSTS} | {BIAS: BIAS_LABEL},
         "settings": {
             benchmark: {setting: material.accuracy_label(benchmark, setting) for setting in settings}
@@ -129,10 +130,9 @@ def numbers(material: Material, system: str) -> list[str]:
             lines.append(f"{metric(BIAS).label} {between(values[column], interval, amount)}")
     for cost in material.axes:
         if pd.notna(values[cost.column]):
-            value = between(values[cost.column], material.cost_interval(system, cost.field), amount)
+            value = between(values[cost.column], material.cost_interval(system, cost), amount)
             lines.append(f"{cost.label} {value}, {values[cost.source].split(':')[0]}")
-    if pd.notna(values.get(QUALITY)):
-        lines.append(f"quality checks: {'passed' if values[QUALITY] else 'failed'}")
+    lines.append(f"quality checks: {material.quality(system)}")
     return lines
 
 
