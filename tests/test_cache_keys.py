@@ -184,11 +184,11 @@ print(json.dumps(request.keys))
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the package that tests may edit."""
+    """A copy of the package that tests may edit, and its keys before that."""
     root = tmp_path_factory.mktemp("copy")
     for part in ("pipeline", "conf"):
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return root
+    return root, keys_of(root)
 
 
 def keys_of(root, *overrides):
@@ -200,10 +200,9 @@ def keys_of(root, *overrides):
     return ast.literal_eval(process.stdout)
 
 
-def edited(path, edit):
+def edited(root, path, before, edit):
     """Which stages' keys change while a file is edited."""
-    root = next(parent for parent in path.parents if parent.name == "pipeline").parent
-    before, text = keys_of(root), path.read_text() if path.exists() else None
+    text = path.read_text() if path.exists() else None
     try:
         path.write_text(edit(text or ""))
         after = keys_of(root)
@@ -235,7 +234,8 @@ def edited(path, edit):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_edit_makes_stale_what_imports_it_and_no_more(copy, file, edit, changes):
-    assert edited(copy / "pipeline" / file, edit) == changes
+    root, before = copy
+    assert edited(root, root / "pipeline" / file, before, edit) == changes
 
 
 def test_a_version_of_a_library_counts(monkeypatch):

@@ -145,8 +145,8 @@ class Estimates:
 
         The error over queries is multivariate t with the covariance that the clusters give: all systems meet the same
         queries in a draw. The error over seeds is Student's t with each system's moderated variance and degrees of
-        freedom; inference variants share the error of their encoder as trained. Two tables with the same clusters, encoders and
-        `seed`, such as accuracy and bias, are paired: a draw has the same queries and seeds in both.
+        freedom; inference variants share the error of their encoder as trained. Two tables with the same clusters,
+        encoders and `seed`, such as accuracy and bias, are paired: a draw has the same queries and seeds in both.
 
         >>> score = np.array([0.2, 0.4, 0.9])
         >>> drawn = estimate(pd.DataFrame({("a", 0): score, ("b", 0): score - 0.1})).draws(size=100)
