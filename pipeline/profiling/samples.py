@@ -26,7 +26,7 @@ class Estimate(TypedDict):
 def relative_error(estimate: Estimate) -> float:
     """Return the relative standard error that the interval of an estimate stands for.
 
-    >>> relative_error({"value": 10.0, "low": 8.04, "high": 11.96})
+    >>> round(relative_error({"value": 10.0, "low": 8.04, "high": 11.96}), 3)
     0.1
     """
     return (estimate["high"] - estimate["low"]) / (2 * Z_95) / estimate["value"]
