@@ -117,8 +117,8 @@ def repeated(encoder: Encoder, folder: Path) -> Iterator[str]:
 def interval(profile: Profile, field: str) -> tuple[float, float]:
     """Return the 95 % interval of a figure, from its rounds."""
     value, error = getattr(profile, field), profile.relative_errors[field]
-    half = Rounds(value, error, profile.details["rounds"][field]).t_95 * error * value
-    return value - half, value + half
+    factor = float(np.exp(Rounds(value, error, profile.details["rounds"][field]).t_95 * error))
+    return value / factor, value * factor
 
 
 def shown(profile: Profile, field: str, limits: tuple[float, float]) -> str:
