@@ -26,7 +26,8 @@ if __name__ == "__main__":
     else:
         import openvino
 
-        vectors = openvino.Core().compile_model(f"{folder}/model.xml", "CPU")([ids, mask])[0]
+        settings = {"INFERENCE_PRECISION_HINT": "bf16" if facts["precision"] == "bfloat16" else "f32"}
+        vectors = openvino.Core().compile_model(f"{folder}/model.xml", "CPU", settings)([ids, mask])[0]
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(int(status["VmHWM"].split()[0]) / 1024)
