@@ -335,7 +335,8 @@ def test_a_benchmark_is_ranked_once_and_scored_by_any_metric(case, variant, samp
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
     few, many = (score_benchmark(tmp_path / "new", collection, list(metrics)) for metrics in (["map"], ["map", "r_3"]))
     assert few.figures.items() < many.figures.items()
-    assert list(few.frames["per_query-random"]) == ["setting", "query_language", "passage_language", "query_id", "map"]
+    columns = ["setting", "query_language", "passage_language", "query_id", "cluster", "map"]
+    assert list(few.frames["per_query-random"]) == columns
     pd.testing.assert_frame_equal(few.frames["per_query-random"], many.frames["per_query-random"].drop(columns="r_3"))
     tables = ["per_query-random", *["attraction-random"] * (not sampled), *["pool_ranks-random"] * (len(names) > 1)]
     assert list(few.frames) == list(many.frames) == tables

@@ -125,6 +125,11 @@ def coverage(
             held["winner, simultaneous"].append(best["low"] <= 0 <= best["high"])
             count("lead over the runner-up, its own interval", of.difference(best["system"], best["runner_up"]))
             held["lead over the runner-up, simultaneous"].append(best["lead_low"] <= 0 <= best["lead_high"])
+            lead = of.difference(best["system"], best["runner_up"])
+            reach = (best["lead_high"] - best["lead"]) / lead.standard_error  # in standard errors, of any pair
+            over = of.difference(best["system"], table.index[table.index != best["system"]][0])
+            count("lead over a system chosen before, its own interval", over)
+            held["lead over a system chosen before, simultaneous"].append(over.value <= reach * over.standard_error)
     rows = [{"kind": kind, "intervals": len(of_kind), "held": np.mean(of_kind)} for kind, of_kind in held.items()]
     return pd.DataFrame(rows)
 
