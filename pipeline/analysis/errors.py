@@ -82,15 +82,15 @@ class Estimates:
         Two inference variants of one encoder share its seeds: the variance over seeds is that of their difference.
         """
         error_G = self.error_GS[a].to_numpy() - self.error_GS[b].to_numpy()
-        shared = self.labels.loc[a, "encoder"] == self.labels.loc[b, "encoder"]
+        shared = self._encoders[a] == self._encoders[b]
         parts = [self._shared_part(a, b)] if shared else [self.seed_part(a), self.seed_part(b)]
         return combine(self.mean_S[a] - self.mean_S[b], (error_G**2).sum(), self.query_degrees, parts)
 
     def difference_variances(self, system: str, others: Sequence[str]) -> np.ndarray:
         """Return the squared standard errors of the differences between a system and each of the others."""
         error_GO = self.error_GS[list(others)].to_numpy() - self.error_GS[[system]].to_numpy()
-        encoder, own = self.labels.loc[system, "encoder"], self.seed_part(system).variance
-        shared = [self.labels.loc[other, "encoder"] == encoder for other in others]
+        own = self.seed_part(system).variance
+        shared = [self._encoders[other] == self._encoders[system] for other in others]
         seeds_O = [
             self._shared_part(system, other).variance if same else own + self.seed_part(other).variance
             for other, same in zip(others, shared, strict=True)
@@ -111,12 +111,20 @@ class Estimates:
         return self.mean_C.to_numpy()[places], self.error_GC.to_numpy()[:, places]
 
     @cached_property
+    def _encoders(self) -> dict[str, str]:
+        return self.labels["encoder"].to_dict()
+
+    @cached_property
+    def _variants(self) -> dict[str, str]:
+        return self.labels["variant"].to_dict()
+
+    @cached_property
     def _places(self) -> dict[str, np.ndarray]:
         return dict(self.mean_C.groupby(level=0, sort=False).indices)
 
     def seed_part(self, system: str) -> SeedPart:
         """Return what seeds add to the error of a system's mean; systems of one inference variant are comparable."""
-        variant = self.labels.loc[system, "variant"]
+        variant = self._variants[system]
         if variant not in self._seeds:
             systems = self.labels.index[self.labels["variant"] == variant]
             runs = {system: self._runs(system) for system in systems}
@@ -126,7 +134,7 @@ class Estimates:
     def _shared_part(self, a: str, b: str) -> SeedPart:
         """Return the same of the difference of two variants, moderated over all encoders that have both."""
         labels = self.labels
-        variants = labels.loc[a, "variant"], labels.loc[b, "variant"]
+        variants = self._variants[a], self._variants[b]
         if variants not in self._seeds:
             first, second = (
                 labels[labels["variant"] == variant].reset_index().set_index("encoder") for variant in variants
