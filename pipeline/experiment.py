@@ -48,8 +48,7 @@ def run(request: Request) -> Iterator[Record]:
                 evaluations, profiles = evaluate_and_profile(parts, variants, folder)
         except Unavailable as error:
             print(f"  skipped: {error}", file=sys.stderr)
-            finding = {"reason": str(error)}
-            parts.stage("unavailable", unavailable_key(request.config, variants[0]), partial(returning, finding))
+            parts.store.finish("unavailable", unavailable_key(request.config, variants[0]), {"reason": str(error)})
             continue
         for variant in variants:
             yield parts.record(variant, trained, evaluations[variant], profiles.get(variant))
@@ -151,8 +150,8 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
 
         evaluation.corpus[benchmark.name] = parts.stage("rank", rank_key, rank)
         evaluation.metrics.update(parts.stage("score", score_key, score))
-        for stage, key in (("train", request.keys["train"]), ("score", score_key)):
-            store.copy_frames(stage, key, variant.run_name(request.name))
+        store.copy_frames("score", score_key, variant.run_name(request.name))
+    store.copy_frames("train", request.keys["train"], variant.run_name(request.name))
     return evaluation
 
 
@@ -189,11 +188,6 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
         }
     passages = sum(map(len, next(iter(parts.benchmarks.values())).passages.values()))
     return {variant: with_corpus(Profile(**raw), passages) for variant, raw in stored.items() if raw}
-
-
-def returning(outcome: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A stage that makes no file."""
-    return outcome
 
 
 def profile_key(parts: Parts, engine: Variant) -> str:

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.data import leakage
 from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
 from pipeline.encoder.encoding import TextEncoder
+from pipeline.encoder.engine import require_device
 from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
@@ -26,7 +27,7 @@ from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.stage import Stages
 from pipeline.training.fit import hold_out
-from pipeline.values import Collection, ParallelText, UserError, Variant
+from pipeline.values import Collection, ParallelText, Variant
 
 Side = Mapping[str, np.ndarray]  # language -> embeddings [N, D]
 
@@ -53,8 +54,7 @@ class Parts:
 
     def __init__(self, request: Request):
         config = request.config
-        if config.device is Device.cuda and not torch.cuda.is_available():
-            raise UserError("device=cuda: torch sees no CUDA device here.")
+        require_device(config.device.name)
         torch.set_num_threads(config.threads)
         self.request, self.store = request, ResultStore(config.results_dir)
         self.stage = Stages(self.store)
@@ -77,15 +77,21 @@ class Parts:
     def trains(self) -> bool:
         return self.strategy.trains and not self.cost_only
 
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What all records of the run say of where it was made; it asks git once."""
+        return provenance(self.data, self.benchmarks.values(), device_name(self.request.config.device)) | {
+            "layers": self.encoder.backbone.config.num_hidden_layers,
+            "parameters": sum(parameter.numel() for parameter in self.encoder.parameters()),
+            "stages": self.request.keys,
+            "inputs": self.request.inputs,
+        }
+
     def record(self, variant: Variant, trained: Trained, evaluation: Evaluation, profile: Profile | None) -> Record:
         """The record of one inference variant."""
-        request, benchmarks = self.request, list(self.benchmarks.values())
-        context = provenance(self.data, benchmarks, device_name(request.config.device))
-        context |= {"layers": self.encoder.backbone.config.num_hidden_layers}
-        context |= {"parameters": sum(parameter.numel() for parameter in self.encoder.parameters())}
-        context |= {"leakage": trained.leaks, "stages": request.keys, "inputs": request.inputs}
+        request = self.request
         leaks = [leakage.sentence(self.data.name, benchmark, leak) for benchmark, leak in trained.leaks.items()]
-        provenances = [self.data.provenance, *(benchmark.provenance for benchmark in benchmarks)]
+        provenances = [self.data.provenance, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)
         return Record(
             name=variant.run_name(request.name),
@@ -94,7 +100,7 @@ class Parts:
             choices=request.choices,
             config=plain(request.config),
             seed=request.config.seed,
-            provenance=context,
+            provenance=self.provenance | {"leakage": trained.leaks},
             metrics=evaluation.metrics,
             profile=profile,
             training=trained.outcome,

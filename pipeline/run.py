@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from pipeline.config import check
 from pipeline.launch.commands import refusing, resumable
+from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
 from pipeline.store import progress
@@ -24,13 +25,11 @@ def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     store = ResultStore(cfg.results_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        log_finished(
-            perform(check(cfg), choices(hydra_config.runtime), alone=False),
-            progress.outlook(progress.states(store, cfg.sweep)),
-        )
+        state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=False)
+        log_finished(state, progress.outlook(progress.states(store, cfg.sweep)))
         return
     with refusing():  # here, since Hydra would name the overrides before the sentence
-        state = perform(check(cfg), choices(hydra_config.runtime), alone=True)
+        state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=True)
     log_finished(state)
     print(store.run_dir(state.name) / "record.json")
     if state.status == "failed":

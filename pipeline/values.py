@@ -25,7 +25,7 @@ class UserError(Exception):
 class ParallelText:
     """Training pairs: row n holds one question and the passage that answers it, in up to L languages.
 
-    Columns may be lists or lazy, memory-mapped sequences; `available_NL` says which cells exist, so that samplers
+    Columns may be lists or lazy, memory-mapped sequences; `available_NL` says which texts exist, so that samplers
     never touch text. Rows with the same number in `passage_group` share a passage: neither is a negative of the other.
     """
 

@@ -11,7 +11,7 @@ from test_config import ROOT, composed
 
 from pipeline import config
 from pipeline.launch import hardware, request, runs
-from pipeline.launch.request import make_request, stage_inputs, stage_keys
+from pipeline.launch.request import make_request, stage_inputs
 from pipeline.store import keys
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
@@ -239,11 +239,11 @@ def test_an_edit_makes_stale_what_imports_it_and_no_more(copy, file, edit, chang
 
 
 def test_a_version_of_a_library_counts(monkeypatch):
-    before = stage_keys(requested().config)
+    before = requested().keys
     monkeypatch.setattr(keys, "installed", lambda name: "99" if name == "tokenizers" else "1")
-    ones = stage_keys(requested().config)
+    ones = requested().keys
     monkeypatch.setattr(keys, "installed", lambda name: "1")
-    assert {stage.partition(".")[0] for stage in before if ones[stage] != stage_keys(requested().config)[stage]} == {
+    assert {stage.partition(".")[0] for stage in before if ones[stage] != requested().keys[stage]} == {
         "train", "rank", "profile",
     }  # fmt: skip
 

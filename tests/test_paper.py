@@ -46,8 +46,8 @@ def sources(tmp_path: Path) -> list[str]:
         passages = [json.dumps({"docid": f"{n}#0", "title": "T", "text": word}) for n, word in enumerate(WORDS)]
         write(tmp_path / f"miracl/miracl-corpus-v1.0-{language}/docs-0.jsonl.gz", "\n".join(passages) + "\n")
     paths = {"data": "mmarco", "eval.xquad_r": "xquad-r", "eval.mlqa_r": "mlqa-r", "eval.miracl": "miracl"}
-    found = [f"{key}.path={tmp_path / folder}" for key, folder in paths.items()]
-    return found + [f"{key}.languages=[de,en]" for key in paths]
+    overrides = [f"{key}.path={tmp_path / folder}" for key, folder in paths.items()]
+    return overrides + [f"{key}.languages=[de,en]" for key in paths]
 
 
 def paper(*overrides: str, cwd: Path) -> tuple[int, str, str]:
@@ -58,9 +58,9 @@ def paper(*overrides: str, cwd: Path) -> tuple[int, str, str]:
 def test_every_source_is_read_and_every_benchmark_scored(sources, tmp_path):
     code, _, err = paper(*sources, "model=e5-small-l3", "model.layers=1", "sampler=hybrid", "seed=0,1", cwd=tmp_path)
     assert code == 0, err
-    found = records(tmp_path)
-    assert [record["seed"] for record in found] == [0, 1]
-    for record in found:
+    runs = records(tmp_path)
+    assert [record["seed"] for record in runs] == [0, 1]
+    for record in runs:
         for benchmark, metric in {"xquad_r": "map", "mlqa_r": "map", "miracl": "ndcg_10"}.items():
             assert [name for name in record["metrics"] if name.startswith(benchmark) and name.endswith(f".{metric}")]
         assert all(0 <= record["metrics"][f"{name}.cross.map"] <= 1 for name in ("xquad_r", "mlqa_r"))

@@ -215,8 +215,8 @@ def test_what_was_not_profiled_costs_what_the_same_model_costs_in_another_sweep(
         records.add_run(store, "trained", layers, "hybrid", profiled=False)
     assert [state.record.profile for state in store.runs("trained")] == [None] * 3
     store.plan("trained", {}, costs_from="costs")
-    found = {state.record.provenance["layers"]: state.record.profile for state in store.runs("trained")}
-    assert found == {**costs, 12: None}
+    profiles = {state.record.provenance["layers"]: state.record.profile for state in store.runs("trained")}
+    assert profiles == {**costs, 12: None}
     assert costs[3] != costs[6]
 
 

@@ -15,7 +15,6 @@ from test_config import ROOT
 
 from pipeline import experiment
 from pipeline.launch import search
-from pipeline.launch.request import make_request
 from pipeline.parts import Parts
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError, Variant
@@ -143,8 +142,8 @@ def test_a_real_search_is_killed_and_finished(tmp_path):
     arguments = [item for item in SMALL if item != "profile=off"]
     arguments += ["sampler=english", "threads=1", "data.languages=[en]", "eval.worldfacts.languages=[en]"]
     store = ResultStore(tmp_path / "results")
-    config, choices = search.compose(settings(tmp_path / "results"), arguments, {})
-    key = experiment.profile_key(Parts(make_request(config, choices)), Variant())
+    request = search.compose(settings(tmp_path / "results"), arguments, {})
+    key = experiment.profile_key(Parts(request), Variant())
     store.finish("profile", key, asdict(some_profile(layers=1)))
 
     quoted = ",".join(f'"{item}"' for item in [*arguments, SPACE[2]])

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from pipeline import config
 from pipeline.encoder import model_folder
-from pipeline.launch.request import stage_keys
+from pipeline.launch.request import stage_inputs, stage_keys
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
 from pipeline.training import negatives
@@ -400,7 +400,7 @@ def test_impossible_values_name_their_key(override, message):
 
 def test_settings_that_only_change_memory_and_time_keep_the_cache_key():
     def key(*overrides):
-        return stage_keys(config.check(composed(*overrides)))["train"]
+        return stage_keys(stage_inputs(config.check(composed(*overrides))))["train"]
 
     harmless = ["trainer.checkpoint_every=7", "trainer.forward_tokens=512", "trainer.grad_cache=true"]
     assert key(*harmless) == key() != key("trainer.patience=3")

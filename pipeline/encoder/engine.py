@@ -16,6 +16,14 @@ class Unavailable(Exception):
     """This machine cannot run an inference variant: one sentence that says what is missing and how to get it."""
 
 
+def require_device(device: str) -> None:
+    """Raise UserError for a device that torch does not see."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch sees no CUDA device here.")
+
+
 def has_bfloat16(device: "torch.device") -> bool:
     """Return whether a processor or GPU has bfloat16 instructions; without, torch emulates them slowly."""
     import torch

@@ -68,7 +68,8 @@ class Request:
     def halved(self) -> "Request":
         """The next attempt after running out of memory. With dropout its training has a cache key of its own."""
         request = replace(self, halvings=self.halvings + 1)
-        return replace(request, keys=stage_keys(replace(self.config, trainer=request.trainer)))
+        config = replace(self.config, trainer=request.trainer)
+        return replace(request, keys=stage_keys(stage_inputs(config)))
 
     def to_json(self) -> str:
         return json.dumps(vars(self) | {"config": plain(self.config)})
@@ -83,14 +84,15 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     """Resolve the config for this machine, and name the run after all that it follows from.
 
     Raises:
-        UserError: for an unknown metric or a missing device.
+        UserError: for an unknown metric.
     """
     for name in config.metrics:
         metric(name)
     config = resolve(config)
-    inputs = run_inputs(config)
+    stages = stage_inputs(config)
+    inputs = run_inputs(config, stages)
     name = f"{choices['model']}-{choices['sampler']}-{choices['data']}-s{config.seed}-{cache_key(inputs)[:8]}"
-    return Request(name, stage_keys(config), inputs, config, dict(choices))
+    return Request(name, stage_keys(stages), inputs, config, dict(choices))
 
 
 def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
@@ -125,15 +127,15 @@ def trainer_inputs(config: Config) -> dict[str, Any]:
     return {key: value for key, value in plain(config)["trainer"].items() if key not in left_out}
 
 
-def stage_keys(config: Config) -> dict[str, str]:
-    return {stage: cache_key(inputs) for stage, inputs in stage_inputs(config).items()}
+def stage_keys(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The cache key of each stage, from `stage_inputs`."""
+    return {stage: cache_key(inputs) for stage, inputs in stages.items()}
 
 
-def run_inputs(config: Config) -> dict[str, Any]:
+def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """All that a run's records follow from; seeds and strategies count even where a stage is shared."""
     settings = keys.contents(plain(config))
     names = ("model", "sampler", "data", "eval", "metrics", "profile", "seed", "device", "threads")
-    stages = stage_inputs(config)
     code = {module: value for inputs in stages.values() for module, value in inputs["code"].items()}
     libraries = {name: value for inputs in stages.values() for name, value in inputs["libraries"].items()}
     parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)}
@@ -142,8 +144,8 @@ def run_inputs(config: Config) -> dict[str, Any]:
 
 def follow(modules: list[str]) -> dict[str, Any]:
     """Code hashes and library versions of all that these modules, or packages, import."""
-    names = [name for module in modules for name in keys.package(module)]
-    return {"code": keys.code(names), "libraries": keys.libraries(names)}
+    names = keys.closure(name for module in modules for name in keys.package(module))
+    return {"code": {name: keys.code_hash(name) for name in sorted(names)}, "libraries": keys.libraries(names)}
 
 
 def variant_key(rank_key: str, variant: Variant) -> str:

@@ -6,30 +6,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config import Config
 from pipeline.launch.child import attempt
-from pipeline.launch.request import Request, make_request, unavailable_key
+from pipeline.launch.request import Request, unavailable_key
 from pipeline.store.results import ResultStore, RunState
 from pipeline.values import UserError, Variant
 
 
-def perform(config: Config, choices: Mapping[str, str], *, alone: bool) -> RunState:
+def perform(request: Request, *, alone: bool) -> RunState:
     """Make a run and add it to its sweep's manifest.
 
     Args:
-        config: checked (config.check).
-        choices: the options of Hydra's groups.
         alone: whether bad input raises UserError, as for a single run; in a sweep it is a failed run.
     """
-    request = make_request(config, choices)
-    store = ResultStore(config.results_dir)
+    store = ResultStore(request.config.results_dir)
     try:
         state = make(store, request)
     except (UserError, OSError) as error:  # OSError: the disk is full by now; raised, it would end Hydra's sweep
         if alone and isinstance(error, UserError):
             raise
-        state = RunState(request.name, "failed", choices, 0.0, str(error))
-    record_state(store, config.sweep, state, request.run_names[1:])
+        state = RunState(request.name, "failed", request.choices, 0.0, str(error))
+    record_state(store, request.config.sweep, state, request.run_names[1:])
     return state
 
 
@@ -88,7 +84,5 @@ def record_state(store: ResultStore, sweep: str, state: RunState, variant_names:
 
 def log_finished(state: RunState, eta: str = "") -> None:
     """One line on stderr: name, status, seconds, reason, and what the sweep has left."""
-    result = ": ".join(
-        [f"[{state.name}] {state.status} in {state.seconds:.0f} s", *([state.reason] if state.reason else [])]
-    )
-    print("; ".join([result, *([eta] if eta else [])]), file=sys.stderr, flush=True)
+    reason, outlook = f": {state.reason}" if state.reason else "", f"; {eta}" if eta else ""
+    print(f"[{state.name}] {state.status} in {state.seconds:.0f} s{reason}{outlook}", file=sys.stderr, flush=True)

@@ -21,10 +21,9 @@ from hydra.core.override_parser.types import IntervalSweep
 
 from pipeline.analysis import money, pareto, tables
 from pipeline.analysis.costs import COSTS
-from pipeline.config import Config
 from pipeline.launch import runs, sweep
 from pipeline.launch.commands import library
-from pipeline.launch.request import make_request
+from pipeline.launch.request import Request
 from pipeline.reporting.config import options
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
@@ -129,12 +128,13 @@ def overrides(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()]
 
 
-def compose(request: Search, shared: list[str], params: Mapping[str, Any]) -> tuple[Config, dict[str, str]]:
-    """The config and the choices of a trial; UserError if they are impossible, or give no point of the front."""
+def compose(request: Search, shared: list[str], params: Mapping[str, Any]) -> Request:
+    """The run of a trial; UserError if it is impossible, or gives no point of the front."""
     arguments = [*shared, *overrides(params)]
     whole = hydra.compose("config", arguments, return_hydra_config=True)
     whole.sweep, whole.results_dir = request.sweep, request.results_dir
-    config, choices = sweep.checked(whole, arguments)
+    trial = sweep.request_of(whole, arguments)
+    config = trial.config
     for name in request.maximise:
         *_, setting, metric_name = ["", *name.split(".")]
         if setting not in get_args(Setting) or metric_name not in config.metrics:
@@ -146,7 +146,7 @@ def compose(request: Search, shared: list[str], params: Mapping[str, Any]) -> tu
         raise UserError("profile.enabled=false: then there is no cost to minimise.")
     if len(config.inference_variants()) > 2:
         raise UserError(f"variants, in run {' '.join(arguments)}: a trial takes one inference variant at most.")
-    return config, choices
+    return trial
 
 
 def open_study(request: Search) -> Any:
@@ -193,13 +193,12 @@ def run_trial(
 ) -> list[float] | None:
     """Make the run of a trial, or find it in the store, and return its values of `maximise` and `minimise`."""
     store = ResultStore(request.results_dir)
-    config, choices = compose(request, shared, params)
-    trial_request = make_request(config, choices)
-    name = trial_request.run_names[-1]  # of the inference variant, if there is one
+    trial = compose(request, shared, params)
+    name = trial.run_names[-1]  # of the inference variant, if there is one
     print(f"trial {number + 1} of {request.trials}: {' '.join(overrides(params))}", file=sys.stderr, flush=True)
-    store.plan(request.sweep, store.planned(request.sweep) | {trial_request.name: choices})
+    store.plan(request.sweep, store.planned(request.sweep) | {trial.name: trial.choices})
     study.set_user_attr(f"run {number}", name)
-    runs.log_finished(runs.perform(config, choices, alone=False))
+    runs.log_finished(runs.perform(trial, alone=False))
     record = store.finished(name)
     return objectives(record, request) if record else None
 

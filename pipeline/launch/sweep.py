@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import Config, check
+from pipeline.config import check
 from pipeline.launch.commands import refusing
 from pipeline.launch.request import Request, make_request
 from pipeline.store import progress
@@ -71,8 +71,7 @@ def plan(config: DictConfig) -> list[Request]:
     loader = GlobalHydra.instance().config_loader()
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     combinations = expand(loader, parameters + list(config.hydra.overrides.task))
-    configs = [(loader.load_sweep_config(config, overrides), overrides) for overrides in combinations]
-    return [make_request(*checked(whole, overrides)) for whole, overrides in configs]
+    return [request_of(loader.load_sweep_config(config, overrides), overrides) for overrides in combinations]
 
 
 def expand(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
@@ -87,11 +86,11 @@ def expand(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
     return [list(combination) for combination in product(*values)]
 
 
-def checked(whole: DictConfig, overrides: Sequence[str]) -> tuple[Config, dict[str, str]]:
-    """The typed config of one run and its choices, from the composed config that includes Hydra's own part."""
+def request_of(whole: DictConfig, overrides: Sequence[str]) -> Request:
+    """The request of one run, from the composed config that includes Hydra's own part."""
     cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     try:
-        return check(cfg), choices(whole.hydra.runtime)
+        return make_request(check(cfg), choices(whole.hydra.runtime))
     except UserError as error:
         raise UserError(f"in run {' '.join(overrides)}: {error}") from error
 

@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config import ModelConfig, ProfileConfig
 from pipeline.encoder.deploy import save as save_encoder
-from pipeline.encoder.engine import has_bfloat16
+from pipeline.encoder.engine import has_bfloat16, require_device
 from pipeline.encoder.sources import load
 from pipeline.profiling import machine, words
 from pipeline.profiling.measure import PROFILED_TEXTS, measure
@@ -67,8 +67,7 @@ def check(cfg: DictConfig) -> ArchitectureConfig:
     for key, number in numbers.items():
         if not isinstance(number, int | float) or number <= 0:
             raise UserError(f"{key}={number}: it must be a positive number.")
-    if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda: torch sees no CUDA device here.")
+    require_device(cfg.device)
     if cfg.precision == "bfloat16" and not has_bfloat16(torch.device(cfg.device)):
         raise UserError("precision=bfloat16: this machine lacks bfloat16 instructions and would emulate them slowly.")
     merged = OmegaConf.merge(OmegaConf.structured(ArchitectureConfig), cfg)

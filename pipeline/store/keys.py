@@ -35,18 +35,14 @@ def cache_key(value: Any) -> str:
     return digest(value)[:16]
 
 
-def code(modules: Iterable[str]) -> dict[str, str]:
-    """Hashes of these modules and of all modules of ours that they import, by name."""
-    return {module: code_hash(module) for module in sorted(closure(modules))}
-
-
 def libraries(modules: Iterable[str]) -> dict[str, str | None]:
-    """Versions of the libraries in LIBRARIES that these modules, or what they import, use; None if not installed."""
-    names = set().union(*(external_imports(module) for module in closure(modules)))
+    """Versions of the libraries in LIBRARIES that these modules import; None if not installed."""
+    names = set().union(*map(external_imports, modules))
     versions = {name: [installed(each) for each in LIBRARIES[name]] for name in sorted(names & LIBRARIES.keys())}
     return {name: next(filter(None, candidates), None) for name, candidates in versions.items()}
 
 
+@cache
 def installed(distribution: str) -> str | None:
     """The version of an installed distribution."""
     try:
@@ -98,27 +94,26 @@ def tree(module: str) -> ast.Module:
 
 
 @cache
-def our_imports(module: str) -> frozenset[str]:
-    """The modules of ours that a module imports anywhere in its code, with the packages that hold them."""
+def imports(module: str) -> frozenset[str]:
+    """All dotted names that a module imports anywhere in its code: modules, and what it takes out of them."""
     names: set[str] = set()
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return frozenset(part for name in names for part in with_packages(name) if source(part))
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
 
 
 @cache
-def external_imports(module: str) -> frozenset[str]:
+def our_imports(module: str) -> frozenset[str]:
+    """The modules of ours that a module imports, with the packages that hold them."""
+    return frozenset(part for name in imports(module) for part in with_packages(name) if source(part))
+
+
+def external_imports(module: str) -> set[str]:
     """The top-level names of everything else that a module imports."""
-    names: set[str] = set()
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(str(node.module))
-    return frozenset({name.partition(".")[0] for name in names} - {PACKAGE})
+    return {name.partition(".")[0] for name in imports(module)} - {PACKAGE}
 
 
 @cache

@@ -31,9 +31,8 @@ class Stages:
             outcome = self.store.outcome(name, key)
             if outcome is None:
                 with self.timed(name, alone=alone):
-                    self.store.finish(name, key, make(self.store.stage_dir(name, key)))
-                outcome = self.store.outcome(name, key)
-        assert outcome is not None, f"{name}-{key} was written and cannot be read"
+                    outcome = dict(make(self.store.stage_dir(name, key)))
+                    self.store.finish(name, key, outcome)
         return outcome
 
     @contextmanager
