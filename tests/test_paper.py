@@ -58,6 +58,7 @@ def paper(*overrides: str, cwd: Path) -> tuple[int, str, str]:
 def test_every_source_is_read_and_every_benchmark_scored(sources, tmp_path):
     code, _, err = paper(*sources, "model=e5-small-l3", "model.layers=1", "sampler=hybrid", "seed=0,1", cwd=tmp_path)
     assert code == 0, err
+    assert "paper: 2 runs\n" in err  # a key of the command line replaces the sweep's own values
     runs = records(tmp_path)
     assert [record["seed"] for record in runs] == [0, 1]
     for record in runs:

@@ -7,11 +7,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import product
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import RuntimeConf
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -70,20 +69,9 @@ def plan(config: DictConfig) -> list[Request]:
     """The requests of all runs of a multirun; UserError for the first impossible one."""
     loader = GlobalHydra.instance().config_loader()
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    combinations = expand(loader, parameters + list(config.hydra.overrides.task))
+    arguments = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
+    [combinations] = BasicSweeper.split_arguments(arguments, None)  # as Hydra will run them: of one key the last wins
     return [request_of(loader.load_sweep_config(config, overrides), overrides) for overrides in combinations]
-
-
-def expand(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
-    """All combinations of the values of sweep overrides, in the order of Hydra's basic sweeper."""
-    values = []
-    for override in OverridesParser.create(loader).parse_overrides(list(arguments)):
-        key = override.get_key_element()
-        if override.is_sweep_override():
-            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            values.append([f"{key}={override.get_value_element_as_str()}"])
-    return [list(combination) for combination in product(*values)]
 
 
 def request_of(whole: DictConfig, overrides: Sequence[str]) -> Request:

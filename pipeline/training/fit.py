@@ -6,14 +6,21 @@ Legend: N rows of the training data, L languages.
 """
 
 import logging
+import os
+import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -24,6 +31,7 @@ from pipeline.training.lora import lora_adapters
 from pipeline.training.module import Contrastive, DrawBatches
 from pipeline.values import Draw, ParallelText, UserError
 
+RENDEZVOUS = timedelta(minutes=10)  # a process that waits longer for another ends with an error
 HELD_OUT_BATCHES = 8  # per validation; drawn once, as the strategy draws over a whole training
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.float32: "32-true",
@@ -149,25 +157,64 @@ def set_dropout(model: nn.Module, probability: float | None) -> None:
             module.p = probability
 
 
+class OneMachine(LightningEnvironment):
+    """All processes on this machine, even if Slurm started the first; they meet at a port that is held until then."""
+
+    def __init__(self, held: socket.socket):
+        super().__init__()
+        self._main_port = held.getsockname()[1]
+
+
+@contextmanager
+def several_processes() -> Iterator[LightningEnvironment]:
+    """Prepare this process for being forked, and leave no trace of it.
+
+    A forked process would wait for ever for the threads of a pool that it inherits without them, so it is told of one
+    thread before it exists. Its port is bound here with SO_REUSEADDR and never listened on: nobody else gets it, and
+    the process of rank 0 may bind it once more.
+    """
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("", 0))
+        torch.set_num_threads(1)
+        for name in ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)
+        os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        try:
+            yield OneMachine(held)
+        finally:
+            torch.set_num_threads(threads)
+            os.environ.clear()
+            os.environ |= environment
+
+
 def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> None:
     """Run the remaining steps. The module writes checkpoints, the last of them finished, to its folder."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    lightning = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=trainer.devices,
-        strategy="auto" if trainer.devices == 1 else "ddp_fork",  # memory-mapped data cannot be pickled
-        plugins=LightningEnvironment(),  # all processes are on this machine, even if Slurm started the first
-        precision=LIGHTNING_PRECISION[trainer.precision],
-        max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
-        callbacks=[TQDMProgressBar()],
-        logger=False,
-        enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
-        enable_model_summary=False,
-    )
-    with warnings.catch_warnings():
+    with ExitStack() as stack:
+        strategy: str | DDPStrategy = "auto"
+        environment = LightningEnvironment()
+        if trainer.devices > 1:
+            environment = stack.enter_context(several_processes())
+            # forked: memory-mapped data cannot be pickled
+            strategy = DDPStrategy(start_method="fork", timeout=RENDEZVOUS, process_group_backend="gloo")
+        lightning = pl.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=trainer.devices,
+            strategy=strategy,
+            plugins=environment,
+            precision=LIGHTNING_PRECISION[trainer.precision],
+            max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
+            callbacks=[TQDMProgressBar()],
+            logger=False,
+            enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
+            enable_model_summary=False,
+        )
+        stack.enter_context(warnings.catch_warnings())
         for message in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):  # Lightning's own calls
             warnings.filterwarnings("ignore", message=message, category=FutureWarning)
-        warnings.filterwarnings("ignore", message="The `srun` command is available")  # see LightningEnvironment above
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # see OneMachine
         try:
             lightning.fit(module)
         except ProcessRaisedException as error:  # its message holds the traceback of the other process

@@ -4,7 +4,6 @@ Legend: N pairs per batch, P passages per batch (see losses), K passages per pai
 """
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,12 +104,6 @@ class Contrastive(pl.LightningModule):
         self.encoder.backbone.load_state_dict(checkpoint.weights, strict=False)
         self.progress, self.best_weights = Progress(**checkpoint.state["progress"]), checkpoint.best_weights
         self.resumed = checkpoint.state
-
-    def setup(self, stage: str) -> None:
-        """Keep a forked process from the thread pools that it inherits, on which it would hang."""
-        if self.config.devices > 1:
-            torch.set_num_threads(1)
-            os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
     def on_train_start(self) -> None:
         """Load the states of optimizer and schedule of a resumed training, and start the clock."""
