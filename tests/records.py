@@ -25,7 +25,9 @@ def profile(layers: int, quality: str = "passed") -> Profile:
         "query_latency_p50_ms": 1.0 * layers + 1.5,
         "query_latency_p95_ms": 1.1 * layers + 1.7,
         "passages_per_s": 400 / layers,
-        "peak_rss_mib": 380 + 9.5 * layers,
+        "peak_rss_mib": 360 + 9.5 * layers,
+        "index_mib": 20.0,
+        "serving_mib": 380 + 9.5 * layers,
         "energy_j_per_1k_queries": 31.0 * layers,
         "energy_j_per_1k_passages": 40.0 * layers,
         "idle_power_w": 10.0,
@@ -37,7 +39,7 @@ def profile(layers: int, quality: str = "passed") -> Profile:
     sources["energy_j_per_1k_queries"] = "modelled: TDP of 120 W"
     machine = {"cpu": "Imaginary 9000", "device": "cpu"}
     details = {"machine": machine, "threads": 2, "quality": {"passed": quality == "passed", "checks": []}}
-    errors = dict.fromkeys(TIMED, 0.01) | {"peak_rss_mib": 0.002}
+    errors = dict.fromkeys(TIMED, 0.01) | {"peak_rss_mib": 0.002, "serving_mib": 0.002}
     figures = optional | numbers
     return Profile(
         **figures, sources=sources, details=details, relative_errors=errors, encoder_key=f"encoder of {layers} layers"

@@ -325,7 +325,7 @@ def test_joint_draws_leave_no_point_behind(sweep):
 
 
 def test_noise_is_the_spread_of_repeated_measurements():
-    common = {"family": "e5", "variant": "as trained", "machine": "m", "profile.peak_rss_mib": np.nan}
+    common = {"family": "e5", "variant": "as trained", "machine": "m", "profile.serving_mib": np.nan}
     latency = "profile.query_latency_p95_ms"
     runs = pd.DataFrame(
         [common | {"layers": 3, latency: value} for value in (10.0, 10.0, 9.0, 12.0)]  # the second shares a profile
@@ -351,7 +351,7 @@ def test_a_benchmark_is_compared_by_its_main_metric(tmp_path):
     made = analyse(store, "s", *MONEY)
     assert tables.main_metric(made["systems"], "facts") == "ndcg_10"
     assert tables.scales(made["runs"]) == [("facts", setting) for setting in ("mono", "multi", "cross")]
-    panel = made["pareto"].query("setting == 'multi' and cost == 'peak_rss_mib'").set_index("strategy")
+    panel = made["pareto"].query("setting == 'multi' and cost == 'serving_mib'").set_index("strategy")
     assert panel["accuracy"].to_dict() == pytest.approx(expected)
     assert panel["on_front"].to_dict() == {"none": True, "hybrid": False}
     (test,) = made["tests"].query("setting == 'multi'").to_dict("records")
@@ -389,7 +389,7 @@ def test_a_cost_is_read_off_a_profile():
     profile = records.profile(layers=4)
     values = {cost.field: cost.of(profile) for cost in COSTS}
     assert values["ms_per_passage"] == 10  # 100 passages per second
-    assert values["peak_rss_mib"] == profile.peak_rss_mib
+    assert values["serving_mib"] == profile.serving_mib
     assert values["gpu_peak_allocated_mib"] is None  # without a GPU
     assert values["usd_per_month"] is None  # not of a profile
 

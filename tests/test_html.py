@@ -469,10 +469,10 @@ def test_in_a_browser_the_axes_can_be_chosen(sweep, browser):
     assert browser.run(f"{figure}.layout.xaxis.type") == "log"
     browser.run(choose.format("cost", "energy_j_per_1k_queries"))
     assert browser.run(title) == "energy per 1,000 queries (J), modelled"
-    browser.run(choose.format("cost", "peak_rss_mib"))
+    browser.run(choose.format("cost", "serving_mib"))
     assert browser.run(f"{figure}.layout.xaxis.type") == "linear"  # it differs by less than a factor of 2
     browser.run(choose.format("setting", "mono"))
-    panel = sweep[1]["pareto"].query("setting == 'mono' and cost == 'peak_rss_mib'")
+    panel = sweep[1]["pareto"].query("setting == 'mono' and cost == 'serving_mib'")
     markers = browser.run(
         f"{figure}.data.filter((t) => t.customdata).flatMap((t) => t.customdata.map((v, i) => [v, t.y[i]]))"
     )
@@ -480,7 +480,7 @@ def test_in_a_browser_the_axes_can_be_chosen(sweep, browser):
     shown = browser.run(
         "[...document.querySelectorAll('tr[data-panel]:not([hidden])')].map((row) => row.dataset.panel)"
     )
-    assert set(shown) == {"facts|mono|peak_rss_mib", "facts|mono"}
+    assert set(shown) == {"facts|mono|serving_mib", "facts|mono"}
 
     matrices = json.loads(browser.run("document.getElementById('data').textContent"))["matrices"]
     first, second = list(matrices["facts"]["accuracy"].items())[:2]

@@ -625,6 +625,9 @@ def test_a_real_profile(folder):
     sized = summary.with_corpus(profile, passages=2**20)
     assert sized.index_mib == 64
     assert sized.sources["index_mib"] == "modelled: index_bytes_per_passage x 1,048,576 passages"
+    assert sized.serving_mib == profile.peak_rss_mib + 64
+    spread = sized.relative_errors["serving_mib"] * sized.serving_mib
+    assert spread == pytest.approx(profile.relative_errors["peak_rss_mib"] * profile.peak_rss_mib)
 
 
 def test_an_index_is_measured_in_rounds_as_well(folder):

@@ -16,7 +16,7 @@ from pipeline.recommend import answer, main, parse
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
-P95, MEMORY = cost("query_latency_p95_ms"), cost("peak_rss_mib")
+P95, MEMORY = cost("query_latency_p95_ms"), cost("serving_mib")
 TABLE = pd.DataFrame(
     {
         "system": ["a", "b", "c"],
@@ -27,8 +27,8 @@ TABLE = pd.DataFrame(
         "profile.quality": ["passed", "passed", "failed"],
         "profile.query_latency_p95_ms": [5.0, 4.0, 9.0],
         "profile.sources.query_latency_p95_ms": ["measured: wall clock"] * 3,
-        "profile.peak_rss_mib": [300.0, 280.0, 700.0],
-        "profile.sources.peak_rss_mib": ["modelled: guess"] * 3,
+        "profile.serving_mib": [300.0, 280.0, 700.0],
+        "profile.sources.serving_mib": ["modelled: guess"] * 3,
         "accuracy": [0.6, 0.55, 0.8],
     },
     index=["a", "b", "c"],
@@ -56,7 +56,7 @@ def test_the_best_within_the_limits_and_the_runner_up():
     assert f"[{B.low:+.3f}, {B.high:+.3f}], which these queries cannot tell from 0" in second
     assert wins.startswith("It is the best of the systems within the limits in ")
     assert share(wins) == pytest.approx(WINS, abs=0.03)
-    assert modelled == "Modelled, not measured: peak_rss_mib."  # no looser limit helps: both exclude the big one
+    assert modelled == "Modelled, not measured: serving_mib."  # no looser limit helps: both exclude the big one
     assert exact.startswith("Without an error in the profile, and so taken as exact: query_latency_p95_ms, peak_rss")
 
 
@@ -68,7 +68,7 @@ def test_where_low_is_better_the_lowest_is_deployed():
     assert share(wins) == pytest.approx(WINS, abs=0.03)
     (_, further, _) = sentences(TABLE, ACCURACY, {P95: 4.0}, "x", higher_is_better=False)
     assert further == "No other system is within the limits."  # the others are beyond the limit and more biased
-    costs = TABLE.assign(**{"profile.peak_rss_mib": [700.0, 280.0, 300.0]})
+    costs = TABLE.assign(**{"profile.serving_mib": [700.0, 280.0, 300.0]})
     text = sentences(costs.drop(index="b"), ACCURACY, {MEMORY: 400.0}, "x", higher_is_better=False)
     assert text[0].startswith("Deploy big with hybrid batches")
     assert "With 700 MiB: small with hybrid batches, -0.200 [-0.200, -0.200]." in text

@@ -105,7 +105,7 @@ def test_a_failed_profile_is_a_hollow_marker(points, plot):
 
 
 def test_more_strategies_than_colours_still_look_different(points):
-    one = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'peak_rss_mib'")
+    one = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'serving_mib'")
     many = pd.concat([one.assign(strategy=f"s{i}", system=f"v{i}") for i in range(9)], ignore_index=True)
     drawn = figure.draw(many, "title", "mAP")
     (legend,) = [panel.get_legend() for panel in drawn.axes]
@@ -248,7 +248,7 @@ def test_options_are_those_of_the_conf_with_overrides():
 
 def test_labels_are_of_the_main_metric(points):
     """A benchmark whose records name nDCG@10 is drawn and tabulated with it."""
-    one = points.query("cost == 'peak_rss_mib'")
+    one = points.query("cost == 'serving_mib'")
     assert [panel.get_ylabel() for panel in figure.draw(one, "title", "nDCG@10").axes] == [
         f"{setting} nDCG@10" for setting in ("monolingual", "cross-lingual", "multilingual")
     ]

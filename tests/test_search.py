@@ -42,7 +42,7 @@ def made_up(number, params):
 
 
 def searched(folder, evaluate=made_up):
-    request = settings(folder, minimise=["query_latency_p95_ms", "peak_rss_mib"])
+    request = settings(folder, minimise=["query_latency_p95_ms", "serving_mib"])
     study = search.open_study(request)
     search.run_trials(study, request, search.split(request.run)[1], evaluate)
     return study, search.trial_table(study, request)
@@ -147,7 +147,7 @@ def test_a_real_search_is_killed_and_finished(tmp_path):
     store.finish("profile", key, asdict(some_profile(layers=1)))
 
     quoted = ",".join(f'"{item}"' for item in [*arguments, SPACE[2]])
-    command = ["sweep=tiny", "trials=2", "maximise=[mono.map]", "minimise=[peak_rss_mib]", f"run=[{quoted}]"]
+    command = ["sweep=tiny", "trials=2", "maximise=[mono.map]", "minimise=[serving_mib]", f"run=[{quoted}]"]
     dead = start(*command, cwd=tmp_path, module="pipeline.search")
     while not manifest(tmp_path, "tiny"):
         assert dead.poll() is None, dead.communicate()
@@ -169,6 +169,6 @@ def test_a_real_search_is_killed_and_finished(tmp_path):
         record = store.load(trial["run"])
         assert record.config["trainer"]["temperature"] == trial["trainer.temperature"]
         assert record.metrics["worldfacts.mono.map"] == trial["mono.map"]
-        assert record.profile.peak_rss_mib == trial["peak_rss_mib"]
-    points = pd.read_csv(tmp_path / "results/tiny/pareto.csv").query("setting == 'mono' and cost == 'peak_rss_mib'")
+        assert record.profile.serving_mib == trial["serving_mib"]
+    points = pd.read_csv(tmp_path / "results/tiny/pareto.csv").query("setting == 'mono' and cost == 'serving_mib'")
     assert points.set_index("accuracy")["on_front"].to_dict() == trials.set_index("mono.map")["on_front"].to_dict()

@@ -401,9 +401,9 @@ def test_the_points_of_a_sweep_know_how_their_costs_are_drawn(tmp_path):
 
 def test_a_mean_of_several_profiles_has_a_smaller_error():
     runs = pd.DataFrame({"system": "a", "seed": range(4), "name": list("wxyz"), "profile.encoder_key": list("pppq")})
-    runs["profile.relative_errors.peak_rss_mib"] = 0.02
+    runs["profile.relative_errors.serving_mib"] = 0.02
     (system,) = tables.systems(runs).to_dict("records")
-    assert system["profile.relative_errors.peak_rss_mib"] == pytest.approx(0.02 / np.sqrt(2))
+    assert system["profile.relative_errors.serving_mib"] == pytest.approx(0.02 / np.sqrt(2))
     assert system["profile.encoder_key"] == "p q"
 
 

@@ -83,7 +83,7 @@ def test_a_run_is_logged_completely(store, capsys):
     summary = run["summary"]
     for key, value in record.metrics.items():
         assert summary[f"metrics/{key.replace('.', '/')}"] == value
-    for key in ("query_latency_p95_ms", "passages_per_s", "peak_rss_mib", "energy_j_per_1k_queries"):
+    for key in ("query_latency_p95_ms", "passages_per_s", "serving_mib", "energy_j_per_1k_queries"):
         assert summary[f"profile/{key}"] == getattr(record.profile, key)
     assert summary["profile/query_latency_p99_ms"] is None
     assert summary["profile/sources/energy_j_per_1k_queries"] == "modelled: TDP of 120 W"
@@ -182,7 +182,7 @@ def test_the_report_is_an_artifact(store, server):
     for name in ("report.html", "pareto.csv", "systems.csv", "tests.csv"):
         assert server.artifacts["toy-report"][name] == (folder / name).read_bytes()
     assert run.files[run.summary["pareto/facts/figure"]["path"]] == (folder / "pareto.png").read_bytes()
-    assert run.config["_wandb"]["visualize"]["pareto/facts/multi/peak_rss_mib"]["panel_type"] == "Vega2"
+    assert run.config["_wandb"]["visualize"]["pareto/facts/multi/serving_mib"]["panel_type"] == "Vega2"
 
 
 def test_offline_runs_are_sent_once(store, monkeypatch, capfd):

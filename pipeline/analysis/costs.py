@@ -84,7 +84,7 @@ COSTS = (
     ),
     Cost("ms_per_passage", "time per passage", "ms", inverse_of="passages_per_s", in_card=True),
     Cost(
-        "peak_rss_mib",
+        "serving_mib",
         "memory of the serving process",
         "MiB",
         headline=True,
@@ -92,6 +92,7 @@ COSTS = (
         option="--memory-mib",
         phrase="{:.0f} MiB",
     ),
+    Cost("peak_rss_mib", "memory without the index", "MiB", axis=False),
     Cost("encoder_rss_mib", "memory that the encoder adds", "MiB", axis=False),
     Cost(
         "gpu_peak_allocated_mib", "peak GPU memory", "MiB", option="--gpu-memory-mib", phrase="{:.0f} MiB of GPU memory"

@@ -45,7 +45,9 @@ def summarize(
         **fields(combined),
         quality=verdict(quality),
         rounds=len(rounds),
-        sources=sources | {"quality": "measured: the checks in details.quality", "index_mib": NO_CORPUS},
+        sources=sources
+        | {"quality": "measured: the checks in details.quality"}
+        | dict.fromkeys(("index_mib", "serving_mib"), NO_CORPUS),
         details={
             "quality": quality,
             "machine": dict(machine),
@@ -173,14 +175,23 @@ def _index_figures(latency: Mapping[str, Any], index: Mapping[str, Any], seed: i
 
 
 def with_corpus(profile: Profile, passages: int) -> Profile:
-    """Return the profile with the size of its index over a benchmark's passages, all languages together."""
+    """Return the profile with its index over a benchmark's passages, all languages together, and the memory of both."""
     per_passage = profile.index_bytes_per_passage
     if per_passage is None:
-        source, index_mib = profile.sources["index_bytes_per_passage"], None
-    else:
-        index_mib = per_passage * passages / MIB
-        source = f"modelled: index_bytes_per_passage x {passages:,} passages"
-    return replace(profile, index_mib=index_mib, sources={**profile.sources, "index_mib": source})
+        source = profile.sources["index_bytes_per_passage"]
+        return replace(profile, sources={**profile.sources, "index_mib": source, "serving_mib": source})
+    index_mib = per_passage * passages / MIB
+    serving_mib = profile.peak_rss_mib + index_mib
+    error = profile.relative_errors["peak_rss_mib"] * profile.peak_rss_mib / serving_mib  # bytes are counted
+    source = f"modelled: index_bytes_per_passage x {passages:,} passages"
+    sources = {"index_mib": source, "serving_mib": "measured: peak_rss_mib, with index_mib added"}
+    return replace(
+        profile,
+        index_mib=index_mib,
+        serving_mib=serving_mib,
+        relative_errors={**profile.relative_errors, "serving_mib": error},
+        sources={**profile.sources, **sources},
+    )
 
 
 def _by_language(rounds: Sequence[Results]) -> list[dict[str, object]]:

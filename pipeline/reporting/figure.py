@@ -288,7 +288,7 @@ def terminal(systems: pd.DataFrame, benchmark: str | None) -> str:
         columns |= {f"metrics.{benchmark}.{setting}.{main}": setting for setting in SETTINGS}
         columns |= {f"metrics.{benchmark}.multi.{BIAS}": metric(BIAS).label}
     columns |= {"profile.query_latency_p95_ms": "p95 ms", "profile.passages_per_s": "passages/s"}
-    columns |= {"profile.peak_rss_mib": "MiB", "profile.energy_j_per_1k_queries": "J/1k queries"}
+    columns |= {"profile.serving_mib": "MiB", "profile.energy_j_per_1k_queries": "J/1k queries"}
     if systems["variant"].nunique() == 1:
         columns.pop("variant")
     else:

@@ -24,9 +24,9 @@ class Profile:
     Figures are medians over `rounds` of all meters. `relative_errors` holds their relative standard errors, which
     include the noise within rounds and the drift between them; `details["rounds"]` lists the value of every round.
 
-    `peak_rss_mib` is what a process that serves the encoder needs: its peak resident set from its start, while loading
-    or serving, with interpreter, libraries, tokenizer, weights and activations. An index comes on top of it
-    (`index_mib`). `encoder_rss_mib` is the part of the encoder: what serving adds to the process after its imports.
+    `serving_mib` is what a process that searches needs: `peak_rss_mib`, the peak resident set from its start, while
+    loading or serving, with interpreter, libraries, tokenizer, weights and activations, and `index_mib`.
+    `encoder_rss_mib` is the part of the encoder: what serving adds to the process after its imports.
     """
 
     query_latency_p50_ms: float
@@ -64,6 +64,7 @@ class Profile:
     relative_errors: Mapping[str, float] = field(default_factory=dict)  # by field: relative standard error
     encoder_key: str = ""  # equal for profiles that share the measurements of one encoder on one engine
     index_mib: float | None = None  # of all passages of the benchmark
+    serving_mib: float | None = None  # peak_rss_mib and index_mib together
     query_device_time_p50_ms: float | None = None  # GPU time from the first to the last kernel of encoding a query
     search_latency_p50_ms: float | None = None  # this and the next: of another index than the flat one
     search_latency_p95_ms: float | None = None
