@@ -1,10 +1,11 @@
 """A killed training resumes and ends bit-identical; a damaged checkpoint is never used."""
 
 import math
-import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tiny import LONG, encoder, train
 from pipeline.store import files
 from pipeline.training.checkpoints import FILES, Checkpoint, latest, write
 
+TESTS = Path(__file__).parent
 TIMED = {"pairs_per_s"}
 
 
@@ -27,13 +29,14 @@ def undisturbed(tmp_path_factory):
 def killed(tmp_path_factory):
     """The folder of a training that received SIGKILL between two checkpoints."""
     folder = tmp_path_factory.mktemp("killed") / "checkpoints"
-    process = multiprocessing.get_context("fork").Process(target=train, args=[folder], kwargs=LONG)
-    process.start()
-    while process.is_alive() and not (folder / "step-00000040").exists():
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    code = "import sys; from tiny import LONG, train; train(sys.argv[1], **LONG)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [TESTS, TESTS.parent]))}
+    # Not a fork: it may wait for the threads that this process has and the fork lacks.
+    with subprocess.Popen([sys.executable, "-c", code, folder], env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (folder / "step-00000040").exists():
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     return folder
 
 

@@ -62,8 +62,7 @@ def serves_within(job: Job, limit_mib: float) -> bool | None:
     with limited(limit_mib) as group:
         if not group:
             return None
-        members = str(group / "cgroup.procs")
-        process = start("memory", job, before=lambda: Path(members).write_text("0"))
+        process = start("memory", job, group)
         _, log = process.communicate(job.to_json())
     if process.returncode not in (0, -signal.SIGKILL):
         raise RuntimeError(f"the encoder failed under a limit of {limit_mib:.0f} MiB: {log.strip()[-300:]}")

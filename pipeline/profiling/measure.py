@@ -9,9 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,21 +108,21 @@ def _workers(meters: Sequence[str], job: Job) -> Iterator[dict[str, subprocess.P
         yield workers
 
 
-def start(name: str, job: Job, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+def start(name: str, job: Job, group: Path | None = None) -> subprocess.Popen[str]:
     """Start the child process of a meter.
 
     Args:
-        before: is called in the child before anything else.
+        group: a control group that the child joins before anything else.
     """
     count = str(job.threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
     environment |= {"OPENBLAS_NUM_THREADS": count, "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", "pipeline.launch.start", "profiling.worker", name]
     command += [] if name in meter.WITHOUT_ENCODER else [job.folder]
+    if group:  # by a shell: Python's own code in a fork of a process with threads may wait for ever
+        command = ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True, preexec_fn=before
-    )
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
 
 
 def run_meter(name: str, job: Job) -> Any:
