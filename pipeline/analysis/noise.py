@@ -22,9 +22,9 @@ def spread(runs: pd.DataFrame) -> pd.DataFrame:
         if all profiles are shared.
 
     >>> runs = pd.DataFrame({"family": "e5", "layers": 3, "variant": "as trained", "machine": "a laptop",
-    ...                      "profile.peak_rss_mib": [100.0, 90.0, 120.0]})
+    ...                      "profile.serving_mib": [100.0, 90.0, 120.0]})
     >>> spread(runs)[["cost", "profiles", "median", "lowest", "highest"]].round(3).to_dict("records")
-    [{'cost': 'peak_rss_mib', 'profiles': 3, 'median': 100.0, 'lowest': -0.1, 'highest': 0.2}]
+    [{'cost': 'serving_mib', 'profiles': 3, 'median': 100.0, 'lowest': -0.1, 'highest': 0.2}]
     """
     costs = [cost for cost in AXES if cost.column in runs]
     rows = []

@@ -102,10 +102,10 @@ def points(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     >>> size = {"layers": 12, "hidden": 384, "heads": 12, "intermediate": 1536, "vocab": 250037}
     >>> scores = pd.DataFrame([{"model": "a", "languages": 2, "ndcg_at_10": 0.4, "recall_at_100": 0.7} | size])
-    >>> cost = {"profile.peak_rss_mib": 500.0, "profile.sources.peak_rss_mib": "measured: VmHWM"}
+    >>> cost = {"profile.serving_mib": 500.0, "profile.sources.serving_mib": "measured: VmHWM"}
     >>> runs = pd.DataFrame([{"model": "small", "machine": "a laptop", tables.QUALITY: "passed"} | size | cost])
     >>> points(scores, runs)[["model", "model_measured", "cost", "value", "ndcg_at_10"]].to_dict("records")
-    [{'model': 'a', 'model_measured': 'small', 'cost': 'peak_rss_mib', 'value': 500.0, 'ndcg_at_10': 0.4}]
+    [{'model': 'a', 'model_measured': 'small', 'cost': 'serving_mib', 'value': 500.0, 'ndcg_at_10': 0.4}]
     """
     joined = scores.merge(runs, on=list(ARCHITECTURE), suffixes=("", "_measured")).drop_duplicates("model")
     if joined.empty:

@@ -239,12 +239,12 @@ def points(systems: pd.DataFrame) -> pd.DataFrame:
         panel says what that of the latency says. `relative_error` is 0 for what is counted and NaN where a profile
         holds none: such a cost is the same in all draws. No row for systems without accuracy.
 
-    >>> systems = pd.DataFrame({"system": ["small"], "metrics.b.multi.map": [0.4], "profile.peak_rss_mib": [99.0],
-    ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", QUALITY: ["passed"]})
+    >>> systems = pd.DataFrame({"system": ["small"], "metrics.b.multi.map": [0.4], "profile.serving_mib": [99.0],
+    ...                         "profile.sources.serving_mib": "measured: VmHWM", QUALITY: ["passed"]})
     >>> others = [c for c in POINT_COLUMNS if c not in ("accuracy", "value", "source", "cost", "benchmark", "setting")]
     >>> systems = systems.assign(**{column: "…" for column in others if column not in systems})
     >>> points(systems)[["benchmark", "setting", "cost", "system", "value", "accuracy"]].to_dict("records")
-    [{'benchmark': 'b', 'setting': 'multi', 'cost': 'peak_rss_mib', 'system': 'small', 'value': 99.0, 'accuracy': 0.4}]
+    [{'benchmark': 'b', 'setting': 'multi', 'cost': 'serving_mib', 'system': 'small', 'value': 99.0, 'accuracy': 0.4}]
     """
     one_variant = systems["variant"].nunique() == 1
     costs = [axis for axis in AXES if axis.column in systems and not (axis.of_variant and one_variant)]
@@ -283,12 +283,12 @@ def _cost_columns(systems: pd.DataFrame, cost: Cost) -> dict[str, Any]:
 def with_cost_errors(systems: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     """Return the `value` of a cost and how it is drawn (draws.ERROR), by system.
 
-    >>> systems = pd.DataFrame({"system": ["small"], "variant": "as trained", "profile.peak_rss_mib": 99.0,
-    ...                         "profile.sources.peak_rss_mib": "measured: VmHWM", "profile.rounds": 3,
-    ...                         "profile.relative_errors.peak_rss_mib": 0.01, ENCODER_KEY: "0a1b"})
+    >>> systems = pd.DataFrame({"system": ["small"], "variant": "as trained", "profile.serving_mib": 99.0,
+    ...                         "profile.sources.serving_mib": "measured: VmHWM", "profile.rounds": 3,
+    ...                         "profile.relative_errors.serving_mib": 0.01, ENCODER_KEY: "0a1b"})
     >>> from pipeline.analysis.costs import cost
-    >>> table = with_cost_errors(systems, cost("peak_rss_mib"))
+    >>> table = with_cost_errors(systems, cost("serving_mib"))
     >>> table[["value", "relative_error", "rounds", "error_key"]].to_dict("records")
-    [{'value': 99.0, 'relative_error': 0.01, 'rounds': 3, 'error_key': '0a1b peak_rss_mib'}]
+    [{'value': 99.0, 'relative_error': 0.01, 'rounds': 3, 'error_key': '0a1b serving_mib'}]
     """
     return systems.assign(**_cost_columns(systems, cost))
