@@ -22,7 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.values import UserError, Variant
 
-Pooling = Enum("Pooling", ["mean", "cls"])
+Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"])
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
 VariantPrecision = Enum("VariantPrecision", ["float32", "bfloat16", "int8"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
@@ -30,18 +30,30 @@ BACKENDS = Path(__file__).parent / "encoder" / "backends"  # a file per backend
 
 
 @dataclass
+class DenseConfig:
+    """A dense layer after pooling."""
+
+    width: int = MISSING
+    activation: str = "identity"
+    bias: bool = True
+
+
+@dataclass
 class ModelConfig:
-    """conf/model: where an encoder's weights come from, and how it reads texts."""
+    """conf/model: where an encoder's weights come from, and how it reads texts; null where its own files decide."""
 
     family: str = MISSING
     weights: str = MISSING
     revision: str | None = None
+    precision: Precision = Precision.float32
     layers: int | None = None
-    pooling: Pooling = Pooling.mean
-    query_prefix: str = ""
-    passage_prefix: str = ""
-    max_query_tokens: int = 64
-    max_passage_tokens: int = 256
+    pooling: Pooling | None = None
+    dense: list[DenseConfig] | None = None
+    normalize: bool | None = None
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    max_query_tokens: int | None = None
+    max_passage_tokens: int | None = None
     freeze_word_embeddings: bool = False
     architecture: dict[str, Any] = field(default_factory=dict)
 
@@ -205,10 +217,10 @@ def build(key: str, node: Mapping[str, Any]) -> Any:
         raise
 
 
+LENGTHS = ("model.max_query_tokens", "model.max_passage_tokens")
 POSITIVE = [
     *(f"trainer.{name}" for name in ("steps", "batch_size", "learning_rate", "temperature", "log_every")),
     *(f"trainer.{name}" for name in ("checkpoint_every", "forward_tokens", "devices", "validate_every")),
-    *(f"model.{name}" for name in ("max_query_tokens", "max_passage_tokens")),
     *(f"profile.{name}" for name in ("min_calls", "energy_seconds", "index_rows", "rounds")),
     "threads",
 ]
@@ -216,7 +228,7 @@ RULES = [
     *((key, "must be positive", lambda value: value > 0) for key in POSITIVE),
     *(
         (key, "must be positive, or null", lambda value: value is None or value > 0)
-        for key in ("trainer.patience", "trainer.lora_rank", "model.layers", "time_limit_min")
+        for key in ("trainer.patience", "trainer.lora_rank", "time_limit_min", "model.layers", *LENGTHS)
     ),
     *(
         (key, "must not be negative", lambda value: value >= 0)
@@ -248,6 +260,10 @@ def check(cfg: DictConfig) -> Config:
     config = typed(cfg)
     if config.costs_from == config.sweep:
         raise UserError(f"costs_from={config.costs_from}: it must be another sweep.")
+    if not config.eval:
+        raise UserError("eval: there is no benchmark; choose one: eval=parallel (rows held out), eval=beir, …")
+    if config.model.precision is Precision.auto:
+        raise UserError("model.precision=auto: it must be float32 or bfloat16.")
     if config.trainer.batch_size % config.trainer.devices:
         raise UserError(f"trainer.devices={config.trainer.devices}: it must divide trainer.batch_size.")
     backends = [path.stem for path in sorted(BACKENDS.glob("[!_]*.py"))]

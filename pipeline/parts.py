@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.config import Device, build, plain
+from pipeline.config import Device, TrainerConfig, build, plain
 from pipeline.data import leakage
 from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
@@ -19,7 +19,9 @@ from pipeline.encoder.engine import require_device
 from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
+from pipeline.retrieval.faiss_index import check_index
 from pipeline.retrieval.ranking import encode_side
+from pipeline.retrieval.relevant import check_answers
 from pipeline.sampling.strategy import Corpus, Strategy
 from pipeline.store.keys import cache_key
 from pipeline.store.provenance import notes, provenance
@@ -27,7 +29,7 @@ from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.stage import Stages
 from pipeline.training.fit import hold_out
-from pipeline.values import Collection, ParallelText, Variant
+from pipeline.values import Collection, ParallelText, UserError, Variant
 
 Side = Mapping[str, np.ndarray]  # language -> embeddings [N, D]
 
@@ -68,8 +70,15 @@ class Parts:
             rows_NL, held_out_NL = hold_out(self.data, config.trainer, config.seed)
             self.corpus, self.held_out = Corpus(self.data.languages, rows_NL), Corpus(self.data.languages, held_out_NL)
             self.strategy.check(self.corpus, config.trainer.batch_size)
+            if self.trains and config.trainer.patience is not None:
+                check_held_out(self.strategy, self.held_out, config.trainer)
             self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
             check_variants(config.inference_variants(), self.encoder)
+            for benchmark in self.benchmarks.values():
+                check_answers(benchmark)
+                for variant in config.inference_variants():
+                    if variant.index != "exact":
+                        check_index(variant.index, variant.width or self.encoder.width, benchmark)
             country = config.profile.country if config.profile.enabled else None
             self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
 
@@ -80,7 +89,8 @@ class Parts:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """What all records of the run say of where it was made; it asks git once."""
-        return provenance(self.data, self.benchmarks.values(), device_name(self.request.config.device)) | {
+        data = self.data if self.trains else None
+        return provenance(data, self.benchmarks.values(), device_name(self.request.config.device)) | {
             "layers": self.encoder.backbone.config.num_hidden_layers,
             "parameters": sum(parameter.numel() for parameter in self.encoder.parameters()),
             "stages": self.request.keys,
@@ -91,7 +101,9 @@ class Parts:
         """The record of one inference variant."""
         request = self.request
         leaks = [leakage.sentence(self.data.name, benchmark, leak) for benchmark, leak in trained.leaks.items()]
-        provenances = [self.data.provenance, *(benchmark.provenance for benchmark in self.benchmarks.values())]
+        of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.encoder.overridden]
+        of_data += [self.data.provenance] if self.trains else []
+        provenances = [*of_data, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)
         return Record(
             name=variant.run_name(request.name),
@@ -109,6 +121,15 @@ class Parts:
             variant=variant.label,
             notes=tuple(sentences),
         )
+
+
+def check_held_out(strategy: Strategy, held_out: Corpus, trainer: TrainerConfig) -> None:
+    """Raise UserError if the held-out rows do not fill a batch of a validation."""
+    try:
+        strategy.check(held_out, trainer.batch_size)
+    except UserError as error:
+        fraction = trainer.holdout_fraction
+        raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
 
 
 class Embeddings:

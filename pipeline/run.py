@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.config import check
-from pipeline.launch.commands import refusing, resumable
+from pipeline.launch.commands import check_as_written, refusing, resumable
 from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
@@ -29,11 +29,12 @@ def job(cfg: DictConfig) -> None:
         log_finished(state, progress.outlook(progress.states(store, cfg.sweep)))
         return
     with refusing():  # here, since Hydra would name the overrides before the sentence
+        check_as_written(hydra_config.overrides.task, cfg)
         state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=True)
     log_finished(state)
-    print(store.run_dir(state.name) / "record.json")
     if state.status == "failed":
         sys.exit(1)
+    print(store.run_dir(state.name) / "record.json")
 
 
 def main() -> None:

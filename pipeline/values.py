@@ -4,7 +4,7 @@ Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D e
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -81,6 +81,12 @@ class Relevance:
     query: np.ndarray  # int32
     passage: np.ndarray  # int64
     grade: np.ndarray  # int8
+
+
+def relevance_of(pairs: Iterable[tuple[int, int]]) -> Relevance:
+    """Judgements of grade 1 for pairs of query and passage positions."""
+    query, passage = np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T
+    return Relevance(query.astype(np.int32), passage, np.ones(len(query), dtype=np.int8))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,15 @@ def composed(*overrides, folder="conf", name="config"):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_binds_to_its_target(group, option):
-    config.check(composed(f"{group}={option}"))
+    needs = {
+        **{"hub": ["model.weights=owner/name"], "ir_datasets": ["eval.ir_datasets.id=a/b"]},
+        **{"parallel": ["eval=worldfacts"] if group == "data" else ["data=parallel"]},
+    }.get(option, [])
+    if (group, option) == ("eval", "none"):
+        with pytest.raises(UserError, match=r"^eval: there is no benchmark; choose one: eval=parallel \(rows held out"):
+            config.check(composed("data=parallel"))
+    else:
+        config.check(composed(f"{group}={option}", *needs))
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
@@ -50,6 +58,7 @@ def test_every_sweep_composes_and_says_what_it_is_for(sweep):
         ("data.languages=en", r"data\.languages='en'"),
         ("variants.grids=[{backend:[onxx]}]", r"variants\.grids\[0\]\.backend=onxx: did you mean onnx\?"),
         ("variants.grids=[{width:[0]}]", r"variants\.grids\[0\]\.width=\[0\]: it must list positive numbers"),
+        ("model.precision=auto", r"^model\.precision=auto: it must be float32 or bfloat16"),
         ("profile.country=Germany", r"profile\.country=Germany: it must be an ISO 3166-1 alpha-3 code"),
     ],
 )

@@ -113,7 +113,7 @@ def test_save_and_restore(tmp_path, frozen):
     fresh.restore(tmp_path / "checkpoint")
     np.testing.assert_array_equal(embed(trained, TEXTS), embed(fresh, TEXTS))
     saved = load_file(tmp_path / "checkpoint" / "model.safetensors")
-    assert ("embeddings.word_embeddings.weight" in saved) is not frozen
+    assert ("backbone.embeddings.word_embeddings.weight" in saved) is not frozen
     with pytest.raises(UserError, match=r"model\.safetensors holds the weights of another architecture"):
         tiny(freeze_word_embeddings=not frozen).restore(tmp_path / "checkpoint")
 
@@ -176,7 +176,10 @@ def test_a_folder_with_a_missing_or_broken_file_is_refused(folder, tmp_path, nam
     shutil.copytree(folder, tmp_path / "model")
     broken = tmp_path / "model" / name
     broken.write_bytes(broken.read_bytes()[:-9])
-    with pytest.raises(UserError, match=rf"^model\.weights: the model in {tmp_path / 'model'} cannot be loaded: "):
+    with pytest.raises(
+        UserError,
+        match=rf"^model\.weights: the model in {tmp_path / 'model'} cannot be loaded: |^model\.weights: .*broken JSON",
+    ):
         tiny(weights=str(tmp_path / "model"))
     broken.unlink()
     with pytest.raises(UserError, match=rf"^model\.weights: {broken} is missing\.$"):
@@ -289,8 +292,13 @@ def test_a_silent_hub_is_given_up(hub, monkeypatch):
         ("e5-large", 558_840_832),
         ("xlmr-base", 277_453_056),
         ("xlmr-large", 558_840_832),
-        ("labse", 470_336_256),
+        ("labse", 470_926_848),  # with the dense layer
         ("mbert", 177_262_848),
+        ("bge-m3", 566_705_152),
+        ("embeddinggemma-300m", 307_581_696),
+        ("qwen3-embedding-0.6b", 595_776_512),
+        ("qwen3-embedding-4b", 4_021_774_336),
+        ("qwen3-embedding-8b", 7_567_295_488),
     ],
 )
 def test_every_published_model_can_be_random(name, parameters):
@@ -301,6 +309,30 @@ def test_every_published_model_can_be_random(name, parameters):
     assert loaded.backbone.config._attn_implementation == "sdpa"
     assert loaded.tokenizer.get_vocab_size() == min(250_002, loaded.backbone.config.vocab_size)
     assert model.family == name
+
+
+PUBLISHED = {  # in mteb's registry of models; ModernBERT's on the models' own pages
+    **{"bge-m3": 568_000_000, "arctic-embed-l-v2": 567_754_752, "granite-107m": 106_994_304},
+    **{"granite-278m": 278_043_648, "embeddinggemma-300m": 307_581_696, "qwen3-embedding-0.6b": 595_776_512},
+    **{"qwen3-embedding-4b": 4_021_774_336, "qwen3-embedding-8b": 7_567_295_488, "labse": 470_926_848},
+    **{"paraphrase-minilm-l12": 118_000_000, "paraphrase-mpnet-base": 278_000_000, "e5-small": 118_000_000},
+    **{"e5-base": 278_044_162, "e5-large": 559_890_946, "distiluse-multilingual": 135_000_000},
+    **{"mmbert-base": 307_000_000, "mmbert-small": 140_000_000},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_published_within_a_hundredth(name):
+    with torch.device("meta"):
+        encoder = load(compose_model(name, weights="random"), seed=0)
+    count = sum(value.numel() for value in encoder.parameters())
+    assert count == pytest.approx(PUBLISHED[name], rel=0.01)
+
+
+def test_the_weights_of_an_8b_model_take_two_bytes_each():
+    with torch.device("meta"):
+        encoder = load(compose_model("qwen3-embedding-8b", weights="random"), seed=0)
+    assert sum(value.nbytes for value in encoder.parameters()) < 16 * 10**9
 
 
 def test_key_is_equal_for_all_weights_of_an_architecture():

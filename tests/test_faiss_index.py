@@ -10,7 +10,7 @@ import pytrec_eval
 from pipeline.profiling.meters import index as meter
 from pipeline.retrieval import faiss_index
 from pipeline.retrieval.exact import SCORE_TOLERANCE, rank
-from pipeline.retrieval.faiss_index import build_index, rank_by_index, search, to_gpus, truncate
+from pipeline.retrieval.faiss_index import build_index, check_index, rank_by_index, search, to_gpus, truncate
 from pipeline.retrieval.metrics import average_precision, ndcg
 from pipeline.values import Collection, Ranking, Relevance, Texts, UserError
 
@@ -250,6 +250,25 @@ def test_product_quantisation_returns_the_same_as_faiss_by_default(factory):
 def test_an_impossible_index_is_named(factory, reason):
     with pytest.raises(UserError, match=rf"^index '{factory}' .*{reason}.*\.$|^index '{factory}': .*{reason}.*\.$"):
         build_index(unit(np.random.default_rng(1), 64), factory)
+
+
+@pytest.mark.parametrize("count", [4, 15, 16, 63, 64])
+@pytest.mark.parametrize("factory", ["Flat", "SQ8", "LSH", "HNSW32", "IVF16,Flat", "IVF4,PQ4x4", "PQ4x6", "IVF64,SQ8"])
+def test_what_cannot_be_trained_is_refused_before_any_work(factory, count):
+    """FINDINGS G1: as soon as the size of the pools is known, and in no other case."""
+    texts = Texts([str(n) for n in range(count)], ["text"] * count)
+    relevance = Relevance(np.zeros(1, np.int32), np.zeros(1, np.int64), np.ones(1, np.int8))
+    collection = Collection("b", {"en": texts}, {"en": texts}, {("en", "en"): relevance})
+
+    def refused(build, *arguments) -> bool:
+        try:
+            build(*arguments)
+        except UserError:
+            return True
+        return False
+
+    built = refused(build_index, unit(np.random.default_rng(0), count), factory)
+    assert refused(check_index, factory, WIDTH, collection) == built
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hub_server import HubServer
 
-from pipeline.data.hub import fetch, gzip_lines, listing, parse_json, read_json
+from pipeline.data.hub import fetch, listing
 from pipeline.values import UserError
 
 CLIENT = """
@@ -122,28 +122,6 @@ def test_a_folder_needs_no_hub(tmp_path: Path) -> None:
         fetch("owner/set", "b.json", folder=str(tmp_path), key="eval.x.path")
     with pytest.raises(UserError, match=r"^eval\.x\.path: there is no folder .*topics\.$"):
         listing("owner/set", "topics", folder=str(tmp_path), key="eval.x.path")
-
-
-def test_gzip_is_streamed_and_a_truncated_file_is_named(tmp_path: Path) -> None:
-    whole, path = gzip.compress("a\nβ\u2028γ\n".encode()), tmp_path / "docs.gz"
-    path.write_bytes(whole)
-    assert list(gzip_lines(path)) == ["a", "β\u2028γ"]
-    for broken in (whole[:-1], whole[:12], b"not gzip", whole[:-8] + bytes(8)):
-        path.write_bytes(broken)
-        with pytest.raises(UserError, match=r"docs\.gz is truncated or not gzipped text"):
-            list(gzip_lines(path))
-
-
-def test_broken_json_names_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "en.json"
-    path.write_text('{\n "data": [1,\n  2,,\n]}')
-    with pytest.raises(UserError, match=r"en\.json is broken JSON at line 3: expecting value\.$"):
-        read_json(path)
-    with pytest.raises(UserError, match=r"en\.json is broken JSON at line 7: "):
-        parse_json("{", path, line=7)
-    path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"en\.json is not UTF-8 text"):
-        read_json(path)
 
 
 SNAPSHOT = """

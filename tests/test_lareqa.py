@@ -165,7 +165,7 @@ def test_mlqa_r_has_a_relevant_sentence_in_each_language_of_the_query(tmp_path: 
 @pytest.mark.parametrize(("answer_start", "relevant"), [(0, 0), (4, 0), (6, 1), (9, 1)])
 def test_the_relevant_sentence_is_where_the_answer_starts(tmp_path: Path, answer_start: int, relevant: int) -> None:
     text = paragraph(["Five.", "Nine"], q="Five")
-    text["qas"][0]["answers"][0]["answer_start"] = answer_start
+    text["qas"][0]["answers"][0] |= {"answer_start": answer_start, "text": text["context"][answer_start:]}
     collection = lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[text]))
     assert collection.relevance["en", "en"].passage.tolist() == [relevant]
 
@@ -200,6 +200,37 @@ def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
     twice = paragraph(["Five."], q="Five")
     with pytest.raises(UserError, match=r"xquad_r: de\.json repeats a query id"):
         lareqa.benchmark("xquad_r", ["de"], write(tmp_path, de=[twice, twice]))
+
+
+def test_an_answer_that_stands_elsewhere_is_refused(tmp_path: Path) -> None:
+    """FINDINGS F2: offsets off by a sentence, or counted in UTF-16, would name the wrong sentence."""
+    text = paragraph(["A \U0001f600 five.", "Nine five."], q="five")
+    text["qas"][0]["answers"][0]["answer_start"] += 1
+    with pytest.raises(UserError, match=r"en\.json: article .* query q: at character 5 stands 'ive\.', not 'five'\.$"):
+        lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[text]))
+
+
+def test_languages_are_distinct_and_questions_are_not_blank(tmp_path: Path) -> None:
+    text = paragraph(["A."], q="A")
+    folder = write(tmp_path, en=[text])
+    for load in (lareqa.train_articles, lareqa.test_articles):
+        with pytest.raises(ValueError, match=r"^languages must be distinct and at least one, got en, en$"):
+            load(["en", "en"], folder)
+    text["qas"][0]["question"] = "\u00a0"
+    with pytest.raises(UserError, match=r"query q: the question is empty\.$"):
+        lareqa.benchmark("xquad_r", ["en"], write(tmp_path, en=[text]))
+
+
+def test_a_rotated_file_is_refused_in_training_and_test(shared_data: Path, tmp_path: Path) -> None:
+    """FINDINGS E4: articles go by position, so the test set would have no cross-lingual question, without a word."""
+    for language in ("de", "en"):
+        content = json.loads((shared_data / f"xquad-r/{language}.json").read_text(encoding="utf-8"))
+        if language == "de":
+            content["data"] = content["data"][1:] + content["data"][:1]
+        (tmp_path / f"{language}.json").write_text(json.dumps(content), encoding="utf-8")
+    for key, load in (("data", lareqa.train_articles), (r"eval\.xquad_r_articles", lareqa.test_articles)):
+        with pytest.raises(UserError, match=rf"^{key}\.path: the query ids of de\.json differ from those of en\.json"):
+            load(["en", "de"], str(tmp_path))
 
 
 def test_training_files_that_are_not_parallel_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Metrics against pytrec_eval and by hand; the tables against a second way of computing them."""
 
 import inspect
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from test_config import composed
 from pipeline.retrieval import example, metrics
 from pipeline.retrieval.exact import rank
 from pipeline.retrieval.metrics import METRICS, metric
+from pipeline.retrieval.relevant import check_answers
 from pipeline.retrieval.scoring import attraction_table, per_query_table
 from pipeline.values import Collection, Ranking, Relevance, Texts, UserError
 
@@ -128,6 +131,32 @@ def test_language_bias_by_hand():
     attraction = attraction_table([ranking], k=4)
     # Of the 12 places 4, 5 and 3 are en, de and fi, which hold 1/2, 1/4 and 1/4 of the pool.
     assert attraction.loc["en"].to_dict() == pytest.approx({"en": 2 / 3, "de": 5 / 3, "fi": 1})
+
+
+@pytest.mark.parametrize("name", ["map", "map_20", "r_10", "mrr", "ndcg_10", "rank_distance", "best_other_rank"])
+def test_a_ranking_without_any_relevant_passage_has_scores(name):
+    """FINDINGS G4: where every query counts, they are 0, as with trec_eval -c; undefined measures are NaN."""
+    empty = np.empty(0, dtype=np.int64)
+    ranking = replace(by_hand(), query=empty, rank=empty, grade=empty, language=empty)
+    values_Q = metric(name).function(ranking)
+    assert values_Q.dtype == np.float64
+    assert len(values_Q) == len(ranking.queries)
+    assert np.isnan(values_Q).all() if name in ("rank_distance", "best_other_rank") else (values_Q == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"relevance": {}}, "angles: no en query has a relevant passage in the settings mono, cross, multi."),
+        ({"settings": ("mono",)}, "angles: no de query has a relevant passage in the settings mono."),
+        ({"queries": {"en": Texts([], [])}}, "angles: there are no en queries."),
+        ({"passages": {"de": Texts([], [])}}, "angles: there are no de passages."),
+    ],
+)
+def test_a_benchmark_without_answers_is_refused_before_any_work(changes, message):
+    relevance = {pair: one for pair, one in example.COLLECTION.relevance.items() if pair != ("de", "de")}
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        check_answers(replace(example.COLLECTION, **{"relevance": relevance} | changes))
 
 
 def test_a_top_longer_than_the_pool_shares_what_there_is():

@@ -179,7 +179,7 @@ def test_an_unknown_pool_is_refused(folder: Path, pool: str) -> None:
 
 
 def test_an_unknown_language_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"^languages must be among ar, .*, got el$"):
+    with pytest.raises(ValueError, match=r"^languages must be distinct and among ar, .*, got el$"):
         miracl.dev(["sw", "el"], str(folder), "judged", 0)
 
 
@@ -191,8 +191,8 @@ def test_broken_files_are_one_sentence_and_leave_nothing_behind(folder: Path, ca
     for content, message in {
         whole[:-9]: r"docs-0\.jsonl\.gz is truncated",
         gzip.compress(f"{row}\n{row[:-1]}\n".encode()): r"docs-0\.jsonl\.gz is broken JSON at line 2",
-        gzip.compress(b'{"docid": "1#0", "title": ""}\n'): r"docs-0\.jsonl\.gz, line 1: a passage needs docid, title",
-        gzip.compress(b'{"docid": "1#0", "title": null, "text": ""}\n'): r"line 1: a passage needs docid, title and",
+        gzip.compress(b'{"docid": "1#0", "title": ""}\n'): r"docs-0\.jsonl\.gz, line 1: a passage needs docid and text",
+        gzip.compress(b'{"docid": "1#0", "title": "", "text": null}\n'): r"line 1: a passage needs docid and text",
     }.items():
         first.write_bytes(content)
         with pytest.raises(UserError, match=message):
@@ -200,6 +200,38 @@ def test_broken_files_are_one_sentence_and_leave_nothing_behind(folder: Path, ca
         assert not list(cache.rglob("*.arrow"))
     first.write_bytes(whole)
     assert len(load(folder, "full").passages["sw"]) == OTHERS + 3
+
+
+def test_repeated_judgements_topics_and_passages_count_once_or_are_refused(folder: Path) -> None:
+    """FINDINGS E1: a judgement twice gave a mean average precision of 1.5."""
+    qrels = folder / "miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv"
+    topics = folder / "miracl-v1.0-sw/topics/topics.miracl-v1.0-sw-dev.tsv"
+    written = qrels.read_text()
+    for pool in ("judged", "full"):
+        qrels.write_text(written + "7\tQ0\t1#0\t1\n")
+        collection = load(folder, pool)
+        assert judgements(collection) == QRELS
+        note = collection.provenance["note"]
+        assert note == "MIRACL, sw: Repeated entries were counted once: judgements (1)."
+        qrels.write_text(written + "7\tQ0\t1#0\t0\n")
+        where = r"qrels\.miracl-v1\.0-sw-dev\.tsv, line 5 repeats the judgement 7 1#0 of .*, line 1 with other content"
+        with pytest.raises(UserError, match=where):
+            load(folder, pool)
+    qrels.write_text(written)
+    topics.write_text("7\tNani?\n9\tWapi?\n7\tNini?\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"dev\.tsv, line 3 repeats the topic 7 of .*dev\.tsv, line 1 with other"):
+        load(folder, "judged")
+    topics.write_text("7\tNani?\n9\t\u00a0\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"dev\.tsv, line 2: topic 9 has no text\.$"):
+        load(folder, "judged")
+    topics.write_text("7\tNani?\n9\tWapi?\n", encoding="utf-8")
+    shard = folder / "miracl-corpus-v1.0-sw/docs-11.jsonl.gz"
+    again = {"docid": "1#0", "title": "T1#0", "text": "text of 1#0"}
+    shard.write_bytes(gzip.compress(json.dumps(again).encode()))
+    assert len(load(folder, "full").passages["sw"]) == OTHERS + 3
+    shard.write_bytes(gzip.compress(json.dumps(again | {"text": "other"}).encode()))
+    with pytest.raises(UserError, match=r"docs-11\.jsonl\.gz, row 1 repeats the id 1#0 of .*\.jsonl\.gz, row \d+ with"):
+        load(folder, "full")
 
 
 def test_missing_shards_and_passages_are_named(folder: Path) -> None:

@@ -69,6 +69,30 @@ def test_a_row_is_a_query_with_one_of_its_positives(folder: Path) -> None:
     assert data.provenance["triples"] == 6
 
 
+def test_repeated_ids_count_once_or_are_refused(folder: Path) -> None:
+    german = folder / COLLECTION.format("german")
+    content = german.read_text(encoding="utf-8")
+    german.write_text(content.replace("4\tvier\n", "4\tvier\n\n4\tvier\r\n"), encoding="utf-8")
+    assert list(load(folder).passages["de"]) == ["vier", "null", "vier", "eins"]
+    german.write_text(content.replace("4\tvier\n", "4\tvier\n4\tfive\n"), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"german_collection\.tsv, line 3 repeats the id 4 of line 2 with other content"
+    ):
+        load(folder)
+
+
+def test_no_positive_of_a_query_is_its_negative(folder: Path) -> None:
+    """Query 7 has the positives 0 and 4; negatives repeat and name them."""
+    (folder / TRIPLES).write_text("7\t0\t4\n7\t0\t3\n7\t4\t0\n7\t0\t3\n7\t0\t1\n")
+    assert list((load(folder).negatives or {})["en"]) == [["three", "one"], []]
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(folder: Path) -> None:
+    english = folder / COLLECTION.format("english")
+    english.write_text("\ufeff" + english.read_text(encoding="utf-8"), encoding="utf-8")
+    assert list(load(folder).passages["en"]) == ["four", "zero", "four", "one"]
+
+
 def test_the_cache_is_filled_once_and_follows_the_files(folder: Path, cache: Path) -> None:
     load(folder)
     before = {file: file.stat().st_mtime_ns for file in cache.rglob("*.npy")}
@@ -95,7 +119,9 @@ def test_chunks_do_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.Monke
         assert data.text(row, "en", "query") == f"query {query}"
         assert data.text(row, "en", "passage").startswith(f"passage {positive} ")
         negatives = [text.split()[1] for text in (data.negatives or {})["en"][row]]
-        assert negatives == [str(negative) for negative in expected[query, positive]]
+        own = {other for of_query, other in expected if of_query == query}
+        distinct = dict.fromkeys(expected[query, positive])
+        assert negatives == [str(negative) for negative in distinct if negative not in own]
 
 
 LOAD_FROM_HUB = """
@@ -134,7 +160,7 @@ def test_the_hub_gives_what_the_folder_gives(folder: Path, tmp_path: Path) -> No
         (TRIPLES, b"", r"triples\.train\.ids\.small\.tsv holds no triples\.$"),
         (
             QUERIES.format("german"),
-            b"11\two?\n2\t",
+            b"11\two?\n2\twann?\n",
             r"german_queries\.train\.tsv lacks 1 ids .* such as 7: is it complete",
         ),
         (

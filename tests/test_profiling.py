@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from tiny import encoder as tiny_encoder
 from tiny import model_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
 from pipeline.bench import memory_limit
-from pipeline.encoder.deploy import save
+from pipeline.encoder.deploy import describe, save
 from pipeline.encoder.sources import load
 from pipeline.profiling import machine, measure, meter, nvidia, processors, summary, tracker
 from pipeline.profiling.meter import Job, Settings
@@ -80,17 +81,23 @@ def test_languages_take_turns():
     assert distinct_texts({"en": ["a"], "de": ["a"]}, len, 9) == ["a"]
 
 
+FLOP_SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size")
+
+
 def test_flop_are_those_that_torch_counts():
-    sizes = {"layers": 3, "width": 24, "feed_forward": 40}
+    linear_weights, attention_width = 3 * (4 * 24 * 24 + 2 * 24 * 40), 3 * 24
     config = BertConfig(vocab_size=9, hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=40)
     config._attn_implementation = "eager"
     model = BertModel(config, add_pooling_layer=False).eval()
     for tokens in (1, 7):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.zeros(1, tokens, dtype=torch.long))
-        assert throughput.transformer_flop([tokens], **sizes) == counter.get_total_flops()
-    # By hand: one layer of width 2, feed-forward 4, texts of 1 and 3 tokens.
-    assert throughput.transformer_flop([1, 3], layers=1, width=2, feed_forward=4) == 4 * (32 + 32) + 8 * (1 + 9)
+        assert throughput.transformer_flop([tokens], linear_weights, attention_width) == counter.get_total_flops()
+    encoder = tiny_encoder()  # what a description counts
+    described = describe(encoder, Variant(), 0)
+    layers, width, inner = (encoder.backbone.config.to_dict()[key] for key in FLOP_SIZES)
+    assert described.linear_weights == layers * (4 * width**2 + 2 * width * inner)
+    assert described.attention_width == layers * width
 
 
 def test_throughput_curve():
@@ -565,6 +572,7 @@ def test_a_real_profile(folder):
         "index_build_s",
         "index_recall_10",
         "index_mib",
+        "serving_mib",
         "query_latency_p95_ms",
         "query_latency_p99_ms",
         "end_to_end_latency_p95_ms",

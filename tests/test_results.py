@@ -10,6 +10,7 @@ import records
 
 from pipeline.store.files import Damaged, read_json, write_atomically, write_json
 from pipeline.store.keys import cache_key
+from pipeline.store.names import check_sweep
 from pipeline.store.records import Profile, Record, row
 from pipeline.store.results import ResultStore, RunState
 from pipeline.store.stage import Stages
@@ -277,6 +278,15 @@ def test_several_profiles_of_one_model_are_not_chosen_from(tmp_path):
         UserError, match=r"costs_from=costs: profile.min_calls differs: 7 in .*-s0-abcd, 5 in .*-s1-abcd"
     ):
         store.runs("trained")
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "..", ".", "", "a/b", "runs", "stages", "locks", "wandb", "a" * 101, "$x", "a b"]
+)
+def test_a_sweep_is_a_folder_of_its_own(name):
+    with pytest.raises(UserError, match=r"^sweep=.*: a sweep's name has 1 to 100 letters, digits"):
+        check_sweep("sweep", name)
+    check_sweep("sweep", "2026-11-28_first.try")
 
 
 def test_profiles_of_unlike_devices_are_not_mixed(tmp_path):

@@ -21,7 +21,9 @@ from torch.nn.modules.module import register_module_forward_hook
 from pipeline import config
 from pipeline.encoder import model_folder
 from pipeline.launch.request import stage_inputs, stage_keys
+from pipeline.parts import check_held_out
 from pipeline.sampling.hybrid import Hybrid
+from pipeline.sampling.mixed import Mixed
 from pipeline.sampling.strategy import Corpus, batches
 from pipeline.training import negatives
 from pipeline.training.checkpoints import latest
@@ -333,7 +335,7 @@ def test_two_processes_train_as_one(tmp_path, changes):
     progress, progress_of_two = one_end.state["progress"], two_end.state["progress"]
     np.testing.assert_allclose(losses(progress_of_two["curve"]), losses(progress["curve"]), rtol=1e-4)
     assert progress_of_two["language_pairs"] == progress["language_pairs"]
-    before = encoder().backbone.state_dict()
+    before = encoder().state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in two_end.weights.items())
 
 
@@ -362,10 +364,7 @@ def test_adapters_train_alone_and_are_merged(tmp_path):
     assert len(adapters) == 4  # two per projection, and nothing else
     assert model.state_dict().keys() == before.keys()
     for name, value in model.state_dict().items():
-        lora = [
-            adapters.get(f"{name.removeprefix('backbone.').removesuffix('weight')}lora_{side}.default.weight")
-            for side in "BA"
-        ]
+        lora = [adapters.get(f"{name.removesuffix('weight')}lora_{side}.default.weight") for side in "BA"]
         expected = before[name] if None in lora else before[name] + lora[0] @ lora[1]
         torch.testing.assert_close(value, expected, atol=1e-7 if None not in lora else 0, rtol=0)
     model.save(tmp_path / "saved")
@@ -414,9 +413,13 @@ def test_training_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best_
     assert loss == pytest.approx(validated[best], rel=1e-6)
 
 
-def test_too_few_held_out_rows_name_the_fraction(tmp_path):
+@pytest.mark.parametrize("strategy", [Hybrid(), Mixed()])
+def test_too_few_held_out_rows_name_the_fraction(strategy):
+    """Before any work; Mixed counted all rows, and then drew for ever."""
+    data, trainer = corpus(), trainer_config(patience=1, holdout_fraction=0.1)
+    held_out = Corpus(data.languages, hold_out(data, trainer, seed=0)[1])
     with pytest.raises(UserError, match=r"trainer\.holdout_fraction=0\.1 holds out too few rows: .*the 2 rows"):
-        train(tmp_path, patience=1, holdout_fraction=0.1)
+        check_held_out(strategy, held_out, trainer)
 
 
 # The config

@@ -58,6 +58,7 @@ MODEL = {  # a tiny encoder with random weights; each test changes the keys that
     "revision": None,
     "layers": None,
     "pooling": "mean",
+    "normalize": True,
     "query_prefix": "query: ",
     "passage_prefix": "passage: ",
     "max_query_tokens": 16,

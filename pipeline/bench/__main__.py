@@ -72,7 +72,7 @@ def main(names: list[str]) -> None:
                 write(line)
     if not names:  # some comparisons alone would not be the whole table
         text = "\n".join([TITLE, "", *lines, ""])
-        write_atomically(REPORT, lambda path: path.write_text(text))
+        write_atomically(REPORT, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 if __name__ == "__main__":
     folder = sys.argv[1]
-    facts = json.loads(Path(folder, "deployed.json").read_text())
+    facts = json.loads(Path(folder, "deployed.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     tokenizer.enable_truncation(facts["max_tokens"]["passage"])
     tokenizer.enable_padding(pad_id=facts["pad_id"])
@@ -29,5 +29,5 @@ if __name__ == "__main__":
         settings = {"INFERENCE_PRECISION_HINT": "bf16" if facts["precision"] == "bfloat16" else "f32"}
         vectors = openvino.Core().compile_model(f"{folder}/model.xml", "CPU", settings)([ids, mask])[0]
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     print(int(status["VmHWM"].split()[0]) / 1024)

@@ -39,7 +39,7 @@ def fixed_cost() -> list[str]:
                 subprocess.run(command, check=True, capture_output=True)
                 total_s = time.perf_counter() - start_s
                 (record,) = Path(folder).glob("runs/*/record.json")
-                stage_s = json.loads(record.read_text())["stage_s"]
+                stage_s = json.loads(record.read_text(encoding="utf-8"))["stage_s"]
                 fixed_s.append(total_s - sum(stage_s.get(stage, 0) for stage in WORK))
         met = "yes" if max(fixed_s) < GOAL_S else "**no**"
         lines.append(f"| {name} | {', '.join(f'{value_s:.1f}' for value_s in fixed_s)} | {GOAL_S} | {met} |")

@@ -11,10 +11,11 @@ import hydra
 
 from pipeline.config import Config, typed
 from pipeline.encoder import model_folder, sources
+from pipeline.encoder.deploy import describe
 from pipeline.encoder.model import Encoder
 from pipeline.profiling.meters.throughput import transformer_flop
 from pipeline.profiling.samples import round_robin
-from pipeline.values import UserError
+from pipeline.values import UserError, Variant
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -48,7 +49,9 @@ def folder() -> Path:
 
 def paragraphs() -> dict[str, list[dict[str, Any]]]:
     """Return XQuAD-R's paragraphs by language, in the same order in all: objects with `context` and `qas`."""
-    files = {language: json.loads((folder() / f"{language}.json").read_text()) for language in LANGUAGES}
+    files = {
+        language: json.loads((folder() / f"{language}.json").read_text(encoding="utf-8")) for language in LANGUAGES
+    }
     return {
         language: [paragraph for article in file["data"] for paragraph in article["paragraphs"]]
         for language, file in files.items()
@@ -79,10 +82,10 @@ def in_turn(by_language: Mapping[str, Sequence[str]], count: int) -> list[str]:
 
 def work(encoder: Encoder, passages: Sequence[str]) -> tuple[float, int]:
     """Return the mean number of tokens per passage, and the FLOP to encode all passages."""
-    config = encoder.backbone.config
+    sizes = describe(encoder, Variant(), 0)
     lengths = [len(row) for row in encoder.tokenize(passages, "passage")]
-    sizes = {"layers": config.num_hidden_layers, "width": config.hidden_size, "feed_forward": config.intermediate_size}
-    return sum(lengths) / len(lengths), transformer_flop(lengths, **sizes)
+    flop = transformer_flop(lengths, sizes.linear_weights, sizes.attention_width)
+    return sum(lengths) / len(lengths), flop
 
 
 def sentence_transformer(ours: Encoder, device: str = "cpu", **options: Any) -> "SentenceTransformer":

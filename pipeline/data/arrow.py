@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH_ROWS = 1024
-LAYOUT = 1  # version of the cached files: increase it when the code writes other files for the same choices
+LAYOUT = 2  # version of the cached files: increase it when the code writes other files for the same choices
 BAR_DELAY_S = 1  # a progress bar for less work would only flicker
 Value = TypeVar("Value")
 

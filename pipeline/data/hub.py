@@ -7,14 +7,11 @@ for 23 s) and a silent hub within 10 s (the client would wait forever). And each
 checksum, which the client does not do for plain HTTP.
 """
 
-import gzip
 import hashlib
-import json
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.values import UserError
 
@@ -193,31 +190,3 @@ def _matches(path: Path, etag: str) -> bool:
         return True
     with path.open("rb") as file:
         return hashlib.file_digest(file, digests[len(etag)]).hexdigest() == etag
-
-
-def gzip_lines(path: Path) -> Iterator[str]:
-    """Stream the lines of a gzipped UTF-8 text, without line ends; UserError if the file is truncated or broken."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-            for line in file:
-                yield line.removesuffix("\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is truncated or not gzipped text ({error}): delete it and download it again."
-        ) from error
-
-
-def parse_json(text: str, path: Path, line: int = 1) -> Any:
-    """Parse JSON that begins on a line of a file; broken JSON raises a UserError that names the file and the line."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is broken JSON at line {line + error.lineno - 1}: {error.msg.lower()}.") from error
-
-
-def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file; a broken one raises a UserError that names the line."""
-    try:
-        return parse_json(path.read_text(encoding="utf-8"), path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}.") from error

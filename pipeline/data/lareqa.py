@@ -8,7 +8,7 @@ relevant passages of two languages are joined by id.
 Axes: N rows (queries) of the training text, L languages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.data.groups import connected_groups
-from pipeline.data.hub import fetch, read_json
-from pipeline.values import Collection, ParallelText, Relevance, Texts, UserError
+from pipeline.data.hub import fetch
+from pipeline.data.reading import read_json
+from pipeline.data.text import check_languages, is_blank
+from pipeline.values import Collection, ParallelText, Texts, UserError, relevance_of
 
 TEST_EVERY = 3  # of XQuAD-R's 48 articles, every third from the first is held out: 16 to test, 32 to train on
 XQUAD = "google/xquad", "51adfef1c1287aab1d2d91b5bead9bcfb9c68583"  # the parquet files and revision that mteb reads
@@ -51,6 +53,7 @@ def benchmark(name: str, languages: list[str], path: str | None) -> Collection:
 def test_articles(languages: list[str], path: str | None) -> Collection:
     """Load the 16 held-out articles of XQuAD-R; the pools contain only their sentences."""
     articles_by_language = _read("xquad_r", languages, path, "eval.xquad_r_articles.path")
+    _check_aligned(articles_by_language, "eval.xquad_r_articles.path")
     held_out = {language: articles[::TEST_EVERY] for language, articles in articles_by_language.items()}
     return _sentence_retrieval("xquad_r_articles", held_out)
 
@@ -58,13 +61,12 @@ def test_articles(languages: list[str], path: str | None) -> Collection:
 def train_articles(languages: list[str], path: str | None) -> ParallelText:
     """Load the other 32 articles of XQuAD-R as pairs of a query and its relevant sentence."""
     rows: dict[str, list[tuple[Article, Query]]] = {}
-    for language, articles in _read("xquad_r", languages, path, "data.path").items():
+    articles_by_language = _read("xquad_r", languages, path, "data.path")
+    _check_aligned(articles_by_language, "data.path")
+    for language, articles in articles_by_language.items():
         training = [article for number, article in enumerate(articles) if number % TEST_EVERY]
         rows[language] = [(article, query) for article in training for query in article.queries]
     ids = [query.id for _, query in rows[languages[0]]]
-    for language in languages:
-        if [query.id for _, query in rows[language]] != ids:
-            raise UserError(f"data.path: the query ids of {language}.json differ from those of {languages[0]}.json.")
     return ParallelText(
         name="xquad_r_articles",
         languages=tuple(languages),
@@ -82,6 +84,15 @@ def train_articles(languages: list[str], path: str | None) -> ParallelText:
         titles=[article.title for article, _ in rows[languages[0]]],
         provenance={"source": "XQuAD-R, 32 of its 48 articles"},
     )
+
+
+def _check_aligned(articles_by_language: dict[str, list[Article]], key: str) -> None:
+    """Raise UserError unless all languages have the same queries in the same articles, which are split by position."""
+    first, *others = articles_by_language
+    ids = [[query.id for query in article.queries] for article in articles_by_language[first]]
+    for language in others:
+        if [[query.id for query in article.queries] for article in articles_by_language[language]] != ids:
+            raise UserError(f"{key}: the query ids of {language}.json differ from those of {first}.json.")
 
 
 def mteb_contexts(languages: list[str], path: str | None) -> Collection:
@@ -116,7 +127,7 @@ def mteb_contexts(languages: list[str], path: str | None) -> Collection:
         queries[language] = Texts(list(id_of.values()), list(id_of))
         passages[language] = Texts([f"{language}/{number}" for number in range(len(contexts))], contexts)
         relevant = [position[context_of[query]] for query in id_of]
-        relevance[language, language] = _relevance(enumerate(relevant))
+        relevance[language, language] = relevance_of(enumerate(relevant))
     return Collection(
         "xquad_mteb",
         queries,
@@ -160,7 +171,7 @@ def _sentence_retrieval(name: str, articles_by_language: dict[str, list[Article]
         if len(relevant[language]) < len(of_language):
             raise UserError(f"{name}: {language}.json repeats a query id.")
     relevance = {
-        (query_language, passage_language): _relevance(
+        (query_language, passage_language): relevance_of(
             (number, relevant[passage_language][id])
             for number, id in enumerate(queries[query_language].ids)
             if id in relevant[passage_language]
@@ -201,15 +212,8 @@ def _clusters(articles_by_language: dict[str, list[Article]]) -> dict[str, str]:
     return {id: titles[ids[group]] for id, group in zip(ids, groups, strict=True)}
 
 
-def _relevance(pairs: Iterable[tuple[int, int]]) -> Relevance:
-    """Return judgements of grade 1 for pairs of query and passage positions."""
-    query, passage = np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T
-    return Relevance(query.astype(np.int32), passage, np.ones(len(query), dtype=np.int8))
-
-
 def _read(name: str, languages: list[str], path: str | None, key: str) -> dict[str, list[Article]]:
-    if not languages:
-        raise ValueError("languages must name at least one, got none")
+    check_languages(languages)
     if path is None:
         raise UserError(
             f"{key} is null, but the hub's copy of {name} lacks the sentence breaks. Point {key} at the original "
@@ -241,13 +245,16 @@ def _article(article: dict[str, Any], id: str, file: Path) -> Article:
     for number, paragraph in enumerate(article["paragraphs"]):
         context, breaks = paragraph["context"], paragraph["sentence_breaks"]
         for qa in paragraph["qas"]:
-            answer_start = qa["answers"][0]["answer_start"]
+            answer, answer_start = qa["answers"][0]["text"], qa["answers"][0]["answer_start"]
+            found = context[answer_start : answer_start + len(answer)]
+            where = f"{file}: article {article['title']!r}, query {qa['id']}"
+            if is_blank(qa["question"]):
+                raise UserError(f"{where}: the question is empty.")
             relevant = [position for position, (start, end) in enumerate(breaks) if start <= answer_start < end]
             if not relevant:
-                raise UserError(
-                    f"{file}: article {article['title']!r}, query {qa['id']}: the answer starts at character "
-                    f"{answer_start}, outside every sentence."
-                )
+                raise UserError(f"{where}: the answer starts at character {answer_start}, outside every sentence.")
+            if found != answer:
+                raise UserError(f"{where}: at character {answer_start} stands {found!r:.80}, not {answer!r:.80}.")
             queries.append(Query(qa["id"], qa["question"], number, len(sentences) + relevant[0]))
         contexts.append(context)
         sentence_ids += [f"{id}/{number}/{position}" for position in range(len(breaks))]

@@ -1,8 +1,8 @@
 """Leakage: the ids, article titles, queries and passages that a training set shares with a benchmark, word for word.
 
-`experiment` stores the result in the record. Texts are compared across languages and after normalisation of case, white
-space and underscores (Wikipedia's titles contain them); paraphrases and translations are not detected. Memory use is 8
-bytes (a hash) per text of the benchmark plus one chunk of the training set, which is streamed.
+`experiment` stores the result in the record. Texts are compared across languages in their normal form (data.text), and
+without regard to case and underscores (Wikipedia's titles contain them); paraphrases and translations are not detected.
+Memory use is 8 bytes (a hash) per text of the benchmark plus one chunk of the training set, which is streamed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.text import normal
 from pipeline.values import Collection, ParallelText
 
 KINDS = ("ids", "titles", "queries", "passages")
@@ -69,5 +70,5 @@ def _chunks(texts: Iterable[str]) -> Iterator[tuple[Sequence[str], np.ndarray]]:
 
     rest = iter(texts)
     while chunk := list(islice(rest, CHUNK)):
-        normal = [" ".join(text.replace("_", " ").split()).casefold() for text in chunk]
-        yield chunk, hash_array(np.array(normal, dtype=object), categorize=False)
+        forms = [normal(text.replace("_", " ").casefold()) for text in chunk]
+        yield chunk, hash_array(np.array(forms, dtype=object), categorize=False)

@@ -12,16 +12,20 @@ the cache of `datasets` (HF_DATASETS_CACHE), which later runs reuse. The sample 
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.arrow import cached_dataset, folder_name, record_batches
-from pipeline.data.hub import fetch, gzip_lines, listing, parse_json
+from pipeline.data.arrow import folder_name
+from pipeline.data.corpus import Passage, Read, distinct, passage, positions, stored
+from pipeline.data.hub import fetch, listing
+from pipeline.data.mteb import read_grades, read_passages, read_topics
+from pipeline.data.reading import lines, parse_json
+from pipeline.data.text import Keyed, check_languages, is_blank, normal, repeats
 from pipeline.values import Collection, Relevance, Sample, Texts, UserError
 
 if TYPE_CHECKING:
@@ -36,30 +40,19 @@ PASSAGES = {  # in the full corpora, as published by MIRACL
 }
 
 
-class Passage(NamedTuple):
-    """A passage of the corpus: a row of the cached pool."""
-
-    docid: str
-    title: str
-    text: str  # title and text, joined as in mteb
-
-
-class Judgement(NamedTuple):
-    """A line of the qrels."""
-
-    topic: str
-    docid: str
-    grade: int
-
-
 @dataclass(frozen=True)
 class Published:
     """The published files of one language; the corpus is not read yet."""
 
-    topics: dict[str, str]  # text by id
-    judgements: list[Judgement]
+    topics: Keyed[str, str]  # text by id
+    grades: Keyed[tuple[str, str], int]  # by topic and docid
     corpus: list[Path]
-    read: Callable[[Path], Iterator[Passage]]  # the passages of one file of the corpus
+    read: Read
+
+    @property
+    def note(self) -> str | None:
+        """What of the files was repeated word for word."""
+        return repeats({"topics": self.topics.repeated, "judgements": self.grades.repeated})
 
 
 def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collection:
@@ -81,9 +74,7 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
             full corpora.
         seed: of `sample:N`.
     """
-    unknown = [language for language in languages if language not in PASSAGES]
-    if unknown or not languages:
-        raise ValueError(f"languages must be among {', '.join(PASSAGES)}, got {', '.join(unknown) or 'none'}")
+    check_languages(languages, list(PASSAGES))
     sample_size = _sample_size(pool)
     queries: dict[str, Texts] = {}
     passages: dict[str, Texts] = {}
@@ -91,19 +82,20 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
     samples: dict[str, Sample] = {}
     titles: set[str] = set()
     clusters: dict[str, str] = {}
+    noted: list[str] = []
     for language in languages:
         published = _hard(path, language) if pool == "hard" else _full(path, language)
-        judgements = published.judgements
-        if orphans := {judgement.topic for judgement in judgements} - published.topics.keys():
+        if orphans := {topic for topic, _ in published.grades} - published.topics.keys():
             raise UserError(f"{KEY}: the {language} qrels judge topic {min(orphans)}, which the topics file lacks.")
-        judged = {judgement.docid for judgement in judgements}
+        judged = {docid for _, docid in published.grades}
         corpus = _cached_pool(published, judged, sample_size, seed, progress=f"MIRACL, {language}")
-        position = _positions(corpus, judged, language)
+        position = positions(corpus, judged, f"{KEY}: the {language} corpus")
         queries[language] = Texts(list(published.topics), list(published.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = _relevance(published, position)
         titles.update(corpus["title"][list(position.values())])
-        clusters = _clusters(judgements, language) | clusters
+        clusters = _clusters(published.grades, language) | clusters
+        noted += [f"MIRACL, {language}: {published.note}"] if published.note else []
         if sample_size:
             samples[language] = Sample(judged=len(judged), full=PASSAGES[language])
     return Collection(
@@ -118,13 +110,13 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         titles=frozenset(titles),  # of the judged passages
         clusters=clusters,
         cluster_name="page",
-        provenance={"source": "MIRACL v1.0 dev", "pool": pool},
+        provenance={"source": "MIRACL v1.0 dev", "pool": pool, "note": " ".join(noted) or None},
     )
 
 
-def _clusters(judgements: list[Judgement], language: str) -> dict[str, str]:
+def _clusters(grades: Mapping[tuple[str, str], int], language: str) -> dict[str, str]:
     """Return, by topic, the Wikipedia page of its first relevant passage; a topic without one is left out."""
-    relevant = {judgement.topic: judgement.docid for judgement in reversed(judgements) if judgement.grade > 0}
+    relevant = {topic: docid for (topic, docid), grade in reversed(list(grades.items())) if grade > 0}
     return {topic: f"{language}/{docid.split('#')[0]}" for topic, docid in relevant.items()}
 
 
@@ -140,9 +132,12 @@ def _sample_size(pool: str) -> int | None:
 
 def _full(path: str | None, language: str) -> Published:
     """Return MIRACL's own dev topics, qrels and corpus files."""
-    topics = {row[0]: row[1] for row in _tsv(_dev_file(path, language, "topics"), columns=2)}
-    qrels = _tsv(_dev_file(path, language, "qrels"), columns=4)
-    judgements = [Judgement(topic, docid, int(grade)) for topic, _, docid, grade in qrels]
+    topics: Keyed[str, str] = Keyed("topic")
+    for place, (id, text) in _tsv(_dev_file(path, language, "topics"), columns=2):
+        _put_topic(topics, id, text, place)
+    grades: Keyed[tuple[str, str], int] = Keyed("judgement")
+    for place, (topic, _, docid, grade) in _tsv(_dev_file(path, language, "qrels"), columns=4):
+        grades.put((normal(topic), normal(docid)), int(grade), place)
     folder = f"miracl-corpus-v1.0-{language}"
     names = listing("miracl/miracl-corpus", folder, folder=path, key=KEY)
     numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", name)))
@@ -150,7 +145,13 @@ def _full(path: str | None, language: str) -> Published:
         raise UserError(f"{KEY}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without gaps; got {numbers}.")
     files = [f"{folder}/docs-{number}.jsonl.gz" for number in numbers]
     corpus = [fetch("miracl/miracl-corpus", file, folder=path, key=KEY) for file in files]
-    return Published(topics, judgements, corpus, _jsonl_passages)
+    return Published(topics, grades, corpus, _jsonl_passages)
+
+
+def _put_topic(topics: Keyed[str, str], id: str, text: str, place: str) -> None:
+    if is_blank(text):
+        raise UserError(f"{place}: topic {id} has no text.")
+    topics.put(normal(id), text, place)
 
 
 def _dev_file(path: str | None, language: str, kind: str) -> Path:
@@ -159,24 +160,18 @@ def _dev_file(path: str | None, language: str, kind: str) -> Path:
     return fetch("miracl/miracl", f"{folder}/{kind}.miracl-v1.0-{language}-dev.tsv", folder=path, key=KEY)
 
 
-def _tsv(file: Path, columns: int) -> Iterator[list[str]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
-        row = line.split("\t")
+def _tsv(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield the place and the columns of each line."""
+    for number, line in lines(file):
+        place, row = f"{file}, line {number}", line.split("\t")
         if len(row) != columns or (columns == 4 and not row[3].isdecimal()):
-            raise UserError(f"{file}, line {number}: expected {columns} columns of MIRACL's format, got {line!r}.")
-        yield row
+            raise UserError(f"{place}: expected {columns} columns of MIRACL's format, got {line!r}.")
+        yield place, row
 
 
-def _passage(row: Any, id: str, where: str) -> Passage:
-    try:
-        return Passage(row[id], row["title"], " ".join([row["title"], row["text"]]).strip())
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{where}: a passage needs {id}, title and text, got {row!r:.80}.") from error
-
-
-def _jsonl_passages(file: Path) -> Iterator[Passage]:
-    for number, line in enumerate(gzip_lines(file), 1):
-        yield _passage(parse_json(line, file, number), "docid", f"{file}, line {number}")
+def _jsonl_passages(file: Path) -> Iterator[tuple[int, Passage]]:
+    for number, line in lines(file):
+        yield number, passage(parse_json(line, file, number), "docid", f"{file}, line {number}")
 
 
 def _hard(path: str | None, language: str) -> Published:
@@ -188,28 +183,8 @@ def _hard(path: str | None, language: str) -> Published:
         names = listing(repo, folder, folder=path, key=KEY, revision=revision)
         return [fetch(repo, f"{folder}/{name}", folder=path, key=KEY, revision=revision) for name in names]
 
-    topics = {row["id"]: row["text"] for file in files("queries") for row in _parquet_rows(file)}
-    qrels = [row for file in files("qrels") for row in _parquet_rows(file)]
-    judgements = [Judgement(row["query-id"], row["corpus-id"], int(row["score"])) for row in qrels]
-    return Published(topics, judgements, files("corpus"), _parquet_passages)
-
-
-def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield rows with their identifier in `id`, which some revisions of the repository call `_id`."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches():
-            for row in batch.to_pylist():
-                yield {name.removeprefix("_"): value for name, value in row.items()}
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{file} is not a parquet file: {error}.") from error
-
-
-def _parquet_passages(file: Path) -> Iterator[Passage]:
-    for row in _parquet_rows(file):
-        yield _passage(row, "id", str(file))
+    topics, grades = read_topics(files("queries")), read_grades(files("qrels"))
+    return Published(topics, grades, files("corpus"), read_passages)
 
 
 def _pool(corpus: Iterable[Passage], judged: set[str], sample_size: int | None, seed: int) -> Iterator[Passage]:
@@ -218,49 +193,28 @@ def _pool(corpus: Iterable[Passage], judged: set[str], sample_size: int | None, 
         yield from corpus
         return
     sample: list[tuple[int, Passage]] = []  # a heap with the largest hash on top
-    for passage in corpus:
-        if passage.docid in judged:
-            yield passage
+    for one in corpus:
+        if one.docid in judged:
+            yield one
         elif sample_size:
-            digest = blake2b(f"{seed}:{passage.docid}".encode(), digest_size=8).digest()
-            entry = (-int.from_bytes(digest), passage)
+            digest = blake2b(f"{seed}:{one.docid}".encode(), digest_size=8).digest()
+            entry = (-int.from_bytes(digest), one)
             (heapq.heappush if len(sample) < sample_size else heapq.heappushpop)(sample, entry)
-    yield from (passage for _, passage in sorted(sample, reverse=True))
+    yield from (one for _, one in sorted(sample, reverse=True))
 
 
 def _cached_pool(
     published: Published, judged: set[str], sample_size: int | None, seed: int, *, progress: str
 ) -> "Dataset":
     """Return the pool as a memory-mapped Arrow file, written once for the same files and pool."""
-    import pyarrow
-
-    corpus = (passage for file in published.corpus for passage in published.read(file))
-    rows = (passage._asdict() for passage in _pool(corpus, judged, sample_size, seed))
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in Passage._fields])
-    folder = folder_name(published.corpus, sorted(judged), sample_size, seed)
-    return cached_dataset(folder, schema, record_batches(rows, schema), progress=progress)
-
-
-def _positions(corpus: "Dataset", judged: set[str], language: str) -> dict[str, int]:
-    """Return the positions of the judged passages in the pool by docid, without reading the pool's texts."""
-    import pyarrow
-    import pyarrow.compute
-
-    is_judged = pyarrow.compute.is_in(corpus.data.column("docid"), value_set=pyarrow.array(sorted(judged)))
-    positions = np.flatnonzero(is_judged.to_numpy()).tolist()
-    position = dict(zip(corpus["docid"][positions], positions, strict=True))
-    if missing := judged - position.keys():
-        raise UserError(
-            f"{KEY}: the {language} corpus lacks {len(missing)} of its {len(judged)} judged passages, such as "
-            f"{min(missing)}: is it complete?"
-        )
-    return position
+    passages = _pool(distinct(published.corpus, published.read), judged, sample_size, seed)
+    return stored(passages, folder_name(published.corpus, sorted(judged), sample_size, seed), progress=progress)
 
 
 def _relevance(published: Published, position: dict[str, int]) -> Relevance:
     topic = {id: number for number, id in enumerate(published.topics)}
     return Relevance(
-        np.array([topic[judgement.topic] for judgement in published.judgements], dtype=np.int32),
-        np.array([position[judgement.docid] for judgement in published.judgements], dtype=np.int64),
-        np.array([judgement.grade for judgement in published.judgements], dtype=np.int8),
+        np.array([topic[id] for id, _ in published.grades], dtype=np.int32),
+        np.array([position[docid] for _, docid in published.grades], dtype=np.int64),
+        np.array(list(published.grades.values()), dtype=np.int8),
     )

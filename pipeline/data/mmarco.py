@@ -14,6 +14,7 @@ Axes: N rows, T triples.
 """
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,8 @@ import numpy as np
 from pipeline.data.arrow import Lazy, cached_folder, folder_name
 from pipeline.data.groups import connected_groups
 from pipeline.data.hub import fetch
+from pipeline.data.reading import decode
+from pipeline.data.text import check_languages, is_blank
 from pipeline.values import ParallelText, UserError
 
 NAMES = {
@@ -44,8 +47,11 @@ class Triples(NamedTuple):
     negative_T: np.ndarray  # memory-mapped
 
     def negatives(self, row: int) -> np.ndarray:
-        """Return the ids of a row's negatives."""
-        return self.negative_T[self.end_N[row] - self.count_N[row] : self.end_N[row]]
+        """Return the distinct ids of a row's negatives, in the order of the triples, without positives of its query."""
+        first, last = np.searchsorted(self.query_N, self.query_N[row] + np.array([0, 1]))
+        ids = self.negative_T[self.end_N[row] - self.count_N[row] : self.end_N[row]]
+        ids = ids[~np.isin(ids, self.positive_N[first:last])]
+        return ids[np.sort(np.unique(ids, return_index=True)[1])]
 
 
 class Lines(NamedTuple):
@@ -67,10 +73,7 @@ def train(languages: list[str], path: str | None) -> ParallelText:
         languages: keys of NAMES.
         path: the folder that contains data/; None downloads the files from the hub.
     """
-    unknown = [language for language in languages if language not in NAMES]
-    if unknown or not languages or len(set(languages)) < len(languages):
-        got = ", ".join(unknown or languages) or "none"
-        raise ValueError(f"languages must be distinct and among {', '.join(NAMES)}, got {got}")
+    check_languages(languages, list(NAMES))
     file = _fetch("triples.train.ids.small.tsv", path)
     triples = _triples(file)
     questions: dict[str, Lines] = {}
@@ -170,13 +173,20 @@ def _index_lines(file: Path, ids: Sequence[np.ndarray], folder: Path) -> None:
     bytes_of_id = np.lib.format.open_memmap(folder / "bytes.npy", "w+", np.int32, named.shape)
     start_of_id[:] = -1
     start = 0
-    with file.open("rb") as lines:
+    with file.open("rb") as lines, file.open("rb") as earlier:
         for number, line in enumerate(lines, 1):
-            id, text = _split(line, file, number)
-            if id < len(named) and named[id]:
-                start_of_id[id] = start + len(line) - len(text)
-                bytes_of_id[id] = len(text.rstrip(b"\r\n"))
-            start += len(line)
+            end = start + len(line)
+            if line.strip():
+                id, text = _split(line, file, number)
+                if id < len(named) and named[id]:
+                    if start_of_id[id] < 0:
+                        start_of_id[id], bytes_of_id[id] = end - len(text), len(text.rstrip(b"\r\n"))
+                    elif os.pread(earlier.fileno(), bytes_of_id[id], start_of_id[id]) != text.rstrip(b"\r\n"):
+                        first = earlier.read(start_of_id[id]).count(b"\n") + 1
+                        raise UserError(
+                            f"{file}, line {number} repeats the id {id} of line {first} with other content."
+                        )
+            start = end
     missing = np.flatnonzero(named & (start_of_id < 0))
     if len(missing):
         raise UserError(f"{file} lacks {len(missing)} ids that the triples name, such as {missing[0]}: is it complete?")
@@ -185,10 +195,8 @@ def _index_lines(file: Path, ids: Sequence[np.ndarray], folder: Path) -> None:
 def _split(line: bytes, file: Path, number: int) -> tuple[int, bytes]:
     """Return the id and the text of a line."""
     id, tab, text = line.partition(b"\t")
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}, line {number} is not UTF-8 text: {error}.") from error
-    if not tab or not id.isdigit():
+    decode(text, file, number)
+    id = id.removeprefix(BOM_UTF8) if number == 1 else id
+    if not tab or not id.isdigit() or is_blank(text.decode()):
         raise UserError(f"{file}, line {number} must hold an id, a tab and a text, got {line!r:.80}.")
     return int(id), text

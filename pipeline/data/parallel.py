@@ -4,27 +4,28 @@
     data.path is a file      one .parquet or .jsonl of all languages, with a language column
     columns, by any name     id, question, passage; optional: language, title, passage_id, negatives (a list of texts)
 
-An id is unique within its language and the same in all languages. A row without a question or a passage, or with an
-empty one, does not exist in that language. Texts are copied once into memory-mapped Arrow files. Memory use per row: 5
+An id is unique within its language and the same in all languages. A row without a question or a passage, or with a
+blank one, does not exist in that language. Texts are copied once into memory-mapped Arrow files. Memory use per row: 5
 bytes per language (position, availability) plus 8 for the group; while loading, about 40 more per language. Rows are
-matched by 64-bit hashes of their ids, passages by hashes of their texts.
+matched by 64-bit hashes of their ids, passages by hashes of their texts (data.text).
 
 Axes: N rows, L languages.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.arrow import Lazy, cached_dataset, folder_name, stream
+from pipeline.data.arrow import Lazy, cached_dataset, folder_name, record_batches, stream
 from pipeline.data.groups import connected_groups
-from pipeline.data.tables import read_table
+from pipeline.data.tables import LISTS, Row, read_table
+from pipeline.data.text import check_languages, hash64, is_blank, normal, repeats
 from pipeline.values import ParallelText, UserError
 
 if TYPE_CHECKING:
-    import pyarrow
     from datasets import Dataset
 
 
@@ -39,6 +40,7 @@ def train(
     title_column: str | None,
     passage_id_column: str | None,
     negatives_column: str | None,
+    held_out: float,
     note: str | None,
 ) -> ParallelText:
     """Load all rows that exist in at least one of the languages, in order of first appearance in the files.
@@ -50,10 +52,12 @@ def train(
         path: folder or file, see above.
         languages: of the rows; others are ignored.
         id_column, question_column, …: names of the columns in the files; null for an optional column that is not used.
+        held_out: share of the groups that no training sees, because `held_out.benchmark` ranks them.
         note: sentence to print wherever results on this data appear.
     """
-    if not languages or len(set(languages)) < len(languages):
-        raise ValueError(f"languages must be distinct and at least one, got {', '.join(languages) or 'none'}")
+    check_languages(languages)
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out must lie in [0, 1), got {held_out}")
     if path is None:
         raise UserError(
             "data.path is null. Set it to the folder or the file of the parallel texts; the header of the yaml in "
@@ -63,28 +67,41 @@ def train(
     columns |= {"title": title_column, "passage_id": passage_id_column, "negatives": negatives_column}
     used = {ours: theirs for ours, theirs in columns.items() if theirs is not None}
     tables = {language: _cached_table(_file(path, language, language_column), language, used) for language in languages}
-    position = _join(tables, path, id_column)
+    position, repeated = _rows_by_id(tables, path)
 
     def by_language(column: str) -> dict[str, Lazy[Any]]:
         return {language: _column(table, column, position[language]) for language, table in tables.items()}
 
+    available_NL = np.stack([position_N >= 0 for position_N in position.values()], axis=1)
+    group_N = _passage_groups(tables, position)
     return ParallelText(
         name=name,
         languages=tuple(languages),
         ids=_in_first_language(by_language("id")),
         questions=by_language("question"),
         passages=by_language("passage"),
-        available_NL=np.stack([position_N >= 0 for position_N in position.values()], axis=1),
-        passage_group=_passage_groups(tables, position),
+        available_NL=available_NL & ~held_out_rows(group_N, held_out)[:, None],
+        passage_group=group_N,
         titles=_in_first_language(by_language("title")) if title_column else None,
-        negatives=by_language("negatives") if negatives_column else None,
+        negatives=_negatives(by_language("negatives"), by_language("passage"), group_N) if negatives_column else None,
         provenance={
             "source": "local parallel files",
             "columns": used,
             "rows_by_language": {language: len(table) for language, table in tables.items()},
-            "note": note,
+            "note": " ".join(filter(None, [note, repeats({"row": repeated})])) or None,
         },
     )
+
+
+def held_out_rows(group_N: np.ndarray, share: float) -> np.ndarray:
+    """Return bool [N]: the rows of a random share of the groups, the same in every call.
+
+    >>> held_out_rows(np.array([0, 0, 2, 3]), 0.3).tolist()
+    [False, False, True, False]
+    """
+    groups, inverse_N = np.unique(group_N, return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(groups))
+    return order[inverse_N] < round(share * len(groups))
 
 
 def _file(path: str, language: str, language_column: str | None) -> Path:
@@ -105,62 +122,74 @@ def _file(path: str, language: str, language_column: str | None) -> Path:
 
 
 def _cached_table(file: Path, language: str, columns: Mapping[str, str]) -> "Dataset":
-    """Return one language of a file as Arrow: the columns by our names, and only the rows that exist."""
+    """Return one language of a file as Arrow: the columns by our names, and only the rows that exist.
+
+    Three columns are ours: `row` is the row's number in the file, `key` the hash of its id, `passage_key` that of its
+    passage id, else of its passage.
+    """
     import pyarrow
 
     text = pyarrow.string()
-    schema = pyarrow.schema([(name, pyarrow.list_(text) if name == "negatives" else text) for name in columns])
-    rows = _existing_rows(file, language, columns, schema)
-    return cached_dataset(folder_name([file], language, columns), schema, rows, progress=f"{file.name}, {language}")
+    fields = [(name, pyarrow.list_(text) if name in LISTS else text) for name in columns]
+    fields += [("row", pyarrow.int64()), ("key", pyarrow.uint64()), ("passage_key", pyarrow.uint64())]
+    schema = pyarrow.schema(fields)
+    batches = record_batches(_existing_rows(file, language, columns), schema)
+    return cached_dataset(folder_name([file], language, columns), schema, batches, progress=f"{file.name}, {language}")
 
 
-def _existing_rows(
-    file: Path, language: str, columns: Mapping[str, str], schema: "pyarrow.Schema"
-) -> Iterator["pyarrow.RecordBatch"]:
+def _existing_rows(file: Path, language: str, columns: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of one language that have a question and a passage."""
-    from pyarrow import compute
-
     required = [name for name in ("id", "language", "passage_id") if name in columns]
     languages: set[str] = set()
-    rows_read = rows_yielded = 0
-    for batch in read_table(file, columns, schema):
-        filled = {
-            name: compute.fill_null(compute.not_equal(batch[name], ""), False)
-            for name in [*required, "question", "passage"]
-        }
+    nothing = True
+    for number, row in read_table(file, columns):
         for name in required:
-            if (empty := filled[name].index(False).as_py()) >= 0:
-                raise UserError(f"{file}, row {rows_read + empty + 1}: column {columns[name]} must not be empty.")
-        rows_read += len(batch)
-        exists = compute.and_(filled["question"], filled["passage"])
+            if is_blank(row[name]):
+                raise UserError(f"{file}, row {number}: column {columns[name]} must not be empty.")
         if "language" in columns:
-            languages |= set(batch["language"].unique().to_pylist())
-            exists = compute.and_(exists, compute.equal(batch["language"], language))
-        batch = batch.filter(exists)
-        rows_yielded += len(batch)
-        yield batch
-    if not rows_yielded:
+            languages.add(row["language"])
+        if row.get("language", language) != language or is_blank(row["question"]) or is_blank(row["passage"]):
+            continue
+        nothing = False
+        passage = row["passage_id"] if "passage_id" in columns else row["passage"]
+        yield row | {"row": number, "key": hash64(row["id"]), "passage_key": hash64(passage)}
+    if nothing:
         present = f" (languages there: {', '.join(sorted(languages))})" if languages else ""
         raise UserError(f"{file} has no row with question and passage in {language}{present}.")
 
 
-def _join(tables: Mapping[str, "Dataset"], path: str, id_column: str) -> dict[str, np.ndarray]:
-    """Join the tables by id. Return, by language, int32 [N]: each row's position in the table, -1 if it is missing."""
-    hashes = {language: _hashes(table, "id") for language, table in tables.items()}
-    for language, ids in hashes.items():
-        _, first = np.unique(ids, return_index=True)
-        if len(first) < len(ids):
-            value = tables[language]["id"][int(np.setdiff1d(np.arange(len(ids)), first)[0])]
-            raise UserError(f"data.path: {path} repeats the id {value!r} in column {id_column} of {language}.")
-    all_ids = np.concatenate(list(hashes.values()))
-    row_ids = all_ids[np.sort(np.unique(all_ids, return_index=True)[1])]  # in order of first appearance
-    order = np.argsort(row_ids)
+def _rows_by_id(tables: Mapping[str, "Dataset"], path: str) -> tuple[dict[str, np.ndarray], int]:
+    """Join the tables by id.
+
+    Returns:
+        by language, int32 [N]: each row's position in the table, -1 if it is missing; and how many rows repeat
+        another one word for word, which count once.
+    """
+    keys = {language: _numbers(table, "key") for language, table in tables.items()}
+    repeated = 0
+    for language, key in keys.items():
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        for position in np.setdiff1d(np.arange(len(key)), first).tolist():
+            _check_equal(tables[language], int(first[inverse[position]]), position, f"{path}, {language}")
+            repeated += 1
+    all_keys = np.concatenate(list(keys.values()))
+    row_keys = all_keys[np.sort(np.unique(all_keys, return_index=True)[1])]  # in order of first appearance
+    order = np.argsort(row_keys)
     position = {}
-    for language, ids in hashes.items():
-        row_of = order[np.searchsorted(row_ids, ids, sorter=order)]
-        position[language] = np.full(len(row_ids), -1, dtype=np.int32)
-        position[language][row_of] = np.arange(len(ids))
-    return position
+    for language, key in keys.items():
+        row_of = order[np.searchsorted(row_keys, key, sorter=order)]
+        position[language] = np.full(len(row_keys), -1, dtype=np.int32)
+        position[language][row_of[::-1]] = np.arange(len(key))[::-1]  # of rows that repeat, the first
+    return position, repeated
+
+
+def _check_equal(table: "Dataset", first: int, again: int, where: str) -> None:
+    """Raise UserError if two rows with one id differ in anything."""
+    one, other = table[first], table[again]
+    for column in one.keys() - {"row"}:
+        if one[column] != other[column]:
+            rows = f"rows {one['row']} and {other['row']}"
+            raise UserError(f"data.path: {where}: {rows} have the id {one['id']!r} and differ in {column}.")
 
 
 def _column(table: "Dataset", column: str, position_N: np.ndarray) -> Lazy[Any]:
@@ -172,6 +201,24 @@ def _column(table: "Dataset", column: str, position_N: np.ndarray) -> Lazy[Any]:
         return None if position < 0 else values[position].as_py()
 
     return Lazy(read, len(position_N))
+
+
+def _negatives(
+    listed: Mapping[str, Lazy[Any]], passages: Mapping[str, Lazy[Any]], group_N: np.ndarray
+) -> dict[str, Lazy[Any]]:
+    """Return the hard negatives without blank texts and passages of the row's own group.
+
+    As its own negative, a positive would keep the loss above ln 2.
+    """
+    row_G = np.argsort(group_N, kind="stable")
+
+    def read(language: str, row: int) -> list[str] | None:
+        first, last = np.searchsorted(group_N, group_N[row] + np.array([0, 1]), sorter=row_G)
+        own = {normal(text) for other in row_G[first:last].tolist() if (text := passages[language][other])}
+        texts = listed[language][row]
+        return texts and [text for text in texts if not is_blank(text) and normal(text) not in own]
+
+    return {language: Lazy(partial(read, language), len(group_N)) for language in listed}
 
 
 def _in_first_language(columns_by_language: Mapping[str, Lazy[Any]]) -> Lazy[Any]:
@@ -188,12 +235,12 @@ def _in_first_language(columns_by_language: Mapping[str, Lazy[Any]]) -> Lazy[Any
 def _passage_groups(tables: Mapping[str, "Dataset"], position: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return [N] groups of rows with equal passage ids (across languages), else with equal text in any language."""
     if "passage_id" not in next(iter(tables.values())).column_names:
-        texts = [_hashes(table, "passage") for table in tables.values()]
-        pairs = zip(texts, position.values(), strict=True)
-        return connected_groups([_by_row(text, position_N, _distinct_labels(position_N)) for text, position_N in pairs])
+        keys = [_numbers(table, "passage_key") for table in tables.values()]
+        pairs = zip(keys, position.values(), strict=True)
+        return connected_groups([_by_row(key, position_N, _distinct_labels(position_N)) for key, position_N in pairs])
     label_N = _distinct_labels(next(iter(position.values())))
     for language, table in tables.items():
-        label_N = _by_row(_hashes(table, "passage_id"), position[language], label_N)
+        label_N = _by_row(_numbers(table, "passage_key"), position[language], label_N)
     return connected_groups([label_N])
 
 
@@ -202,14 +249,11 @@ def _distinct_labels(position_N: np.ndarray) -> np.ndarray:
     return np.arange(len(position_N), dtype=np.uint64)
 
 
-def _by_row(hashes: np.ndarray, position_N: np.ndarray, otherwise_N: np.ndarray) -> np.ndarray:
-    """Return [N] the hash of each row, or `otherwise_N` if the table lacks the row."""
-    return np.where(position_N >= 0, hashes[position_N], otherwise_N)
+def _by_row(key: np.ndarray, position_N: np.ndarray, otherwise_N: np.ndarray) -> np.ndarray:
+    """Return [N] the key of each row, or `otherwise_N` if the table lacks the row."""
+    return np.where(position_N >= 0, key[position_N], otherwise_N)
 
 
-def _hashes(table: "Dataset", column: str) -> np.ndarray:
-    """Return uint64, one hash per row of the table."""
-    from pandas.util import hash_array
-
-    batches = (batch.column(column).to_numpy(zero_copy_only=False) for batch in stream(table))
-    return np.concatenate([hash_array(texts, categorize=False) for texts in batches])
+def _numbers(table: "Dataset", column: str) -> np.ndarray:
+    """Return a column of numbers, copied: a view would keep its batch, texts and all, in memory."""
+    return np.concatenate([batch.column(column).to_numpy().copy() for batch in stream(table)])

@@ -1,98 +1,96 @@
-"""Read tables of texts, .parquet and .jsonl, as Arrow batches of one schema.
+"""Read tables of texts, .parquet and .jsonl (also .jsonl.gz), row by row.
 
-Every error is one sentence that names the file, the column and, in JSON Lines, the line.
+Every error is one sentence that names the file, the column and the row; a row of JSON Lines is its line.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.arrow import BATCH_ROWS, record_batches
-from pipeline.data.hub import parse_json
+from pipeline.data.arrow import BATCH_ROWS
+from pipeline.data.reading import lines, parse_json
 from pipeline.values import UserError
 
 if TYPE_CHECKING:
     import pyarrow
 
+Row = dict[str, Any]
+LISTS = {"negatives"}  # columns that hold a list of texts, the others hold a text
 
-def read_table(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
-    """Yield the columns of a file in batches of at most BATCH_ROWS rows.
+
+def read_table(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
+    """Yield the columns of each row by our names, with the number of the row, from 1. Values may be None.
 
     Args:
         file: .parquet, else JSON Lines.
         columns: by our name of a column, its name in the file. Other columns are ignored.
-        schema: of the batches, by our names: text, or lists of texts. Null is allowed.
 
     Raises:
         UserError: while iterating, for a damaged file, a missing column or a value of the wrong type.
     """
-    if file.suffix == ".parquet":
-        return _parquet(file, columns, schema)
-    return record_batches(_jsonl(file, columns, schema), schema)
+    return _parquet(file, columns) if file.suffix == ".parquet" else _jsonl(file, columns)
 
 
-def _parquet(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
+def _parquet(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
     import pyarrow
     import pyarrow.parquet
 
+    number = 0
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
-            file_schema = parquet.schema_arrow
+            schema = parquet.schema_arrow
             for ours, theirs in columns.items():
-                if theirs not in file_schema.names:
-                    raise UserError(f"{file} lacks the column {theirs}; it has {', '.join(file_schema.names)}.")
-                actual, expected = file_schema.field(theirs).type, schema.field(ours).type
-                if not _type_fits(actual, expected):
-                    raise UserError(f"{file}: column {theirs} must hold {_type_name(expected)}, got {actual}.")
+                if theirs not in schema.names:
+                    raise UserError(f"{file} lacks the column {theirs}; it has {', '.join(schema.names)}.")
+                if not _holds(schema.field(theirs).type, ours in LISTS):
+                    got = schema.field(theirs).type
+                    raise UserError(f"{file}: column {theirs} must hold {_wanted(ours)}, got {got}.")
             for batch in parquet.iter_batches(BATCH_ROWS, columns=sorted(set(columns.values()))):
-                arrays = [batch.column(theirs).cast(schema.field(ours).type) for ours, theirs in columns.items()]
-                yield pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
+                texts = {ours: batch.column(theirs).to_pylist() for ours, theirs in columns.items()}
+                for values in zip(*texts.values(), strict=True):
+                    number += 1
+                    yield number, dict(zip(texts, values, strict=True))
     except (pyarrow.ArrowInvalid, OSError) as error:
         first_line = str(error).partition("\n")[0]
         raise UserError(f"{file} is not a parquet file, or it is damaged: {first_line}.") from error
-
-
-def _jsonl(file: Path, columns: Mapping[str, str], schema: "pyarrow.Schema") -> Iterator[dict[str, Any]]:
-    try:
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                where, row = f"{file}, line {number}", parse_json(line.removesuffix("\n"), file, number)
-                if not isinstance(row, dict):
-                    raise UserError(f"{where} is not a JSON object: {line.strip():.80}.")
-                for ours, theirs in columns.items():
-                    if theirs not in row:
-                        raise UserError(f"{where} lacks the column {theirs}; it has {', '.join(row)}.")
-                    value, expected = row[theirs], schema.field(ours).type
-                    if not _value_fits(value, expected):
-                        raise UserError(
-                            f"{where}: column {theirs} must hold {_type_name(expected)}, got {value!r:.80}."
-                        )
-                yield {ours: row[theirs] for ours, theirs in columns.items()}
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text: {error}.") from error
+        raise UserError(f"{file}, row {number + 1} or one of the next is not UTF-8 text: {error.reason}.") from error
 
 
-def _type_fits(actual: "pyarrow.DataType", expected: "pyarrow.DataType") -> bool:
+def _jsonl(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
+    for number, line in lines(file):
+        where, row = f"{file}, line {number}", parse_json(line, file, number)
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not a JSON object: {line.strip():.80}.")
+        for ours, theirs in columns.items():
+            if theirs not in row:
+                raise UserError(f"{where} lacks the column {theirs}; it has {', '.join(row)}.")
+            if not _fits(row[theirs], ours in LISTS):
+                raise UserError(f"{where}: column {theirs} must hold {_wanted(ours)}, got {row[theirs]!r:.80}.")
+        yield number, {ours: row[theirs] for ours, theirs in columns.items()}
+
+
+def _holds(actual: "pyarrow.DataType", lists: bool) -> bool:
+    """Return whether a column of parquet holds texts, or lists of texts."""
     from pyarrow import types
 
     if types.is_null(actual):
         return True
-    if types.is_list(expected):
-        return (types.is_list(actual) or types.is_large_list(actual)) and _type_fits(
-            actual.value_type, expected.value_type
-        )
-    return types.is_string(actual) or types.is_large_string(actual)
+    if lists:
+        is_list = types.is_list(actual) or types.is_large_list(actual)
+        return is_list and _holds(actual.value_type, lists=False)
+    if types.is_dictionary(actual):  # pandas' category
+        actual = actual.value_type
+    return types.is_string(actual) or types.is_large_string(actual) or types.is_string_view(actual)
 
 
-def _value_fits(value: Any, expected: "pyarrow.DataType") -> bool:
-    from pyarrow import types
+def _fits(value: Any, lists: bool) -> bool:
+    if value is None:
+        return True
+    if lists:
+        return isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return isinstance(value, str)
 
-    if types.is_list(expected) and isinstance(value, list):
-        return all(isinstance(text, str) for text in value)
-    return value is None or (isinstance(value, str) and not types.is_list(expected))
 
-
-def _type_name(expected: "pyarrow.DataType") -> str:
-    from pyarrow import types
-
-    return "a list of texts" if types.is_list(expected) else "text"
+def _wanted(ours: str) -> str:
+    return "a list of texts" if ours in LISTS else "text"

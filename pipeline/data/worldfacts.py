@@ -22,6 +22,7 @@ from babel.languages import get_official_languages, get_territory_language_info
 from babel.lists import format_list
 from babel.numbers import format_percent, get_territory_currencies
 
+from pipeline.data.text import check_languages
 from pipeline.values import Collection, ParallelText, Relevance, Texts
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
@@ -79,10 +80,7 @@ def benchmark(languages: list[str]) -> Collection:
 
 def _rows(languages: list[str], held_out: bool) -> list[Row]:
     """Return one side of the split; the rows do not depend on the languages."""
-    if not languages or len(set(languages)) < len(languages) or not set(languages) <= set(LANGUAGES):
-        raise ValueError(
-            f"languages must be distinct and among {', '.join(LANGUAGES)}, got {', '.join(languages) or 'none'}"
-        )
+    check_languages(languages, LANGUAGES)
     test_territories = sorted({row.territory for row in _corpus()})[::HELD_OUT_EVERY]
     return [row for row in _corpus() if (row.territory in test_territories) == held_out]
 

@@ -1,8 +1,8 @@
-"""Encoders: from a model's config to unit vectors of its texts.
+"""Encoders: from a model's config and its own files (declared.py) to vectors of its texts.
 
 In: a `config.ModelConfig` (weights, pooling, prefixes, lengths), texts, and a `values.Variant` to deploy as.
 Out: an `Encoder` in float32 (sources.load); a folder that serves it on another engine (deploy.save) and the encoder of
 that folder (deployed.load), which imports nothing of what made it; embeddings of either (encoding.encode).
-Read `model.py` first, then `sources.py`, `encoding.py`, `deploy.py` and `deployed.py`; each engine is a file in
-`backends/`.
+Read `model.py` first, then `head.py`, `sources.py`, `encoding.py`, `deploy.py` and `deployed.py`; each engine is a file
+in `backends/`.
 """

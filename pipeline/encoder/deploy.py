@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pipeline.encoder import deployed
 from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description
@@ -54,7 +55,7 @@ def deploy(encoder: Encoder, variant: Variant, folder: Path | None = None) -> Te
     if hasattr(backend, "prepare"):
         converted = convert(encoder.backbone, variant.precision)
         kept = sharing(converted) if converted is encoder.backbone else converted
-        return wrapped(backend.prepare(kept), describe(encoder, variant, 0), encoder.tokenizer)
+        return wrapped(backend.prepare(kept), encoder.head, describe(encoder, variant, 0), encoder.tokenizer)
     load = partial(deployed.load, threads=torch.get_num_threads(), device=encoder.device_type)
     if folder:
         return load(folder)
@@ -75,16 +76,22 @@ def check_engine(encoder: Encoder, variant: Variant) -> None:
             "variants: precision=bfloat16 needs a processor or GPU with bfloat16 instructions, which this one lacks: "
             "it would emulate them, slower than float32."
         )
+    if not on_torch(variant) and encoder.backbone.dtype != torch.float32:
+        raise UserError(f"variants: backend={variant.backend} needs model.precision=float32.")
     deployed.backend(variant.backend).check(variant.precision, encoder.device)
 
 
 def describe(encoder: Encoder, variant: Variant, weights_bytes: int) -> Description:
     """Return the description of an encoder as `variant`."""
-    config = encoder.backbone.config
+    backbone, head, config = encoder.backbone, encoder.head, encoder.backbone.config
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    linear = [layer for layer in backbone.modules() if isinstance(layer, nn.Linear)]
     return Description(
         backend=variant.backend,
         precision=variant.precision,
-        pooling=encoder.pooling,
+        pooling=head.pooling,
+        dense=[asdict(layer) for layer in head.dense],
+        unit=head.normalize,
         pad_id=encoder.pad_id,
         prefixes=encoder.prefixes,
         max_tokens={
@@ -92,10 +99,10 @@ def describe(encoder: Encoder, variant: Variant, weights_bytes: int) -> Descript
             "passage": variant.max_passage_tokens or encoder.max_tokens["passage"],
         },
         width=encoder.width,
-        layers=config.num_hidden_layers,
-        feed_forward=config.intermediate_size,
+        linear_weights=sum(layer.in_features * layer.out_features for layer in linear),
+        attention_width=config.num_hidden_layers * config.num_attention_heads * head_width,
         attention=config._attn_implementation,
-        parameters=sum(parameter.numel() for parameter in encoder.backbone.parameters()),
+        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
         weights_bytes=weights_bytes,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -31,19 +32,21 @@ class Description:
     backend: str
     precision: str
     pooling: str
+    dense: Sequence[Mapping[str, Any]]  # head.Dense, by field
+    unit: bool  # whether vectors have length 1
     pad_id: int
     prefixes: Mapping[Side, str]
     max_tokens: Mapping[Side, int]
     width: int
-    layers: int
-    feed_forward: int
+    linear_weights: int  # of all linear layers
+    attention_width: int  # heads x dimensions of a head, over all layers
     attention: str  # implementation, by transformers' name
     parameters: int
     weights_bytes: int  # in memory, without an engine's own copies and scratch memory: peak memory includes those
 
 
 class Session(Reading):
-    """An encoder that another engine than torch runs, from token ids to unit vectors.
+    """An encoder that another engine than torch runs, from token ids to vectors.
 
     Args:
         run: returns `emb_ND` for `ids_NT` (int64) and `mask_NT` (bool: True at tokens, False at padding).
@@ -60,7 +63,8 @@ class Session(Reading):
         device_type: str,
     ):
         self.read_with(tokenizer, description.pad_id, description.prefixes, description.max_tokens)
-        self.width, self.run, self.threads, self.device_type = description.width, run, threads, device_type
+        self.width, self.unit = description.width, description.unit
+        self.run, self.threads, self.device_type = run, threads, device_type
 
     def embed(self, rows: list[list[int]]) -> np.ndarray:
         """Return `emb_ND` of a batch of token ids."""

@@ -34,6 +34,11 @@ class TextEncoder(Protocol):
         ...
 
     @property
+    def unit(self) -> bool:
+        """Whether embeddings are unit vectors."""
+        ...
+
+    @property
     def device_type(self) -> str:
         """cpu or cuda."""
         ...
@@ -48,7 +53,7 @@ class TextEncoder(Protocol):
         ...
 
     def embed(self, rows: list[list[int]]) -> Any:
-        """Return the unit vectors [N, D] of a batch of token ids, on the device."""
+        """Return the vectors [N, D] of a batch of token ids, on the device."""
         ...
 
     def to_host(self, batches: Sequence[Any]) -> np.ndarray:
@@ -79,7 +84,7 @@ def encode(
     token_budget: int | None = None,
     progress: str | None = None,
 ) -> np.ndarray:
-    """Return float32 [N, D]: unit vectors, in the order of `texts`.
+    """Return float32 [N, D], in the order of `texts`.
 
     The encoder must be in evaluation mode; it runs where its weights are (CPU or CUDA).
 

@@ -1,4 +1,4 @@
-"""The encoder: a transformers backbone, pooling and normalization, shared by queries and passages.
+"""The encoder: a transformers backbone and a head (pooling, dense layers, normalization), for queries and passages.
 
 `sources.load` makes an Encoder, `training` fits it, `deploy` saves it for an engine, and `encoding` runs it.
 
@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from pipeline.encoder.head import Head
 from pipeline.encoder.reading import Reading
 from pipeline.store.files import write_atomically
 from pipeline.values import Side, UserError
@@ -27,32 +27,37 @@ WEIGHTS = "model.safetensors"  # the file that `save` writes
 
 
 class Encoder(Reading, nn.Module):
-    """Map queries and passages to unit vectors; the two sides differ only in prefix and maximum length.
+    """Map queries and passages to vectors; the two sides differ only in prefix and maximum length.
 
     Args:
         pad_id: the tokenizer's id of the padding token.
-        pooling: a name of config.Pooling.
         max_tokens: maximum length per side, special tokens included.
     """
 
     def __init__(
         self,
         backbone: PreTrainedModel,
+        head: Head,
         tokenizer: Tokenizer,
         *,
         pad_id: int,
-        pooling: str,
         prefixes: Mapping[Side, str],
         max_tokens: Mapping[Side, int],
     ):
         super().__init__()
         self.read_with(tokenizer, pad_id, prefixes, max_tokens)
-        self.backbone, self.pooling = backbone, pooling
+        self.backbone, self.head = backbone, head
+        self.overridden: list[str] = []  # a sentence per setting of the config that the model's own files contradict
 
     @property
     def width(self) -> int:
         """Number of dimensions of an embedding."""
-        return self.backbone.config.hidden_size
+        return self.head.width
+
+    @property
+    def unit(self) -> bool:
+        """Whether embeddings are unit vectors."""
+        return self.head.normalize
 
     @property
     def device(self) -> torch.device:
@@ -87,27 +92,21 @@ class Encoder(Reading, nn.Module):
         return torch.cat(list(batches)).cpu().numpy()
 
     def forward(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """Return `emb_ND`: unit vectors in float32, whatever the dtype of the weights."""
-        return self.pooled(self.backbone(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state, mask_NT)
+        """Return `emb_ND` in float32, whatever the dtype of the weights."""
+        return self.head(self.backbone(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state, mask_NT)
 
     def at_layers(self, ids_NT: Tensor, mask_NT: Tensor, layers: Sequence[int]) -> Tensor:
         """Return `emb_NED`: the embeddings after each number of `layers`, then those of the whole encoder."""
         if not layers:
             return self(ids_NT, mask_NT)[:, None]
         output = self.backbone(input_ids=ids_NT, attention_mask=mask_NT, output_hidden_states=True)
-        hidden = [*(output.hidden_states[layer] for layer in layers), output.last_hidden_state]
-        return torch.stack([self.pooled(hidden_NTD, mask_NT) for hidden_NTD in hidden], dim=1)
-
-    def pooled(self, hidden_NTD: Tensor, mask_NT: Tensor) -> Tensor:
-        """Return `emb_ND`: the pooled and normalized hidden states."""
-        if self.pooling == "cls":
-            return normalize(hidden_NTD[:, 0].float(), dim=-1)
-        # Normalizing the sum gives the same vector as normalizing the mean.
-        return normalize((hidden_NTD.float() * mask_NT[..., None]).sum(1), dim=-1)
+        norm = getattr(self.backbone, "norm", getattr(self.backbone, "final_norm", nn.Identity()))
+        hidden = [*(norm(output.hidden_states[layer]) for layer in layers), output.last_hidden_state]
+        return torch.stack([self.head(hidden_NTD, mask_NT) for hidden_NTD in hidden], dim=1)
 
     def trained(self) -> dict[str, Tensor]:
         """Return the parameters that training may change; the frozen ones come from `sources.load`."""
-        return {name: value.data for name, value in self.backbone.named_parameters() if value.requires_grad}
+        return {name: value.data for name, value in self.named_parameters() if value.requires_grad}
 
     def save(self, folder: Path) -> None:
         """Write the trained parameters to a folder."""
@@ -127,4 +126,4 @@ class Encoder(Reading, nn.Module):
         shapes = {name: value.shape for name, value in self.trained().items()}
         if {name: value.shape for name, value in state.items()} != shapes:
             raise UserError(f"{path} holds the weights of another architecture, or of other frozen parameters.")
-        self.backbone.load_state_dict(state, strict=False)
+        self.load_state_dict(state, strict=False)

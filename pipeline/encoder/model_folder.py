@@ -6,11 +6,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.encoder.declared import LEGACY_POOLINGS
+from pipeline.encoder.head import ACTIVATIONS
 from pipeline.encoder.model import Encoder
-
-PATHS = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}  # of sentence-transformers, in order
 
 
 def write(encoder: Encoder, folder: Path, card: str) -> None:
@@ -19,7 +20,7 @@ def write(encoder: Encoder, folder: Path, card: str) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         fill(temporary, encoder)
-        (temporary / "README.md").write_text(card)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
         temporary.chmod(0o755)
         os.rename(temporary, folder)
     except BaseException:
@@ -34,24 +35,44 @@ def fill(folder: Path, encoder: Encoder) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, pad_token=pad_token)
     tokenizer.model_max_length = encoder.max_tokens["passage"]
     tokenizer.save_pretrained(folder)
-    modules = [
+    width, head = encoder.backbone.config.hidden_size, encoder.head
+    pooling = {key: name == head.pooling for key, name in LEGACY_POOLINGS.items()}  # read by all versions
+    modules: list[tuple[str, dict[str, object]]] = [("Transformer", {})]
+    modules += [("Pooling", {"word_embedding_dimension": width, **pooling})]
+    for layer, linear in zip(head.dense, head.layers, strict=True):
+        activation = type(ACTIVATIONS[layer.activation]()).__name__
+        modules += [
+            (
+                "Dense",
+                {
+                    "in_features": linear.in_features,
+                    "out_features": linear.out_features,
+                    "bias": layer.bias,
+                    "activation_function": f"torch.nn.{activation}",
+                },
+            )
+        ]
+    modules += [("Normalize", {})] if head.normalize else []
+    paths = ["", *(f"{n}_{module}" for n, (module, _) in enumerate(modules[1:], 1))]
+    listed = [
         {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{module}"}
-        for n, (module, path) in enumerate(PATHS.items())
+        for n, (path, (module, _)) in enumerate(zip(paths, modules, strict=True))
     ]
-    files = {
-        "modules.json": modules,
-        "1_Pooling/config.json": {
-            "word_embedding_dimension": encoder.width,
-            "pooling_mode_mean_tokens": encoder.pooling == "mean",
-            "pooling_mode_cls_token": encoder.pooling == "cls",
-        },
-        "sentence_bert_config.json": {"max_seq_length": encoder.max_tokens["passage"], "do_lower_case": False},
-        "config_sentence_transformers.json": {
-            "prompts": {"query": encoder.prefixes["query"], "document": encoder.prefixes["passage"]},
-            "similarity_fn_name": "cosine",
-        },
-    }
-    for path in PATHS.values():
-        (folder / path).mkdir(exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content, indent=2))
+    write_json(folder / "modules.json", listed)
+    for path, (_, config) in zip(paths[1:], modules[1:], strict=True):
+        (folder / path).mkdir()
+        write_json(folder / path / "config.json", config)
+    dense_paths = [path for path in paths if path.endswith("_Dense")]
+    for path, linear in zip(dense_paths, head.layers, strict=True):
+        state = {f"linear.{name}": value for name, value in linear.state_dict().items()}
+        save_file(state, folder / path / "model.safetensors")
+    length = {"max_seq_length": encoder.max_tokens["passage"], "do_lower_case": False}
+    without_pooler = {"model_args": {"add_pooling_layer": False}} if hasattr(encoder.backbone, "pooler") else {}
+    write_json(folder / "sentence_bert_config.json", length | without_pooler)
+    prompts = {"query": encoder.prefixes["query"], "document": encoder.prefixes["passage"]}
+    settings = {"prompts": prompts, "similarity_fn_name": "cosine"}
+    write_json(folder / "config_sentence_transformers.json", settings)
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

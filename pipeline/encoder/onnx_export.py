@@ -1,4 +1,4 @@
-"""Export an encoder to ONNX, from token ids to unit vectors: the file that `onnx` runs and `openvino` converts.
+"""Export an encoder to ONNX, from token ids to embeddings: the file that `onnx` runs and `openvino` converts.
 
 Axes: N texts of a batch, T tokens.
 """
@@ -11,11 +11,11 @@ import torch
 
 from pipeline.encoder.model import Encoder
 
-INPUTS, OUTPUT = ("input_ids", "attention_mask"), "unit_vectors"
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "embeddings"
 
 
 def export_onnx(encoder: Encoder, path: Path) -> None:
-    """Write an encoder, pooling and normalization included, for any number of texts and tokens."""
+    """Write an encoder with its head, for any number of texts and tokens."""
     import onnxscript  # noqa: F401  # torch's exporter uses it: an import here makes its version part of cache keys
 
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # "no torchvision"

@@ -127,15 +127,26 @@ class Packaged:
         return bert
 
     def tokenizer(self, max_pieces: int) -> Tokenizer:
-        """Return XLM-R's Unigram tokenizer: NMT and NFKC normalization, single spaces, `<s> A </s>`.
+        """Return XLM-R's Unigram tokenizer: sentencepiece's own normalization, single spaces, `<s> A </s>`.
 
         With `max_pieces` below 250,002 it keeps the most frequent pieces, so ids fit a smaller vocabulary; `<mask>` is
         always the last.
         """
         pieces, mask = self.pieces[:-1], self.pieces[-1]
         unigram = XLMRobertaTokenizer(vocab=[*pieces[: max_pieces - 1], mask]).backend_tokenizer
-        unigram.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+        unigram.normalizer = normalizers.Precompiled(nmt_nfkc())
         return unigram
+
+
+def nmt_nfkc() -> bytes:
+    """Return sentencepiece's precompiled normalization of this name, with which XLM-R's vocabulary was made.
+
+    It is not NFKC: it leaves the order of combining marks as it is, which matters in Arabic.
+    """
+    from sentencepiece import SentencePieceNormalizer, sentencepiece_model_pb2
+
+    spec = SentencePieceNormalizer(rule_name="nmt_nfkc").serialized_normalizer_spec()
+    return sentencepiece_model_pb2.NormalizerSpec.FromString(spec).precompiled_charsmap  # type: ignore[attr-defined]
 
 
 def read() -> Packaged:

@@ -22,6 +22,7 @@ class Reading:
     pad_id: int
     prefixes: Mapping[Side, str]
     max_tokens: Mapping[Side, int]
+    closing: int  # number of special tokens at the end of a text
 
     def read_with(
         self, tokenizer: Tokenizer, pad_id: int, prefixes: Mapping[Side, str], max_tokens: Mapping[Side, int]
@@ -30,10 +31,13 @@ class Reading:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self.tokenizer, self.pad_id = tokenizer, pad_id
+        special = tokenizer.encode("a").special_tokens_mask
+        self.closing = len(special) - 1 - max(place for place, is_special in enumerate(special) if not is_special)
         self.prefixes, self.max_tokens = dict(prefixes), dict(max_tokens)
 
     def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
-        """Return token ids with the side's prefix and special tokens; truncation keeps the closing token."""
+        """Return token ids with the side's prefix and special tokens; truncation keeps the closing tokens."""
         prefix, max_tokens = self.prefixes[side], self.max_tokens[side]
         rows = (row.ids for row in self.tokenizer.encode_batch_fast([(prefix + text).strip() for text in texts]))
-        return [ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:] for ids in rows]
+        kept = max_tokens - self.closing
+        return [ids if len(ids) <= max_tokens else ids[:kept] + ids[len(ids) - self.closing :] for ids in rows]

@@ -4,26 +4,35 @@
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, logging
+from tokenizers import Tokenizer, normalizers
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, logging
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from pipeline.config import ModelConfig
+from pipeline.config import ModelConfig, Precision
 from pipeline.data import hub
 from pipeline.encoder import packaged
+from pipeline.encoder.declared import Declared, declared
+from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import Encoder
-from pipeline.values import UserError
+from pipeline.values import Side, UserError
 
 logging.set_verbosity_error()  # transformers would print a report on the loaded weights; from_folder checks it instead
 logging.disable_progress_bar()
 
-HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model*.safetensors*"]
+HUB_FILES = [
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "model*.safetensors*"),
+    *("modules.json", "config_sentence_transformers.json", "sentence_*config.json"),
+    *("[0-9]_*/config.json", "[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin", "0_Transformer/*"),
+]
 WAY_OUT = "or set model.weights to a local folder that holds the model, or model.weights=random for a cost-only run"
+DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 
 
 class Source(NamedTuple):
@@ -32,10 +41,13 @@ class Source(NamedTuple):
     backbone: PreTrainedModel
     tokenizer: Tokenizer
     pad_id: int
+    declared: Declared
 
 
 def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tokenizer] | None = None) -> Encoder:
-    """Return the encoder that a model's config describes, in float32 on the CPU, in evaluation mode.
+    """Return the encoder that a model's config describes, on the CPU, in evaluation mode.
+
+    Where the config says null, the model's own files decide (`declared`); `overridden` lists where they disagree.
 
     Args:
         seed: of the weights of `weights=random`; other sources ignore it.
@@ -46,30 +58,100 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
         UserError: for weights that cannot be loaded, or a maximum length beyond the model's positions.
     """
     if model.weights == "packaged":
-        backbone, tokenizer, pad_id = from_package(model.layers)
+        source = from_package(model.layers)
     elif model.weights == "random":
-        backbone, tokenizer, pad_id = from_random(model, seed, random_tokenizer or packaged.read().tokenizer)
+        source = from_random(model, seed, random_tokenizer or packaged.read().tokenizer)
     else:
-        folder = Path(model.weights)
-        if not folder.is_dir():
-            folder = hub.snapshot(model.weights, HUB_FILES, revision=model.revision, way_out=WAY_OUT)
-        backbone, tokenizer, pad_id = from_folder(folder, model.layers)
+        source = from_folder(folder_of(model), model.layers, DTYPES[model.precision])
+    backbone, tokenizer, pad_id, declared = source
     if hasattr(backbone, "pooler"):  # BERT's head for another task: no use here, so neither counted nor computed
         backbone.pooler = None  # type: ignore[assignment]
     backbone.get_input_embeddings().requires_grad_(not model.freeze_word_embeddings)
-    available = positions(backbone)
-    for key in ("max_query_tokens", "max_passage_tokens"):
-        if getattr(model, key) > available:
-            raise UserError(f"model.{key}={getattr(model, key)}: {model.family} takes at most {available} tokens.")
+    settings = settled(model, declared, positions(backbone))
+    head = Head(settings.pooling, backbone.config.hidden_size, settings.dense, settings.normalize)
+    if declared.weights:
+        head.load_state_dict(declared.weights)
+    elif head.dense and model.weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = Head(settings.pooling, backbone.config.hidden_size, settings.dense, settings.normalize)
+    if declared.lower_case:
+        lower, own = normalizers.Lowercase(), tokenizer.normalizer
+        tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
     encoder = Encoder(
-        backbone,
-        tokenizer,
-        pad_id=pad_id,
-        pooling=model.pooling.name,
-        prefixes={"query": model.query_prefix, "passage": model.passage_prefix},
-        max_tokens={"query": model.max_query_tokens, "passage": model.max_passage_tokens},
+        backbone, head, tokenizer, pad_id=pad_id, prefixes=settings.prefixes, max_tokens=settings.max_tokens
     )
+    encoder.overridden = overridden(model, declared)
     return encoder.eval()
+
+
+def folder_of(model: ModelConfig) -> Path:
+    """Return the folder of a model's files; what is no local folder is downloaded from the hub."""
+    folder = Path(model.weights)
+    if folder.is_dir():
+        return folder
+    return hub.snapshot(model.weights, HUB_FILES, revision=model.revision, way_out=WAY_OUT)
+
+
+class Settings(NamedTuple):
+    """How an encoder reads texts and makes vectors."""
+
+    pooling: str
+    dense: tuple[Dense, ...]
+    normalize: bool
+    prefixes: dict[Side, str]
+    max_tokens: dict[Side, int]
+
+
+def settled(model: ModelConfig, declared: Declared, available: int) -> Settings:
+    """Return the config's settings and, where it has none, those that the model's files declare.
+
+    Args:
+        available: the most tokens that the backbone takes.
+    """
+    longest = min(declared.max_tokens or available, available)
+    prefixes: dict[Side, str] = {}
+    max_tokens: dict[Side, int] = {}
+    own: dict[Side, tuple[str | None, int | None]] = {
+        "query": (model.query_prefix, model.max_query_tokens),
+        "passage": (model.passage_prefix, model.max_passage_tokens),
+    }
+    for side, (prefix, length) in own.items():
+        if length is not None and length > available:
+            raise UserError(f"model.max_{side}_tokens={length}: {model.family} takes at most {available} tokens.")
+        prefixes[side] = declared.prompts.get(side, "") if prefix is None else prefix
+        max_tokens[side] = length or longest
+    dense = (
+        declared.dense
+        if model.dense is None
+        else tuple(Dense(layer.width, layer.activation, layer.bias) for layer in model.dense)
+    )
+    if model.dense is not None and model.weights != "random" and dense != declared.dense:
+        raise UserError(f"model.dense: the files of {model.weights} have other dense layers: {[*declared.dense]}.")
+    pooling = model.pooling.name if model.pooling else declared.pooling or "mean"
+    normalize = declared.normalize if model.normalize is None else model.normalize
+    return Settings(pooling, dense, bool(normalize), prefixes, max_tokens)
+
+
+def overridden(model: ModelConfig, declared: Declared) -> list[str]:
+    """Return a sentence per setting in which the config differs from what the model's files declare.
+
+    >>> from pipeline.config import Pooling
+    >>> model = ModelConfig(family="f", weights="folder", pooling=Pooling.mean, query_prefix="query: ")
+    >>> overridden(model, Declared(Path("folder"), pooling="cls", prompts={"query": "query: "}))
+    ["model.pooling='mean'; the model's own files say 'cls'."]
+    """
+    pairs = {
+        "pooling": (model.pooling and model.pooling.name, declared.pooling),
+        "normalize": (model.normalize, declared.normalize),
+        "query_prefix": (model.query_prefix, declared.prompts.get("query")),
+        "passage_prefix": (model.passage_prefix, declared.prompts.get("passage")),
+    }
+    return [
+        f"model.{key}={ours!r}; the model's own files say {theirs!r}."
+        for key, (ours, theirs) in pairs.items()
+        if ours is not None and theirs is not None and ours != theirs
+    ]
 
 
 def from_package(layers: int | None) -> Source:
@@ -77,7 +159,8 @@ def from_package(layers: int | None) -> Source:
     package = packaged.read()
     config = package.config
     backbone = package.backbone(depth(layers, config.num_hidden_layers))
-    return Source(backbone, package.tokenizer(config.vocab_size), packaged.PAD_ID)
+    declared = Declared(package.path, normalize=True, prompts={"query": "query: ", "passage": "passage: "})
+    return Source(backbone, package.tokenizer(config.vocab_size), packaged.PAD_ID, declared)
 
 
 def from_random(model: ModelConfig, seed: int, make_tokenizer: Callable[[int], Tokenizer]) -> Source:
@@ -91,34 +174,57 @@ def from_random(model: ModelConfig, seed: int, make_tokenizer: Callable[[int], T
         config.num_hidden_layers = depth(model.layers, config.num_hidden_layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            backbone = AutoModel.from_config(config, dtype=torch.float32)
+            backbone = AutoModel.from_config(
+                config, dtype=DTYPES[model.precision], attn_implementation=attention(config)
+            )
     except (ValueError, StrictDataclassError) as error:
         raise UserError(f"model.architecture: {one_line(error)}.") from error
-    return Source(backbone, make_tokenizer(config.vocab_size), packaged.PAD_ID)
+    declared = Declared(Path("random"), normalize=True)
+    return Source(backbone, make_tokenizer(config.vocab_size), packaged.PAD_ID, declared)
 
 
-def from_folder(folder: Path, layers: int | None) -> Source:
-    """Read a model in the hub's format, downloaded or local; code in the folder never runs, and no pickle is read."""
+def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> Source:
+    """Read a model in the hub's format, downloaded or local; code in the folder never runs."""
+    try:
+        settings = declared(model_folder)
+    except UserError as error:
+        raise UserError(f"model.weights: {str(error).removeprefix('model.weights: ')}") from error
+    folder = settings.transformer
     shards = "model.safetensors.index.json"
     weights = shards if (folder / shards).is_file() else "model.safetensors"
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", weights):
         if not (folder / name).is_file():
             raise UserError(f"model.weights: {folder / name} is missing.")
-    options = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
+        if config.is_encoder_decoder:
+            raise ValueError(f"it is an encoder-decoder, {config.model_type}, and encoders alone are supported")
         config.num_hidden_layers = depth(layers, config.num_hidden_layers)
+        # Attention is named: the config could ask transformers to fetch a kernel from the hub.
+        options |= {"attn_implementation": attention(config)}
         backbone, report = AutoModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model.weights: the model in {folder} cannot be loaded: {one_line(error)}.") from error
     if missing := [name for name in report["missing_keys"] if not name.startswith("pooler.")]:
         raise UserError(f"model.weights: {folder} lacks the weights {sorted(missing)[0]} of its architecture.")
     if tokenizer.pad_token_id is None:
         raise UserError(f"model.weights: {folder / 'tokenizer_config.json'} names no pad_token.")
-    return Source(backbone, tokenizer.backend_tokenizer, tokenizer.pad_token_id)
+    largest, rows = max(tokenizer.get_vocab().values()), backbone.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise UserError(
+            f"model.weights: {folder / 'tokenizer.json'} has the id {largest}, but there are {rows} word embeddings."
+        )
+    return Source(backbone, tokenizer.backend_tokenizer, tokenizer.pad_token_id, settings)
+
+
+def attention(config: PretrainedConfig) -> str:
+    """Return the attention implementation of an architecture: torch's fused one, where transformers has it."""
+    architecture: Any = MODEL_MAPPING.get(type(config), None)
+    return "sdpa" if architecture is None or architecture._supports_sdpa else "eager"
 
 
 def depth(layers: int | None, available: int) -> int:
@@ -137,15 +243,18 @@ def positions(backbone: PreTrainedModel) -> int:
 
 def architecture_key(encoder: Encoder) -> dict[str, object]:
     """Return all that determines an encoder's cost, as JSON: two encoders with equal keys cost the same."""
-    config = encoder.backbone.config
-    sizes = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"]
+    config, head = encoder.backbone.config, encoder.head
+    sizes = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size", "head_dim"]
+    sizes += ["num_key_value_heads", "sliding_window", "layer_types", "hidden_act"]
     tokenizer = encoder.tokenizer
     return {
         "model_type": config.model_type,
-        **{name: getattr(config, name) for name in sizes},
+        **{name: getattr(config, name, None) for name in sizes},
         "parameters": sum(value.numel() for value in encoder.parameters()),
         "dtype": str(encoder.backbone.dtype),
-        "pooling": encoder.pooling,
+        "pooling": head.pooling,
+        "dense": [asdict(layer) for layer in head.dense],
+        "unit": encoder.unit,
         "prefixes": encoder.prefixes,
         "max_tokens": encoder.max_tokens,
         "tokenizer": f"{type(tokenizer.model).__name__} of {tokenizer.get_vocab_size()} pieces",

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from pipeline.encoder.deployed import Description
 from pipeline.encoder.engine import require
+from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import WEIGHTS, Encoder
 
 QUANTIZED = "model.pt"  # safetensors has no quantized tensors; read without running code (weights_only)
@@ -41,12 +42,18 @@ def save(encoder: Encoder, precision: str, folder: Path) -> int:
     """Write weights and config; return the bytes of the weights in memory."""
     backbone = convert(encoder.backbone, precision)
     backbone.config.save_pretrained(folder)
-    state = {name: value.contiguous() for name, value in backbone.state_dict().items()}
+    modules = {"backbone": backbone, "head": encoder.head}
+    state = {
+        f"{part}.{name}": value.contiguous()
+        for part, module in modules.items()
+        for name, value in module.state_dict().items()
+    }
     if precision == "int8":
         torch.save(state, folder / QUANTIZED)
     else:
         save_file(state, folder / WEIGHTS)
-    return sum(tensor.nbytes for tensor in parts([*backbone.parameters(), *backbone.buffers()]))
+    tensors = [*backbone.parameters(), *backbone.buffers(), *encoder.head.parameters()]
+    return sum(tensor.nbytes for tensor in parts(tensors))
 
 
 def preload(folder: Path) -> None:
@@ -84,19 +91,25 @@ def load(
         state = torch.load(folder / QUANTIZED, weights_only=True)
     else:
         state = load_file(folder / WEIGHTS, backend="pread")
-    backbone.load_state_dict(state, assign=True)
+    head = Head(
+        description.pooling, config.hidden_size, [Dense(**layer) for layer in description.dense], description.unit
+    )
+    encoder = wrapped(backbone, head, description, tokenizer)
+    encoder.load_state_dict(state, assign=True)
     if description.precision == "bfloat16":
         backbone.to(torch.bfloat16)  # buffers that no file holds
-    return wrapped(prepare(backbone.eval().requires_grad_(False).to(device)), description, tokenizer)
+    encoder.requires_grad_(False).to(device)
+    encoder.backbone = prepare(encoder.backbone)
+    return encoder
 
 
-def wrapped(backbone: PreTrainedModel, description: Description, tokenizer: Tokenizer) -> Encoder:
-    """Return the encoder of a backbone."""
+def wrapped(backbone: PreTrainedModel, head: Head, description: Description, tokenizer: Tokenizer) -> Encoder:
+    """Return the encoder of a backbone and a head."""
     return Encoder(
         backbone,
+        head,
         tokenizer,
         pad_id=description.pad_id,
-        pooling=description.pooling,
         prefixes=description.prefixes,
         max_tokens=description.max_tokens,
     ).eval()

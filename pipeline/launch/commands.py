@@ -4,13 +4,15 @@ Needs no more than Hydra, so that a command can run where little else is install
 """
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.values import REFUSED, UserError
@@ -71,3 +73,11 @@ def arguments(usage: str, *options: str) -> tuple[str, dict[str, str]]:
     if not name or name.startswith("-") or values.keys() - set(options):
         raise UserError(usage)
     return name, values
+
+
+def check_as_written(overrides: Iterable[str], cfg: DictConfig) -> None:
+    """Raise UserError for a name on the command line that Hydra reads as a number: 2026_11_28 as 20261128."""
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key in ("sweep", "costs_from") and re.fullmatch(r"[\d_.+-]+", text) and text != str(cfg[key]):
+            raise UserError(f"{override} is read as the number {cfg[key]}: write '{key}=\"{text}\"'.")

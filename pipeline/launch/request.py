@@ -4,9 +4,11 @@ The table of what each stage's result follows from is `stage_inputs`; docs/desig
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
@@ -16,6 +18,7 @@ from pipeline.launch.hardware import has_bfloat16, resolve
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
 from pipeline.store.keys import cache_key
+from pipeline.store.names import check_sweep
 from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
@@ -84,15 +87,27 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     """Resolve the config for this machine, and name the run after all that it follows from.
 
     Raises:
-        UserError: for an unknown metric.
+        UserError: for an unknown metric, or a name that no sweep may have.
     """
     for name in config.metrics:
         metric(name)
+    check_sweep("sweep", config.sweep)
+    if config.costs_from is not None:
+        check_sweep("costs_from", config.costs_from)
     config = resolve(config)
+    if choices["model"] == "hub":
+        choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).name)}
+    if not trains(config):
+        choices = {**choices, "data": "none"}  # no training set has a part in the run
     stages = stage_inputs(config)
     inputs = run_inputs(config, stages)
     name = f"{choices['model']}-{choices['sampler']}-{choices['data']}-s{config.seed}-{cache_key(inputs)[:8]}"
     return Request(name, stage_keys(stages), inputs, config, dict(choices))
+
+
+def trains(config: Config) -> bool:
+    """Whether a run trains its encoder: not with sampler=none, and not random weights, which have no accuracy."""
+    return get_object(config.sampler["_target_"]).trains and config.model.weights != "random"
 
 
 def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
@@ -107,7 +122,7 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     if config.model.weights == "random":
         start["seed"] = config.seed
     train = start
-    if get_object(config.sampler["_target_"]).trains and config.model.weights != "random":
+    if trains(config):
         parts = {name: settings[name] for name in ("sampler", "data", "seed", "device", "threads")}
         modules = [*START, *TRAIN, *target_modules(config.sampler), *target_modules(config.data)]
         train = {"model": model, **parts, "trainer": trainer_inputs(config), **follow(modules)}
@@ -139,6 +154,8 @@ def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[
     code = {module: value for inputs in stages.values() for module, value in inputs["code"].items()}
     libraries = {name: value for inputs in stages.values() for name, value in inputs["libraries"].items()}
     parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)}
+    if not trains(config):
+        parts |= {"data": None, "trainer": None}
     return parts | {"code": dict(sorted(code.items())), "libraries": dict(sorted(libraries.items()))}
 
 

@@ -17,9 +17,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import check
-from pipeline.launch.commands import refusing
+from pipeline.launch.commands import check_as_written, refusing
 from pipeline.launch.request import Request, make_request
 from pipeline.store import progress
+from pipeline.store.names import check_sweep
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -32,6 +33,8 @@ class SweepCallback(Callback):
         """Refuse the whole sweep if any run is impossible, rather than after hours of other runs."""
         store = ResultStore(config.results_dir)
         with refusing():  # exits: Hydra turns exceptions of a callback into warnings
+            check_as_written(config.hydra.overrides.task, config)
+            check_sweep("sweep", config.sweep)  # before anything is written to its folder
             store.check_writable()
             if config.costs_from:
                 store.manifest(config.costs_from)  # UserError if there is no such sweep

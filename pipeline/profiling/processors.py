@@ -23,7 +23,7 @@ class Power(NamedTuple):
 @cache
 def table() -> tuple[dict[str, str | float], ...]:
     """Return the listed processors."""
-    return tuple(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text()))
+    return tuple(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
 
 
 def power(model: str) -> Power:

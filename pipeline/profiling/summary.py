@@ -182,14 +182,16 @@ def with_corpus(profile: Profile, passages: int) -> Profile:
         return replace(profile, sources={**profile.sources, "index_mib": source, "serving_mib": source})
     index_mib = per_passage * passages / MIB
     serving_mib = profile.peak_rss_mib + index_mib
-    error = profile.relative_errors["peak_rss_mib"] * profile.peak_rss_mib / serving_mib  # bytes are counted
+    errors = dict(profile.relative_errors)
+    if "peak_rss_mib" in errors:  # the bytes of an index are counted
+        errors["serving_mib"] = errors["peak_rss_mib"] * profile.peak_rss_mib / serving_mib
     source = f"modelled: index_bytes_per_passage x {passages:,} passages"
     sources = {"index_mib": source, "serving_mib": "measured: peak_rss_mib, with index_mib added"}
     return replace(
         profile,
         index_mib=index_mib,
         serving_mib=serving_mib,
-        relative_errors={**profile.relative_errors, "serving_mib": error},
+        relative_errors=errors,
         sources={**profile.sources, **sources},
     )
 

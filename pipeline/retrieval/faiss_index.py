@@ -80,6 +80,25 @@ def empty_index(factory: str, width: int) -> faiss.Index:
     return index
 
 
+def check_index(factory: str, width: int, collection: Collection) -> None:
+    """Check, before any work, that an index can be made and trained on every pool of a collection.
+
+    Raises:
+        UserError: as `build_index`.
+
+    >>> from pipeline.retrieval import example
+    >>> check_index("IVF4,Flat", 2, example.COLLECTION)
+    Traceback (most recent call last):
+    pipeline.values.UserError: index 'IVF4,Flat' needs 4 vectors to be trained on; the en pool of angles has 3.
+    """
+    core = _core(empty_index(factory, width))
+    needed = max(getattr(core, "nlist", 0), getattr(getattr(core, "pq", None), "ksub", 0))
+    for pool, passages in collection.passages.items():
+        if len(passages) < needed and any(is_ranked(collection, language, [pool]) for language in collection.queries):
+            trained = f"index {factory!r} needs {needed} vectors to be trained on"
+            raise UserError(f"{trained}; the {pool} pool of {collection.name} has {len(passages)}.")
+
+
 def build_index(emb_ND: np.ndarray, factory: str = "Flat") -> faiss.Index:
     """Return an index trained on the float32 vectors [N, D] and filled with them.
 

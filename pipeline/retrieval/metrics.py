@@ -288,7 +288,8 @@ def _within(ranking: Ranking, k: int | None) -> np.ndarray:
 
 
 def _sum(ranking: Ranking, values_R: np.ndarray) -> np.ndarray:
-    return np.bincount(_row(ranking), weights=values_R, minlength=len(ranking.queries))
+    totals_Q = np.bincount(_row(ranking), weights=values_R, minlength=len(ranking.queries))
+    return totals_Q.astype(float)  # of no values at all, bincount makes integers
 
 
 def _relevant_count(ranking: Ranking) -> np.ndarray:

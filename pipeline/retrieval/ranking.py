@@ -35,12 +35,14 @@ def encode_side(
     """
     texts_by_language = collection.queries if side == "query" else collection.passages
     budget = TOKEN_BUDGET[encoder.device_type] >> halvings
-    return {
-        language: encode(
-            encoder, texts.texts, side, token_budget=budget, progress=f"{collection.name}, {language}, {side}"
-        )
-        for language, texts in texts_by_language.items()
-    }
+    embeddings = {}
+    for language, texts in texts_by_language.items():
+        progress = f"{collection.name}, {language}, {side}"
+        emb_ND = encode(encoder, texts.texts, side, token_budget=budget, progress=progress)
+        if not encoder.unit:  # compared by cosine
+            emb_ND /= np.linalg.norm(emb_ND, axis=1, keepdims=True)
+        embeddings[language] = emb_ND
+    return embeddings
 
 
 def rank_benchmark(

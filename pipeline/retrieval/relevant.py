@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.values import Collection, Ranking, Setting
+from pipeline.values import Collection, Ranking, Setting, UserError
 
 LENGTH_TOLERANCE = 0.01  # of a unit vector's length; bfloat16 rounding changes it by less
 
@@ -80,6 +80,33 @@ def is_ranked(collection: Collection, language: str, pools: Sequence[str]) -> bo
     """
     judged = any((language, pool) in collection.relevance for pool in pools)
     return judged and setting(language, pools) in collection.settings
+
+
+def check_answers(collection: Collection) -> None:
+    """Check, before any work, that every query language has passages to find.
+
+    Raises:
+        UserError: names the side and the language that have no text, or the queries without a relevant passage.
+
+    >>> from dataclasses import replace
+    >>> from pipeline.retrieval import example
+    >>> check_answers(example.COLLECTION)
+    >>> check_answers(replace(example.COLLECTION, relevance={}))
+    Traceback (most recent call last):
+    pipeline.values.UserError: angles: no en query has a relevant passage in the settings mono, cross, multi.
+    """
+    for side, texts_by_language in (("queries", collection.queries), ("passages", collection.passages)):
+        for language, texts in texts_by_language.items():
+            if not len(texts):
+                raise UserError(f"{collection.name}: there are no {language} {side}.")
+    pools = [*((pool,) for pool in collection.passages), tuple(collection.passages)]
+    for language in collection.queries:
+        ranked = [pool for pool in dict.fromkeys(pools) if is_ranked(collection, language, pool)]
+        if not any(len(relevant_passages(collection, language, pool).row) for pool in ranked):
+            settings = ", ".join(collection.settings)
+            raise UserError(
+                f"{collection.name}: no {language} query has a relevant passage in the settings {settings}."
+            )
 
 
 @dataclass(frozen=True)

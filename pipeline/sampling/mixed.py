@@ -25,7 +25,7 @@ class Mixed:
 
     def check(self, corpus: Corpus, size: int) -> None:
         """Raise a UserError unless enough rows exist."""
-        require(len(corpus.available_NL), size, "of the data")
+        require(corpus.in_one_language, size, "of the data")
 
     def batch(self, corpus: Corpus, size: int, generator: np.random.Generator, progress: float) -> list[Draw]:
         """Draw rows, and for each a language by weight among those in which it exists."""

@@ -29,17 +29,18 @@ class Corpus:
         languages: the L languages, in the order of all language axes.
         available_NL: bool, whether a row exists in a language.
         shared_LL: int64, the number of rows that exist in both languages.
-        in_two_languages: the number of rows that exist in at least two languages.
+        in_one_language, in_two_languages: the number of rows that exist in at least one, at least two languages.
     """
 
     def __init__(self, languages: Sequence[str], available_NL: np.ndarray):
         self.languages = tuple(languages)
         self.available_NL = available_NL
         self.shared_LL = np.zeros((len(languages),) * 2, dtype=np.int64)
-        self.in_two_languages = 0
+        self.in_one_language = self.in_two_languages = 0
         for start in range(0, len(available_NL), CHUNK_ROWS):
             chunk_NL = available_NL[start : start + CHUNK_ROWS].astype(np.float32)
             self.shared_LL += np.rint(chunk_NL.T @ chunk_NL).astype(np.int64)  # exact: a chunk has under 2^24 rows
+            self.in_one_language += int((chunk_NL.sum(axis=1) >= 1).sum())
             self.in_two_languages += int((chunk_NL.sum(axis=1) >= 2).sum())
 
     @property

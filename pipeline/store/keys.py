@@ -25,6 +25,7 @@ LIBRARIES = {
     "pytorch_lightning": ("pytorch-lightning",), "peft": ("peft",), "faiss": ("faiss-cpu", "faiss-gpu"),
     "babel": ("babel",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "onnxscript": ("onnxscript",),
     "openvino": ("openvino",), "torchao": ("torchao",), "codecarbon": ("codecarbon",), "scipy": ("scipy",),
+    "sentencepiece": ("sentencepiece",), "ir_datasets": ("ir_datasets",),
 }  # fmt: skip
 HARMLESS = {"datasets", "httpx2", "huggingface_hub", "hydra", "omegaconf", "pandas", "pyarrow", "pydantic", "pynvml"}
 HARMLESS |= {"safetensors", "tqdm", "yaml"}

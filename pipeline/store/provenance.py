@@ -11,11 +11,11 @@ from pipeline.store.keys import LIBRARIES, installed
 from pipeline.values import Collection, ParallelText
 
 
-def provenance(data: ParallelText, benchmarks: Iterable[Collection], device_name: str) -> dict[str, Any]:
+def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], device_name: str) -> dict[str, Any]:
     """Data, device, library versions, commit and time of a run, as JSON values.
 
     Args:
-        data: the training set.
+        data: the training set; None without training.
         benchmarks: what the run was evaluated on.
         device_name: the processor or GPU that trained and encoded.
     """
@@ -24,7 +24,9 @@ def provenance(data: ParallelText, benchmarks: Iterable[Collection], device_name
     git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     distributions = sorted({name for names in LIBRARIES.values() for name in names})
     return {
-        "data": dict(data.provenance) | {"name": data.name, "rows": len(data), "languages": list(data.languages)},
+        "data": None
+        if data is None
+        else dict(data.provenance) | {"name": data.name, "rows": len(data), "languages": [*data.languages]},
         "eval": {benchmark.name: dict(benchmark.provenance) for benchmark in benchmarks},
         "clusters": {benchmark.name: benchmark.cluster_name for benchmark in benchmarks},
         "main_metrics": {benchmark.name: benchmark.main_metric for benchmark in benchmarks},

@@ -29,7 +29,7 @@ FILES = ("weights.safetensors", "best.safetensors", "state.pt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to resume. Weights are by parameter name of the backbone."""
+    """All that a training needs to resume. Weights are by parameter name of the encoder."""
 
     weights: Mapping[str, Tensor]
     best_weights: Mapping[str, Tensor]

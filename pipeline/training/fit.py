@@ -96,7 +96,7 @@ def fit(
             run_lightning(module, trainer, device)
             checkpoint = checkpoints.latest(folder)
         assert checkpoint is not None, "training ends with a checkpoint"
-        encoder.backbone.load_state_dict(checkpoint.best_weights or checkpoint.weights, strict=False)
+        encoder.load_state_dict(checkpoint.best_weights or checkpoint.weights, strict=False)
         encoder.to(device).eval()
     progress = checkpoint.state["progress"]
     return Training(progress["curve"], progress["language_pairs"])
@@ -121,18 +121,8 @@ def hold_out(data: ParallelText, trainer: TrainerConfig, seed: int) -> tuple[np.
 
 
 def held_out_batches(draw_held_out: DrawBatches, trainer: TrainerConfig) -> list[list[Draw]]:
-    """Draw the batches of every validation; none without `trainer.patience`.
-
-    Raises:
-        UserError: if the held-out rows do not fill a batch.
-    """
-    if trainer.patience is None:
-        return []
-    try:
-        return list(draw_held_out(steps=HELD_OUT_BATCHES))
-    except UserError as error:
-        fraction = trainer.holdout_fraction
-        raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
+    """Draw the batches of every validation; none without `trainer.patience`."""
+    return [] if trainer.patience is None else list(draw_held_out(steps=HELD_OUT_BATCHES))
 
 
 def check_settings(encoder: Encoder, trainer: TrainerConfig, device: str) -> None:
@@ -144,6 +134,8 @@ def check_settings(encoder: Encoder, trainer: TrainerConfig, device: str) -> Non
     for layer in trainer.exit_layers:
         if layer >= depth:
             raise UserError(f"trainer.exit_layers: {layer} is not below the encoder's last layer, {depth}.")
+    if encoder.backbone.dtype != torch.float32 and trainer.lora_rank is None:
+        raise UserError("model.precision=bfloat16: training needs float32 weights, or trainer.lora_rank.")
     if trainer.devices > 1 and device == "cuda":
         raise UserError(f"trainer.devices={trainer.devices}: training in several processes needs device=cpu.")
 
@@ -155,6 +147,8 @@ def set_dropout(model: nn.Module, probability: float | None) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", probability)  # noqa: B010  # mypy: a Module's attribute
 
 
 class OneMachine(LightningEnvironment):

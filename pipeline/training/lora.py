@@ -11,7 +11,8 @@ import torch
 from pipeline.encoder.model import Encoder
 from pipeline.values import UserError
 
-TARGET_MODULES = ["query", "value"]  # projections of the attention in BERT and XLM-R
+# By architecture, where peft does not know the projections.
+TARGET_MODULES = {"mpnet": ["q", "v"], "distilbert": ["q_lin", "v_lin"], "modernbert": ["Wqkv"]}
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def lora_adapters(encoder: Encoder, rank: int | None, seed: int) -> Iterator[Non
     initialises the matrices. With rank None nothing changes: all trainable weights stay trainable.
 
     Raises:
-        UserError: if peft is not installed.
+        UserError: if peft is not installed, or knows no layers of the architecture.
     """
     if rank is None:
         yield
@@ -36,8 +37,12 @@ def lora_adapters(encoder: Encoder, rank: int | None, seed: int) -> Iterator[Non
     trainable = {name: value.requires_grad for name, value in encoder.backbone.named_parameters()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGET_MODULES)
-        adapters = LoraModel(encoder.backbone, config, "default")  # adds the adapters to the backbone in place
+        model_type = encoder.backbone.config.model_type
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGET_MODULES.get(model_type))
+        try:
+            adapters = LoraModel(encoder.backbone, config, "default")  # adds the adapters to the backbone in place
+        except ValueError as error:
+            raise UserError(f"trainer.lora_rank={rank}: peft names no layers of {model_type} to adapt.") from error
     yield
     adapters.merge_and_unload()
     for name, value in encoder.backbone.named_parameters():

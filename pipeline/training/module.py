@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint as recompute
 
@@ -101,7 +102,7 @@ class Contrastive(pl.LightningModule):
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from `checkpoint`."""
-        self.encoder.backbone.load_state_dict(checkpoint.weights, strict=False)
+        self.encoder.load_state_dict(checkpoint.weights, strict=False)
         self.progress, self.best_weights = Progress(**checkpoint.state["progress"]), checkpoint.best_weights
         self.resumed = checkpoint.state
 
@@ -151,6 +152,8 @@ class Contrastive(pl.LightningModule):
         if config.grad_cache:
             encode = partial(recompute, encode, use_reentrant=False)
         emb_NED = torch.cat([encode(ids_NT, mask_NT) for ids_NT, mask_NT in batch.parts])[batch.order]
+        if not self.encoder.unit:  # compared by cosine
+            emb_NED = normalize(emb_NED, dim=-1)
         query_NED, *passages = map(self.gather, emb_NED.chunk(1 + len(batch.group_KN)))
         group_P = torch.cat([self.gather(group_N) for group_N in batch.group_KN])
         return layerwise(query_NED, torch.cat(passages), group_P, config.temperature, config.matryoshka_widths)

@@ -49,7 +49,6 @@ class Throughput(TypedDict):
 def run(job: Job, load: Callable[[], TextEncoder]) -> Mapping[str, object]:
     """Measure the encoder on the job's passages."""
     encoder, description = load(), deployed.describe(Path(job.folder))
-    sizes = {"layers": description.layers, "width": description.width, "feed_forward": description.feed_forward}
     assert job.ceiling_flop_per_s  # the ceiling meter ran before
     measured = measure(
         lambda texts, budget: encode(encoder, texts, "passage", token_budget=budget),
@@ -57,7 +56,7 @@ def run(job: Job, load: Callable[[], TextEncoder]) -> Mapping[str, object]:
         job.texts_of("passage"),
         token_budgets=job.settings.token_budgets,
         min_seconds=job.settings.min_seconds,
-        flop=lambda lengths: transformer_flop(lengths, **sizes),
+        flop=lambda lengths: transformer_flop(lengths, description.linear_weights, description.attention_width),
         ceiling_flop_per_s=job.ceiling_flop_per_s,
         seed=job.seed,
     )
@@ -80,18 +79,20 @@ def figures(result: Throughput, job: Job) -> dict[str, Figure]:
     }
 
 
-def transformer_flop(lengths: Sequence[int], *, layers: int, width: int, feed_forward: int) -> int:
+def transformer_flop(lengths: Sequence[int], linear_weights: int, attention_width: int) -> int:
     """Return the FLOP to encode texts of these numbers of tokens, at 2 FLOP per multiply-add.
 
-    Per layer and text of T tokens: 8 T width^2 (query, key, value and output projections) + 4 T width feed_forward
-    (two feed-forward products) + 4 T^2 width (scores, and their product with the values). Norms, softmax, activations
-    and look-ups are left out.
+    Per text of T tokens: 2 T linear_weights, and 4 T^2 attention_width for the scores and their product with the
+    values, as if every token saw every other. Norms, softmax, activations, look-ups and the head are left out.
 
-    >>> transformer_flop([1, 3], layers=1, width=2, feed_forward=4)  # 4 * (32 + 32) + 8 * (1 + 9)
+    Args:
+        linear_weights: number of weights of all linear layers.
+        attention_width: heads x dimensions of a head, over all layers.
+
+    >>> transformer_flop([1, 3], linear_weights=32, attention_width=2)  # 4 * 64 + 8 * (1 + 9)
     336
     """
-    projections = 8 * width**2 + 4 * width * feed_forward
-    return layers * sum(length * projections + 4 * length**2 * width for length in lengths)
+    return sum(2 * length * linear_weights + 4 * length**2 * attention_width for length in lengths)
 
 
 def measure(

@@ -19,7 +19,7 @@ def failures(material: Material) -> Table | None:
 
 def published() -> list[dict[str, Any]]:
     """Read the tables of published.yaml."""
-    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
 def published_tables() -> list[Table]:
@@ -58,7 +58,7 @@ def command(material: Material) -> str | None:
     path = material.store.sweep_dir(material.sweep) / "multirun.yaml"
     if not path.exists():
         return None
-    hydra = yaml.safe_load(path.read_text())["hydra"]
+    hydra = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]
     words = ["python", "-m", "pipeline.run"]
     for source in hydra["runtime"]["config_sources"]:
         if source["provider"] == "command-line":

@@ -76,8 +76,8 @@ def render(material: Material) -> str:
         published=evidence.published_tables(),
         provenance=evidence.provenance(material),
         runs=evidence.runs(material),
-        style=Markup((HERE / "report.css").read_text()),
-        script=Markup((HERE / "report.js").read_text()),
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "report.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
         data=as_json(payload(material, matrices)),
     )
