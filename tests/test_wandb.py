@@ -3,6 +3,7 @@ to a server on loopback."""
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -263,3 +264,12 @@ def test_bad_input_of_the_command_is_one_sentence(tmp_path):
     assert ended.stderr == f"error: {tracking.USAGE}\n"
     ended = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True)
     assert ended.stdout == f"no unsent runs in {tmp_path / 'wandb'}\n"
+
+
+def test_a_service_that_does_not_end_is_killed(monkeypatch):
+    """W&B waits for it without a limit: seen with a server that could not be reached."""
+    monkeypatch.setattr(tracking, "SERVICE_S", 0.5)
+    service = subprocess.Popen(["bash", "-c", "exec -a wandb-core sleep 600"])
+    monkeypatch.setattr("psutil.Process.name", lambda process: process.cmdline()[0])
+    tracking.end_service(service.wait)
+    assert service.returncode == -signal.SIGKILL

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SERVER_TIMEOUT_S = 20
+SERVICE_S = 60  # after which W&B's service process is killed
 USAGE = "usage: python -m pipeline.reporting.wandb RESULTS; sends the offline runs in the folder RESULTS/wandb to W&B."
 Fill = Callable[["wandb.Run", int], None]  # writes an open run; the number of its offline copies sent before
 
@@ -156,6 +158,23 @@ def send(tracking: Tracking, identity: Identity, fill: Fill) -> None:
             warned = str(error)
 
 
+def end_service(teardown: Callable[[], None]) -> None:
+    """End W&B's service process, which waits for its server without a limit: past a minute it is killed.
+
+    What it has not sent stays in the run's folder.
+    """
+    import psutil
+
+    ending = Thread(target=teardown, daemon=True)
+    ending.start()
+    ending.join(SERVICE_S)
+    if ending.is_alive():
+        for child in psutil.Process().children():
+            if child.name().startswith("wandb-core"):
+                child.kill()
+        ending.join(SERVICE_S)
+
+
 def write(tracking: Tracking, identity: Identity, fill: Fill, mode: str | None) -> str:
     """Open a run, fill and finish it.
 
@@ -190,7 +209,7 @@ def write(tracking: Tracking, identity: Identity, fill: Fill, mode: str | None) 
         with wandb.init(resume="allow", dir=str(folder), settings=settings, **where, **vars(identity)) as run:
             fill(run, sum(not unsent(copy) for copy in earlier) if mode == "offline" else 0)
     finally:
-        wandb.teardown()  # its service: after a failure the run would stay open and its id in use
+        end_service(wandb.teardown)  # after a failure the run would stay open and its id in use
     own = Path(run.settings.sync_dir)
     for copy in earlier:
         if mode in ("online", "offline") and unsent(copy) and copy.parent != own:
