@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from pipeline.data import corpus
 from pipeline.data.arrow import folder_name
 from pipeline.data.reading import lines, parse_json
@@ -67,25 +65,20 @@ def collection(name: str, loaded: Mapping[str, Judged], parallel: Parallel, *, n
     Raises:
         UserError: if no ids are shared, though they should be parallel.
     """
-    place = {language: {id: n for n, id in enumerate(judged.queries)} for language, judged in loaded.items()}
     docids = {docid for judged in loaded.values() for _, docid in judged.grades}
     position = {language: corpus.found(judged.corpus, docids) for language, judged in loaded.items()}
     relevance: dict[tuple[str, str], Relevance] = {}
     for asked, own in loaded.items():
         for pool, other in loaded.items():
             if asked == pool or parallel == "queries":
-                grades = {key: grade for key, grade in other.grades.items() if key[0] in place[asked]}
+                grades = {key: grade for key, grade in other.grades.items() if key[0] in own.queries}
             elif parallel == "passages":
                 grades = {key: grade for key, grade in own.grades.items() if key[1] in position[pool]}
             else:
                 continue
             if not grades:
                 raise UserError(f"eval.beir.parallel={parallel}: {asked} and {pool} share no judged {parallel}.")
-            relevance[asked, pool] = Relevance(
-                np.array([place[asked][query] for query, _ in grades], dtype=np.int32),
-                np.array([position[pool][docid] for _, docid in grades], dtype=np.int64),
-                np.array(list(grades.values()), dtype=np.int8),
-            )
+            relevance[asked, pool] = corpus.relevance(grades, loaded[asked].queries, position[pool])
     settings: tuple[Setting, ...] = ("mono",) if parallel == "no" else ("mono", "cross", "multi")
     return Collection(
         name,

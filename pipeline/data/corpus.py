@@ -3,7 +3,7 @@
 `miracl`, `beir` and `trec` read through it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.data.arrow import cached_dataset, record_batches
 from pipeline.data.text import hash64, normal
-from pipeline.values import UserError
+from pipeline.values import Relevance, UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,6 +88,22 @@ def positions(corpus: "Dataset", judged: set[str], where: str) -> dict[str, int]
         lacks = f"{where} lacks {len(missing)} of its {len(judged)} judged passages, such as {min(missing)}"
         raise UserError(f"{lacks}: is it complete?")
     return position
+
+
+def relevance(grades: Mapping[tuple[str, str], int], queries: Iterable[str], position: Mapping[str, int]) -> Relevance:
+    """Return judgements as positions.
+
+    Args:
+        grades: by the ids of query and passage.
+        queries: their ids, in the order of the benchmark.
+        position: of the passages, by id.
+    """
+    number = {id: n for n, id in enumerate(queries)}
+    return Relevance(
+        np.array([number[query] for query, _ in grades], dtype=np.int32),
+        np.array([position[docid] for _, docid in grades], dtype=np.int64),
+        np.array(list(grades.values()), dtype=np.int8),
+    )
 
 
 def found(corpus: "Dataset", docids: set[str]) -> dict[str, int]:

@@ -10,12 +10,10 @@ from importlib.metadata import version
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from pipeline.data import corpus
 from pipeline.data.arrow import folder_name
 from pipeline.data.text import Keyed, hash64, is_blank, normal, repeats
-from pipeline.values import Collection, Relevance, Texts, UserError
+from pipeline.values import Collection, Texts, UserError
 
 KEY = "eval.ir_datasets.id"
 
@@ -42,12 +40,7 @@ def benchmark(id: str, language: str) -> Collection:
     folder = folder_name([], "ir_datasets", id, version("ir_datasets"))
     stored = corpus.stored(_passages(dataset, id), folder, progress=f"{id}, corpus")
     place = corpus.positions(stored, {docid for _, docid in grades}, f"{KEY}={id}: the corpus")
-    number_of = {query: n for n, query in enumerate(queries)}
-    relevance = Relevance(
-        np.array([number_of[query] for query, _ in grades], dtype=np.int32),
-        np.array([place[docid] for _, docid in grades], dtype=np.int64),
-        np.array(list(grades.values()), dtype=np.int8),
-    )
+    relevance = corpus.relevance(grades, queries, place)
     return Collection(
         f"ir_datasets[{re.sub(r'[^A-Za-z0-9_-]+', '-', id)}]",
         {language: Texts(list(queries), list(queries.values()))},

@@ -18,10 +18,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.data.arrow import folder_name
 from pipeline.data.corpus import Passage, Read, distinct, passage, positions, stored
+from pipeline.data.corpus import relevance as corpus_relevance
 from pipeline.data.hub import fetch, listing
 from pipeline.data.mteb import read_grades, read_passages, read_topics
 from pipeline.data.reading import lines, parse_json
@@ -92,7 +91,7 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
         position = positions(corpus, judged, f"{KEY}: the {language} corpus")
         queries[language] = Texts(list(published.topics), list(published.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
-        relevance[language, language] = _relevance(published, position)
+        relevance[language, language] = corpus_relevance(published.grades, published.topics, position)
         titles.update(corpus["title"][list(position.values())])
         clusters = _clusters(published.grades, language) | clusters
         noted += [f"MIRACL, {language}: {published.note}"] if published.note else []
@@ -209,12 +208,3 @@ def _cached_pool(
     """Return the pool as a memory-mapped Arrow file, written once for the same files and pool."""
     passages = _pool(distinct(published.corpus, published.read), judged, sample_size, seed)
     return stored(passages, folder_name(published.corpus, sorted(judged), sample_size, seed), progress=progress)
-
-
-def _relevance(published: Published, position: dict[str, int]) -> Relevance:
-    topic = {id: number for number, id in enumerate(published.topics)}
-    return Relevance(
-        np.array([topic[id] for id, _ in published.grades], dtype=np.int32),
-        np.array([position[docid] for _, docid in published.grades], dtype=np.int64),
-        np.array(list(published.grades.values()), dtype=np.int8),
-    )

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.data import corpus
 from pipeline.data.arrow import folder_name
 from pipeline.data.hub import fetch, listing
@@ -64,12 +62,7 @@ def benchmark(repo: str, revision: str | None, subsets: list[str], split: str, p
         of_query, of_passage = labels(subset)
         queries[of_query] = Texts(list(asked), list(asked.values()))
         passages[of_passage] = Texts(stored["docid"], stored["text"])
-        number = {id: n for n, id in enumerate(asked)}
-        relevance[of_query, of_passage] = Relevance(
-            np.array([number[topic] for topic, _ in grades], dtype=np.int32),
-            np.array([place[docid] for _, docid in grades], dtype=np.int64),
-            np.array(list(grades.values()), dtype=np.int8),
-        )
+        relevance[of_query, of_passage] = corpus.relevance(grades, asked, place)
         if note := repeats({"queries": topics.repeated, "judgements": grades.repeated}):
             noted.append(f"{name}, {subset}: {note}")
     return Collection(

@@ -68,13 +68,11 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
         backbone.pooler = None  # type: ignore[assignment]
     backbone.get_input_embeddings().requires_grad_(not model.freeze_word_embeddings)
     settings = settled(model, declared, positions(backbone))
-    head = Head(settings.pooling, backbone.config.hidden_size, settings.dense, settings.normalize)
+    with torch.random.fork_rng(devices=[]):  # the global random state stays as it was
+        torch.manual_seed(seed)
+        head = Head(settings.pooling, backbone.config.hidden_size, settings.dense, settings.normalize)
     if declared.weights:
         head.load_state_dict(declared.weights)
-    elif head.dense and model.weights == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            head = Head(settings.pooling, backbone.config.hidden_size, settings.dense, settings.normalize)
     if declared.lower_case:
         lower, own = normalizers.Lowercase(), tokenizer.normalizer
         tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
