@@ -45,6 +45,7 @@ class ModelConfig:
     family: str = MISSING
     weights: str = MISSING
     revision: str | None = None
+    license: str | None = None
     precision: Precision = Precision.float32
     layers: int | None = None
     pooling: Pooling | None = None

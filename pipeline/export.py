@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.config import from_plain
 from pipeline.encoder import model_folder
-from pipeline.encoder.sources import load
+from pipeline.encoder.sources import load, origin
 from pipeline.launch.commands import arguments, refusing
 from pipeline.reporting.card import card
 from pipeline.store.results import ResultStore
@@ -26,10 +26,11 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} exists already: name another folder with to=.")
     record = store.load(name)
-    encoder = load(from_plain(record.config).model, seed=record.seed)
+    model = from_plain(record.config).model
+    encoder = load(model, seed=record.seed)
     if record.training:
         encoder.restore(store.stage_dir("train", record.provenance["stages"]["train"]) / "encoder")
-    model_folder.write(encoder, folder, card(record))
+    model_folder.write(encoder, folder, card(record, *origin(model)))
 
 
 def main() -> None:

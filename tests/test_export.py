@@ -1,11 +1,13 @@
 """An exported encoder gives the same embeddings in sentence-transformers, and its card shows the run's figures."""
 
-import warnings
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
+import yaml
 from hydra import compose, initialize_config_dir
 from records import profile
 from tiny import encoder as tiny_encoder
@@ -13,7 +15,7 @@ from tiny import encoder as tiny_encoder
 from pipeline.config import plain, typed
 from pipeline.encoder import model_folder
 from pipeline.encoder.encoding import encode
-from pipeline.encoder.sources import load
+from pipeline.encoder.sources import load, origin
 from pipeline.export import export, main
 from pipeline.reporting.card import card
 from pipeline.store.records import Record
@@ -21,6 +23,7 @@ from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
+BASE = "intfloat/multilingual-e5-small"
 TEXTS = ["Wer war das?", "the cat sat on the mat", "ทดสอบ", "Это текст. " * 400]
 
 
@@ -38,7 +41,8 @@ def store(tmp_path, config):
     next(iter(encoder.backbone.encoder.layer[0].parameters())).data *= 1.5
     encoder.save(store.stage_dir("train", "key") / "encoder")
     choices = {"model": "e5-small-l2", "sampler": "hybrid", "data": "toy"}
-    provenance = {"layers": 2, "commit": "abc", "stages": {"train": "key"}}
+    data = {"name": "toy", "rows": 1200, "languages": ["en", "de"]}
+    provenance = {"layers": 2, "commit": "abc", "stages": {"train": "key"}, "data": data}
     record = Record(
         name="run",
         cache_key="1",
@@ -56,32 +60,62 @@ def store(tmp_path, config):
     return store, encoder
 
 
-def test_sentence_transformers_gives_the_same_embeddings(store, config, tmp_path):
+def quietly_loaded(folder, caplog):
+    """The exported encoder as sentence-transformers loads it: a warning is an error, and so is a logged one."""
     from sentence_transformers import SentenceTransformer
 
+    transformers.logging.set_verbosity_warning()  # which pipeline.encoder.sources silences
+    transformers.logging.enable_propagation()
+    try:
+        model = SentenceTransformer(str(folder), device="cpu")
+    finally:
+        transformers.logging.disable_propagation()
+        transformers.logging.set_verbosity_error()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    return model
+
+
+def test_sentence_transformers_gives_the_same_embeddings(store, config, tmp_path, caplog):
     results, encoder = store
     export(results, "run", tmp_path / "exported")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # theirs
-        theirs = SentenceTransformer(str(tmp_path / "exported"), device="cpu")
+    theirs = quietly_loaded(tmp_path / "exported", caplog)
     untrained = encode(load(config.model, seed=0), TEXTS, "passage")
     ours = encode(encoder, TEXTS, "passage")
     assert np.abs(ours - untrained).max() > 1e-3
     np.testing.assert_allclose(theirs.encode_document(TEXTS), ours, atol=1e-6)
     np.testing.assert_allclose(theirs.encode_query(TEXTS[:3]), encode(encoder, TEXTS[:3], "query"), atol=1e-6)
-    assert (tmp_path / "exported" / "README.md").read_text() == card(results.load("run"))
+    assert (tmp_path / "exported" / "README.md").read_text() == card(results.load("run"), BASE, "mit")
 
 
 def test_the_card_shows_figures_sources_and_notes(store):
     record = store[0].load("run")
-    text = card(record)
+    text = card(record, BASE, "mit")
+    assert yaml.safe_load(text.split("---")[1]) == {
+        "base_model": BASE,
+        "language": ["en", "de"],
+        "license": "mit",
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+    }
     assert "| toy.mono.map | 0.8125 |\n" in text
     assert "\n| energy per 1,000 queries (J) | 62 | modelled |\n" in text
     assert "\n| time per passage (ms) | 5 | measured |\n" in text
-    assert "e5-small-l2, 2 layers, trained with hybrid batches on toy, seed 0; commit abc." in text
+    assert f"- Base model: {BASE}, 2 layers (e5-small-l2)\n- Licence of the base model: mit\n" in text
+    assert "- Training data: 1,200 rows of toy in en, de\n- Batches: hybrid; seed 0\n" in text
     assert "An exercise." in text
     assert "inference variant" not in text
-    assert "Measured on this inference variant: onnx int8." in card(replace(record, variant="onnx int8"))
+    assert "of the inference variant onnx int8\n" in card(replace(record, variant="onnx int8"), None, None)
+
+
+def test_the_licence_is_that_of_the_folder(tmp_path, config):
+    model = replace(config.model, weights=str(tmp_path), license=None)
+    assert origin(model) == (None, None)
+    (tmp_path / "README.md").write_text("---\nlicense: gemma\n---\n# A model\n")
+    assert origin(model) == (None, "gemma")
+    assert origin(replace(model, license="mit")) == (None, "mit")
+    (tmp_path / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(UserError, match=r"README\.md cannot be read: .*; set model\.license\.$"):
+        origin(model)
 
 
 def test_a_refused_export_is_one_sentence_and_leaves_nothing(store, tmp_path, monkeypatch, capsys):
@@ -100,14 +134,10 @@ def test_a_refused_export_is_one_sentence_and_leaves_nothing(store, tmp_path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_cls_pooling_is_kept(tmp_path):
-    from sentence_transformers import SentenceTransformer
-
+def test_cls_pooling_is_kept(tmp_path, caplog):
     encoder = tiny_encoder(pooling="cls")
     model_folder.write(encoder, tmp_path / "exported", card="")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        theirs = SentenceTransformer(str(tmp_path / "exported"), device="cpu")
+    theirs = quietly_loaded(tmp_path / "exported", caplog)
     np.testing.assert_allclose(
         theirs.encode_document(["a", "b c"]), encode(encoder, ["a", "b c"], "passage"), atol=1e-6
     )

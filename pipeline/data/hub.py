@@ -96,7 +96,7 @@ def snapshot(repo: str, patterns: list[str], *, revision: str | None, way_out: s
             raise
     filenames = [file.rfilename for file in info.siblings or []]
     names = list(filter_repo_objects(filenames, allow_patterns=patterns))
-    if not names:
+    if not {*names} - {"README.md"}:  # a card alone is no model
         raise UserError(f"{repo} has no file {', '.join(patterns)}: correct its name, {way_out}.")
     paths = [_download(repository, name) for name in names]
     return paths[0].parents[names[0].count("/")]

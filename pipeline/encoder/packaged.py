@@ -28,6 +28,7 @@ from transformers.initialization import no_init_weights
 from pipeline.values import UserError
 
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+PUBLISHED = "intfloat/multilingual-e5-small"  # on the hub
 PAD_ID = 1  # of the tokenizer; the published BertConfig says 0
 Q4 = 1
 

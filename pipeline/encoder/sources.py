@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, normalizers
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, logging
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from yaml import YAMLError
 
 from pipeline.config import ModelConfig, Precision
 from pipeline.data import hub
@@ -28,7 +30,7 @@ logging.disable_progress_bar()
 
 HUB_FILES = [
     *("config.json", "tokenizer.json", "tokenizer_config.json", "model*.safetensors*"),
-    *("modules.json", "config_sentence_transformers.json", "sentence_*config.json"),
+    *("README.md", "modules.json", "config_sentence_transformers.json", "sentence_*config.json"),
     *("[0-9]_*/config.json", "[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin", "0_Transformer/*"),
 ]
 WAY_OUT = "or set model.weights to a local folder that holds the model, or model.weights=random for a cost-only run"
@@ -89,6 +91,31 @@ def folder_of(model: ModelConfig) -> Path:
     if folder.is_dir():
         return folder
     return hub.snapshot(model.weights, HUB_FILES, revision=model.revision, way_out=WAY_OUT)
+
+
+class Origin(NamedTuple):
+    """Where the weights that a run starts from were published."""
+
+    base: str | None  # the repository on the hub; None for a local folder, or random weights
+    license: str | None  # its name on the hub; None: not known
+
+
+def origin(model: ModelConfig) -> Origin:
+    """Return the base model of a run and its licence: the config's, or that of the model card in its folder.
+
+    Raises:
+        UserError: for a model card that cannot be read.
+    """
+    if model.weights in ("packaged", "random"):
+        return Origin(packaged.PUBLISHED if model.weights == "packaged" else None, model.license)
+    base = None if Path(model.weights).is_dir() else model.weights
+    card = folder_of(model) / "README.md"
+    if model.license or not card.is_file():
+        return Origin(base, model.license)
+    try:
+        return Origin(base, ModelCard.load(card).data.get("license"))
+    except (ValueError, YAMLError) as error:
+        raise UserError(f"{card} cannot be read: {one_line(error)}; set model.license.") from error
 
 
 class Settings(NamedTuple):

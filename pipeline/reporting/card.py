@@ -3,6 +3,10 @@
 The command `pipeline.export` writes it beside the weights.
 """
 
+from collections.abc import Iterator
+
+from huggingface_hub import ModelCardData
+
 from pipeline.analysis.costs import COSTS
 from pipeline.store.records import AS_TRAINED, Record
 
@@ -15,26 +19,31 @@ scores = model.encode_query(['…']) @ model.encode_document(['…']).T
 ```"""
 
 
-def card(record: Record) -> str:
-    """Return a model card in the Hugging Face hub's format, from the record of a run."""
-    choices, model = record.choices, record.config["model"]
+def card(record: Record, base: str | None, license: str | None) -> str:
+    """Return a model card in the Hugging Face hub's format, from the record of a run.
+
+    Args:
+        base: the repository of the base model on the hub; None if it is a local folder.
+        license: of the base model, by its name on the hub; None if it is not known.
+    """
+    data = record.provenance.get("data")
+    metadata = ModelCardData(
+        base_model=base,
+        language=data and data["languages"],
+        license=license,
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+    )
     metrics = [f"| {name} | {value:.4f} |" for name, value in record.metrics.items()]
-    deployed = [] if record.variant == AS_TRAINED else [f"Measured on this inference variant: {record.variant}.", ""]
     lines = [
         "---",
-        "library_name: sentence-transformers",
-        "pipeline_tag: sentence-similarity",
-        f"base_model: {model['weights']}",
+        metadata.to_yaml(),
         "---",
         f"# {record.name}",
         "",
-        f"{choices['model']}, {record.provenance['layers']} layers, trained with {choices['sampler']} batches on "
-        f"{choices['data']}, seed {record.seed}; commit {record.provenance['commit']}.",
-        "",
         USAGE,
-        f"Evaluated with queries truncated to {model['max_query_tokens']} tokens.",
+        *(f"- {line}" for line in facts(record, base, license)),
         "",
-        *deployed,
         *record.notes,
         "",
         "| metric | mean |",
@@ -47,6 +56,23 @@ def card(record: Record) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def facts(record: Record, base: str | None, license: str | None) -> Iterator[str]:
+    """Yield what the encoder is made of, a line each."""
+    choices, model = record.choices, record.config["model"]
+    yield f"Base model: {base or model['weights']}, {record.provenance['layers']} layers ({choices['model']})"
+    yield f"Licence of the base model: {license or 'not known'}"
+    if data := record.provenance.get("data"):
+        yield f"Training data: {data['rows']:,} rows of {data['name']} in {', '.join(data['languages'])}"
+        yield f"Batches: {choices['sampler']}; seed {record.seed}"
+    else:
+        yield "Not trained any further"
+    if record.variant != AS_TRAINED:
+        yield f"Costs and metrics are those of the inference variant {record.variant}"
+    if model["max_query_tokens"]:
+        yield f"Evaluated with queries truncated to {model['max_query_tokens']} tokens"
+    yield f"Made at commit {record.provenance['commit']}"
 
 
 def cost_rows(record: Record) -> list[str]:
