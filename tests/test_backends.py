@@ -222,6 +222,19 @@ def test_memory_is_that_of_a_hand_written_script_and_int8_needs_less(e5, backend
     assert peaks["int8", "ours"] < peaks["float32", "ours"]
 
 
+def test_openvino_forks_no_process_that_sends_usage_data():
+    """Such a fork, of a process with threads, held a meter's pipes open for ever."""
+    code = """
+import os
+os.register_at_fork(before=lambda: os._exit(3))
+from pathlib import Path
+from pipeline.encoder.backends import openvino
+openvino.preload(Path())
+import openvino.tools.ovc
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("backend", "precision", "module", "extra"),
     [

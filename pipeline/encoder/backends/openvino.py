@@ -1,5 +1,6 @@
 """backend=openvino: OpenVINO on a CPU, in float32, bfloat16 or int8 weights."""
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.encoder.model import Encoder
 
 MODEL = "model.xml"
+# Importing OpenVINO sends usage data from a fork of a process with threads, which may wait for ever and keep a
+# meter's pipes open. Without this library OpenVINO's own stub takes its place.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
 def check(precision: str, device: "torch.device") -> None:
