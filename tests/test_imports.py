@@ -30,7 +30,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 def imported(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +77,7 @@ def test_no_module_imports_itself_in_a_circle():
 
 
 def at_load(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     names: set[str] = set()
     for node in [child for child in ast.iter_child_nodes(tree) if isinstance(child, ast.Import | ast.ImportFrom)]:
         names |= (

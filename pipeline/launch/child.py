@@ -43,7 +43,7 @@ def run_child(request: Request, time_limit_min: float | None) -> Outcome:
     command, pipe = [sys.executable, "-m", "pipeline.launch.start", "launch.worker"], subprocess.PIPE
     kills_before = oom_kills()
     # Its own process group: Ctrl-C reaches this process alone, and one signal ends the child and all it started.
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, process_group=0) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0) as process:
         assert process.stdin
         assert process.stdout
         try:

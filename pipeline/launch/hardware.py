@@ -33,7 +33,7 @@ def has_bfloat16(device: Device) -> bool:
     if device is Device.cuda:
         capability = gpu_capability()
         return capability is None or capability >= BFLOAT16_CAPABILITY  # of a GPU elsewhere: all have them since 2020
-    return not BFLOAT16_FLAGS.isdisjoint(CPUINFO.read_text().split())
+    return not BFLOAT16_FLAGS.isdisjoint(CPUINFO.read_text(encoding="utf-8").split())
 
 
 def gpu_capability() -> int | None:

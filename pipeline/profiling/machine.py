@@ -24,7 +24,7 @@ def missing(module: str) -> str | None:
 
 def cpu_model() -> str:
     """Return what the processor calls itself; ARM's have no name in /proc/cpuinfo."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -35,10 +35,10 @@ def facts(device: str) -> dict[str, object]:
     import torch
 
     cpu: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         cpu.setdefault(key.strip(), value.strip())
-    memory_kib = Path("/proc/meminfo").read_text().split()[1]
+    memory_kib = Path("/proc/meminfo").read_text(encoding="utf-8").split()[1]
     return {
         "cpu": cpu_model(),
         "cpu_family_model_stepping": [cpu.get(key) for key in ("cpu family", "model", "stepping")],
@@ -55,12 +55,12 @@ def facts(device: str) -> dict[str, object]:
 
 def _read(path: Path) -> str | None:
     """Return the text of a file of /sys, or None where the machine (a virtual one, mostly) has none."""
-    return path.read_text().strip() if path.exists() else None
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
 def _cpu_s() -> dict[str, float]:
     """Return CPU seconds of all cores since boot (all, busy, stolen by other virtual machines); and this process's."""
-    ticks = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    ticks = [int(value) for value in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
     user, nice, system, idle, iowait, irq, softirq, steal = (value / os.sysconf("SC_CLK_TCK") for value in ticks)
     own = os.times()
     busy = user + nice + system + irq + softirq

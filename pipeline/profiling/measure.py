@@ -122,7 +122,7 @@ def start(name: str, job: Job, group: Path | None = None) -> subprocess.Popen[st
     if group:  # by a shell: Python's own code in a fork of a process with threads may wait for ever
         command = ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, encoding="utf-8")
 
 
 def run_meter(name: str, job: Job) -> Any:

@@ -108,12 +108,12 @@ def status_mib(field: str) -> float:
 
     proc_pid_status(5) gives KiB.
     """
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(lines[field].split()[0]) / 1024
 
 
 def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # proc_pid_clear_refs(5): sets VmHWM to VmRSS
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # proc_pid_clear_refs(5): sets VmHWM to VmRSS
 
 
 def measure(build: Callable[[], Built], use: Callable[[Built], Made], *, device: str) -> tuple[Built, Made, Memory]:
