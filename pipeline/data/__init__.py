@@ -1,4 +1,4 @@
-"""Data sets, one file per source: worldfacts (embedded), lareqa, parallel, mmarco, miracl, beir.
+"""Data sets, one file per source: worldfacts (embedded), lareqa, parallel, mmarco, miracl, miracl_pool, beir.
 
 In: a yaml of conf/data or conf/eval, which names a function of this room and a local folder (null: the hub).
 Out: a `ParallelText` to train on or a `Collection` to evaluate on (pipeline.values); leakage.py compares the two.

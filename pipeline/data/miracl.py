@@ -54,7 +54,7 @@ class Published:
         return repeats({"topics": self.topics.repeated, "judgements": self.grades.repeated})
 
 
-def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collection:
+def dev(languages: list[str], path: str | None, pool: str, seed: int, *, key: str = KEY) -> Collection:
     """Load the dev topics of each language with a pool of passages in that language.
 
     Every topic counts, even without a relevant passage (trec_eval -c), and no passage is dropped for having the id of a
@@ -72,6 +72,7 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
             and e5-mistral-instruct. It has 1,000 topics in ar, fi and ru (fewer than dev), and in bn, sw and yo the
             full corpora.
         seed: of `sample:N`.
+        key: the config key of `path`, for messages.
     """
     check_languages(languages, list(PASSAGES))
     sample_size = _sample_size(pool)
@@ -83,12 +84,12 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int) -> Collect
     clusters: dict[str, str] = {}
     noted: list[str] = []
     for language in languages:
-        published = _hard(path, language) if pool == "hard" else _full(path, language)
+        published = _hard(path, language) if pool == "hard" else _full(path, language, key)
         if orphans := {topic for topic, _ in published.grades} - published.topics.keys():
-            raise UserError(f"{KEY}: the {language} qrels judge topic {min(orphans)}, which the topics file lacks.")
+            raise UserError(f"{key}: the {language} qrels judge topic {min(orphans)}, which the topics file lacks.")
         judged = {docid for _, docid in published.grades}
         corpus = _cached_pool(published, judged, sample_size, seed, progress=f"MIRACL, {language}")
-        position = positions(corpus, judged, f"{KEY}: the {language} corpus")
+        position = positions(corpus, judged, f"{key}: the {language} corpus")
         queries[language] = Texts(list(published.topics), list(published.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = corpus_relevance(published.grades, published.topics, position)
@@ -129,21 +130,21 @@ def _sample_size(pool: str) -> int | None:
     return int(match[1] or 0)
 
 
-def _full(path: str | None, language: str) -> Published:
+def _full(path: str | None, language: str, key: str) -> Published:
     """Return MIRACL's own dev topics, qrels and corpus files."""
     topics: Keyed[str, str] = Keyed("topic")
-    for place, (id, text) in _tsv(_dev_file(path, language, "topics"), columns=2):
+    for place, (id, text) in _tsv(_dev_file(path, language, "topics", key), columns=2):
         _put_topic(topics, id, text, place)
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
-    for place, (topic, _, docid, grade) in _tsv(_dev_file(path, language, "qrels"), columns=4):
+    for place, (topic, _, docid, grade) in _tsv(_dev_file(path, language, "qrels", key), columns=4):
         grades.put((normal(topic), normal(docid)), int(grade), place)
     folder = f"miracl-corpus-v1.0-{language}"
-    names = listing("miracl/miracl-corpus", folder, folder=path, key=KEY)
+    names = listing("miracl/miracl-corpus", folder, folder=path, key=key)
     numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", name)))
     if not numbers or numbers != list(range(len(numbers))):
-        raise UserError(f"{KEY}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without gaps; got {numbers}.")
+        raise UserError(f"{key}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without gaps; got {numbers}.")
     files = [f"{folder}/docs-{number}.jsonl.gz" for number in numbers]
-    corpus = [fetch("miracl/miracl-corpus", file, folder=path, key=KEY) for file in files]
+    corpus = [fetch("miracl/miracl-corpus", file, folder=path, key=key) for file in files]
     return Published(topics, grades, corpus, _jsonl_passages)
 
 
@@ -153,10 +154,10 @@ def _put_topic(topics: Keyed[str, str], id: str, text: str, place: str) -> None:
     topics.put(normal(id), text, place)
 
 
-def _dev_file(path: str | None, language: str, kind: str) -> Path:
+def _dev_file(path: str | None, language: str, kind: str, key: str) -> Path:
     flat = path is not None and Path(path, kind).is_dir()
     folder = kind if flat else f"miracl-v1.0-{language}/{kind}"
-    return fetch("miracl/miracl", f"{folder}/{kind}.miracl-v1.0-{language}-dev.tsv", folder=path, key=KEY)
+    return fetch("miracl/miracl", f"{folder}/{kind}.miracl-v1.0-{language}-dev.tsv", folder=path, key=key)
 
 
 def _tsv(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
