@@ -19,8 +19,9 @@ import pandas as pd
 
 from pipeline.data import leakage
 from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
+from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.sources import architecture_key
-from pipeline.launch.request import Request, deploy_key, engine_inputs, engine_key, unavailable_key, variant_key
+from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
 from pipeline.parts import Embeddings, Evaluation, Parts, Trained
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
@@ -84,8 +85,12 @@ def evaluate_and_profile(
     An engine on torch evaluates with the weights in memory, to the same vectors as those of its folder.
     """
     request, engine = parts.request, variants[0]
-    embeddings = Embeddings(parts, lambda: deploy(parts.encoder, engine, None if on_torch(engine) else folder()))
-    with parts.store.lock(f"encode-{engine_key(request, engine)}"):  # no other run encodes the same texts
+
+    def load() -> TextEncoder:
+        return deploy(parts.encoder, engine, None if on_torch(engine) else folder())
+
+    embeddings = Embeddings(parts, engine, load)
+    with embeddings.kept():  # no other run encodes the same texts
         evaluations = {variant: evaluate_variant(parts, embeddings, variant) for variant in variants}
     profiles = profile_variants(parts, variants, folder) if request.config.profile.enabled else {}
     return evaluations, profiles

@@ -1,11 +1,14 @@
 """What `experiment` works with: the parts of a run, built before any work starts, and what its steps hand on."""
 
 import platform
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -14,19 +17,21 @@ from pipeline.config import Device, TrainerConfig, build, plain
 from pipeline.data import leakage
 from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
-from pipeline.encoder.encoding import TextEncoder
+from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
-from pipeline.launch.request import Request
+from pipeline.launch.request import Request, encode_key
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
 from pipeline.retrieval.faiss_index import check_index
 from pipeline.retrieval.ranking import encode_side
 from pipeline.retrieval.relevant import check_answers
 from pipeline.sampling.strategy import Corpus, Strategy
+from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
+from pipeline.store.shards import Shards
 from pipeline.store.stage import Stages
 from pipeline.training.fit import hold_out
 from pipeline.values import Collection, ParallelText, UserError, Variant
@@ -135,24 +140,51 @@ def check_held_out(strategy: Strategy, held_out: Corpus, trainer: TrainerConfig)
 class Embeddings:
     """The embeddings of each benchmark by one engine, made when first asked for: widths and indexes share them.
 
+    The vectors of a benchmark with more than SHARD passages are kept in the store, shard by shard, until its rankings
+    are: a run that is killed while encoding or ranking loses one shard at most.
+
     Args:
+        engine: any variant of that engine.
         deploy: returns the encoder on that engine.
     """
 
-    def __init__(self, parts: Parts, deploy: Callable[[], TextEncoder]):
+    def __init__(self, parts: Parts, engine: Variant, deploy: Callable[[], TextEncoder]):
         self.parts, self.deploy = parts, cache(deploy)
         self.by_benchmark: dict[str, tuple[Side, Side, dict[str, Any]]] = {}
+        self.folders = {
+            name: parts.store.stage_dir("encode", encode_key(parts.request.keys[f"rank.{name}"], engine))
+            for name in parts.benchmarks
+        }
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep others from encoding the same texts. At the end all is ranked, so the shards are removed."""
+        folders = sorted(set(self.folders.values()))  # in one order everywhere, so that no two runs wait for each other
+        with ExitStack() as locks:
+            for folder in folders:
+                locks.enter_context(self.parts.store.lock(folder.name))
+            yield
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def __getitem__(self, name: str) -> tuple[Side, Side, dict[str, Any]]:
         """Queries, passages, and the time and energy that encoding the passages took."""
         if name not in self.by_benchmark:
-            benchmark, halvings = self.parts.benchmarks[name], self.parts.request.halvings
-            queries = encode_side(self.deploy(), benchmark, "query", halvings=halvings)
-            with self.parts.meter() as cost:
-                passages = encode_side(self.deploy(), benchmark, "passage", halvings=halvings)
-            spent = {**cost, "passages": sum(len(emb_PD) for emb_PD in passages.values())}
-            self.by_benchmark[name] = queries, passages, spent
+            self.by_benchmark[name] = self._encode(self.parts.benchmarks[name], self.folders[name])
         return self.by_benchmark[name]
+
+    def _encode(self, benchmark: Collection, folder: Path) -> tuple[Side, Side, dict[str, Any]]:
+        passages = sum(map(len, benchmark.passages.values()))
+        options: dict[str, Any] = {"halvings": self.parts.request.halvings}
+        earlier: tuple[Any, ...] = ()
+        if passages > SHARD:
+            options["shards"] = lambda part: Shards(folder / quote(part, safe=""))  # a language may be named anything
+            spent_file = folder / "spent.json"
+            earlier = read_again(spent_file), partial(write_json, spent_file)
+        emb_queries = encode_side(self.deploy(), benchmark, "query", **options)
+        with self.parts.meter(*earlier) as cost:
+            emb_passages = encode_side(self.deploy(), benchmark, "passage", **options)
+        return emb_queries, emb_passages, {**cost, "passages": passages}
 
 
 def device_name(device: Device) -> str:

@@ -1,15 +1,26 @@
 """Bulk encoding: the same embeddings as one by one and as sentence-transformers', in the order of the input."""
 
+import re
+import threading
+
 import numpy as np
 import pytest
 import torch
 from tiny import encoder
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.encoder import encoding, progress
 from pipeline.encoder.encoding import batches, encode
 from pipeline.encoder.model import Encoder
 
 WORDS = ["the", "river", "Мадрид", "is", "水", "capital", "of", "a", "country", "Berlin", "Fluss", "eight", "legs"]
+
+
+class Kept(dict):
+    """Shards in memory."""
+
+    load, save = dict.get, dict.__setitem__
 
 
 XLMR = {
@@ -52,7 +63,7 @@ def test_same_as_one_by_one_whatever_the_budget(model, texts, token_budget):
 
 def test_chunks_keep_the_order(model, texts, monkeypatch):
     expected = encode(model, texts, "query")
-    monkeypatch.setattr("pipeline.encoder.encoding.CHUNK", 7)
+    monkeypatch.setattr(encoding, "CHUNK", 7)
     np.testing.assert_allclose(encode(model, texts, "query"), expected, atol=1e-5)
 
 
@@ -66,10 +77,29 @@ def test_each_distinct_text_is_encoded_once(model, texts, monkeypatch):
 
 def test_embeddings_too_large_for_memory_are_the_same_on_disk(model, texts, monkeypatch):
     expected = encode(model, texts, "passage")
-    monkeypatch.setattr("pipeline.encoder.encoding.IN_MEMORY", 0)
+    monkeypatch.setattr(encoding, "IN_MEMORY", 0)
     mapped = encode(model, texts, "passage")
     assert isinstance(mapped, np.memmap)
     np.testing.assert_array_equal(mapped, expected)
+
+
+@pytest.mark.parametrize("count", [0, 7, 8, 9, 40])
+def test_shards_that_are_kept_are_not_encoded_again(model, texts, monkeypatch, count):
+    """And no vector depends on whether, or where, there are shards."""
+    monkeypatch.setattr(encoding, "CHUNK", 4)
+    monkeypatch.setattr(encoding, "SHARD", 8)
+    texts = [f"{n} {text}" for n, text in enumerate(texts[:count])]
+    expected, kept, seen = encode(model, texts, "passage"), Kept(), []
+    np.testing.assert_array_equal(encode(model, texts, "passage", shards=kept), expected)
+    assert list(kept) == list(range(0, count, 8))
+    np.testing.assert_array_equal(np.concatenate([expected[:0], *kept.values()]), expected)
+    monkeypatch.setattr(model, "tokenize", lambda part, side: seen.extend(part) or Encoder.tokenize(model, part, side))
+    np.testing.assert_array_equal(encode(model, texts, "passage", shards=kept), expected)
+    assert seen == []
+    for lost in {0, 8, 32} & kept.keys():
+        del kept[lost]
+    np.testing.assert_array_equal(encode(model, texts, "passage", shards=kept), expected)
+    assert seen == texts[:16] + texts[32:]
 
 
 def test_no_texts(model):
@@ -111,10 +141,78 @@ def test_equals_sentence_transformers(tmp_path, texts, pooling):
 def test_progress_goes_to_stderr_and_only_after_a_second(model, texts, capsys, monkeypatch):
     encode(model, texts, "query", progress="queries")
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("pipeline.encoder.encoding.BAR_DELAY_S", 0)
+    monkeypatch.setattr(progress, "BAR_DELAY_S", 0)
     encode(model, texts, "query")
     assert capsys.readouterr() == ("", "")
     encode(model, texts, "query", progress="queries")
     out, err = capsys.readouterr()
     assert out == ""
     assert "queries: 100%" in err
+
+
+class Clocked:
+    """A TextEncoder whose time is proportional to tokens, padding included, on a clock of its own.
+
+    A text is its number of tokens and a word that makes it distinct.
+    """
+
+    width, unit, device_type, threads = 1, True, "cpu", {}
+
+    def __init__(self):
+        self.now_s, self.chunk_ends_s = 0.0, []
+
+    def tokenize(self, texts, side):
+        return [[0] * int(text.split()[0]) for text in texts]
+
+    def embed(self, rows):
+        self.now_s += 0.01 * len(rows) * max(map(len, rows))
+        return np.zeros((len(rows), 1), np.float32)
+
+    def to_host(self, batches):
+        self.chunk_ends_s.append(self.now_s)
+        return np.concatenate(batches)
+
+
+def seconds(interval):
+    """The seconds of 1:02:03."""
+    return sum(int(part) * 60**n for n, part in enumerate(reversed(interval.split(":"))))
+
+
+@pytest.mark.parametrize("kept", [0, 6])
+def test_the_time_left_is_steady_where_lengths_swing(monkeypatch, capsys, kept):
+    """20 chunks, by turns of short and of long texts. Estimates by texts would be wrong by a factor of 2 and more."""
+    monkeypatch.setattr(encoding, "CHUNK", 1000)
+    monkeypatch.setattr(encoding, "SHARD", 2000)
+    generator, clock = np.random.default_rng(0), Clocked()
+    monkeypatch.setattr("tqdm.std.time", lambda: clock.now_s)
+    lengths = np.concatenate([np.exp(generator.uniform(*np.log(n), 1000)) for n in [(5, 60), (40, 512)] * 10])
+    texts = [f"{int(length)} {n}" for n, length in enumerate(lengths)]
+    shards = Kept({2000 * n: np.zeros((2000, 1), np.float32) for n in range(kept)})
+    encode(clock, texts, "passage", progress="corpus", shards=shards)
+    shown = re.findall(r"\[([\d:]+)<([\d:]+),", capsys.readouterr().err)
+    after_s, end_s = clock.chunk_ends_s[0], clock.now_s
+    checked = 0
+    for elapsed_s, left_s in (map(seconds, pair) for pair in shown):
+        if elapsed_s > after_s:
+            assert left_s == pytest.approx(end_s - elapsed_s, rel=0.2, abs=0.01 * end_s)
+            checked += 1
+    assert checked > 100
+
+
+def test_progress_appears_before_the_first_batch_is_done(monkeypatch, capsys):
+    appeared = threading.Event()
+
+    class Bar(tqdm):
+        def refresh(self, *arguments, **options):
+            super().refresh(*arguments, **options)
+            appeared.set()
+
+    class Large(Clocked):
+        def embed(self, rows):
+            assert appeared.wait(60)
+            return super().embed(rows)
+
+    monkeypatch.setattr(progress, "BAR_DELAY_S", 0.001)
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    encode(Large(), ["7 a"], "passage", progress="corpus")
+    assert capsys.readouterr().err.startswith("\rcorpus:   0%|          | 0.00/7.00 [")

@@ -170,10 +170,9 @@ def variant_key(rank_key: str, variant: Variant) -> str:
     return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index])
 
 
-def engine_key(request: Request, variant: Variant) -> str:
-    """Key of the embeddings that all widths and indexes of a variant's engine share."""
-    ranked = {stage: key for stage, key in request.keys.items() if stage.startswith("rank.")}
-    return cache_key([ranked, engine_inputs(variant)])
+def encode_key(rank_key: str, variant: Variant) -> str:
+    """Cache key of one benchmark's embeddings, which all widths and indexes of a variant's engine share."""
+    return cache_key([rank_key, engine_inputs(variant)])
 
 
 def engine_inputs(variant: Variant) -> dict[str, Any]:

@@ -6,12 +6,12 @@ scoring.py takes the second step. Nothing here imports metrics, so a new metric 
 Axes: N texts, Q queries, P passages of a language, D embedding width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.encoder.encoding import TOKEN_BUDGET, TextEncoder, encode
+from pipeline.encoder.encoding import CHUNK, TOKEN_BUDGET, Shards, TextEncoder, encode
 from pipeline.retrieval import exact, faiss_index
 from pipeline.retrieval.pools import nested_rankings
 from pipeline.retrieval.rankings import NESTED, RANKINGS, save_rankings
@@ -19,12 +19,18 @@ from pipeline.values import Collection, Side, Variant
 
 
 def encode_side(
-    encoder: TextEncoder, collection: Collection, side: Side, *, halvings: int = 0
+    encoder: TextEncoder,
+    collection: Collection,
+    side: Side,
+    *,
+    halvings: int = 0,
+    shards: Callable[[str], Shards] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the float32 unit vectors [N, D] of all queries, or of all passages, per language.
 
     Args:
         halvings: how often to halve the token budget of a batch, after running out of memory.
+        shards: returns where to keep the finished shards of one language and side, given their name.
 
     >>> from pipeline.config import ModelConfig
     >>> from pipeline.encoder.sources import load
@@ -37,10 +43,13 @@ def encode_side(
     budget = TOKEN_BUDGET[encoder.device_type] >> halvings
     embeddings = {}
     for language, texts in texts_by_language.items():
+        kept = shards(f"{side}-{language}") if shards else None
         progress = f"{collection.name}, {language}, {side}"
-        emb_ND = encode(encoder, texts.texts, side, token_budget=budget, progress=progress)
+        emb_ND = encode(encoder, texts.texts, side, token_budget=budget, progress=progress, shards=kept)
         if not encoder.unit:  # compared by cosine
-            emb_ND /= np.linalg.norm(emb_ND, axis=1, keepdims=True)
+            for start in range(0, len(emb_ND), CHUNK):  # in parts: a norm needs the squares of all it is taken of
+                chunk_ND = emb_ND[start : start + CHUNK]
+                chunk_ND /= np.linalg.norm(chunk_ND, axis=1, keepdims=True)
         embeddings[language] = emb_ND
     return embeddings
 

@@ -1,0 +1,119 @@
+"""Encoding in shards: a killed run encodes the lost one again and no other, and its ranks are bit-identical."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_config import ROOT, composed
+
+from pipeline import config
+from pipeline.launch.request import make_request
+from pipeline.retrieval.rankings import RANKINGS
+from pipeline.store.shards import Shards
+
+PASSAGES, QUERIES = {"de": 20, "en": 50}, 5  # queries per language
+RUN = ["model=e5-small-l3", "model.layers=1", "sampler=none", "eval=beir", "profile=off", "tracking.wandb=false"]
+RUN += ["threads=1"]
+# Shards of two chunks of 8 texts. The process kills itself in the batch after a number of texts.
+CHILD = """
+import json, os, signal, sys
+from pipeline.encoder import encoding, model
+encoding.CHUNK, encoding.SHARD = 8, 16
+from pipeline import experiment
+from pipeline.launch.request import Request
+
+encoded, embed = 0, model.Encoder.embed
+
+def counted(self, rows):
+    global encoded
+    encoded += len(rows)
+    if encoded > int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return embed(self, rows)
+
+model.Encoder.embed = counted
+(record,) = experiment.run(Request.from_json(sys.stdin.read()))
+json.dump([encoded, record.metrics, record.corpus], sys.stdout)
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A benchmark in BEIR's layout; no text occurs twice."""
+    for language, count in PASSAGES.items():
+        folder = tmp_path / "corpus" / language
+        (folder / "qrels").mkdir(parents=True)
+        words = [" and more" * (n % 7) for n in range(count)]
+        passages = [{"_id": f"p{n}", "text": f"{language} passage {n}{words[n]}"} for n in range(count)]
+        queries = [{"_id": f"q{n}", "text": f"{language} query {n}"} for n in range(QUERIES)]
+        for name, rows in {"corpus": passages, "queries": queries}.items():
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "qrels/test.tsv").write_text("".join(f"q{n}\tp{3 * n}\t1\n" for n in range(QUERIES)))
+    return tmp_path / "corpus"
+
+
+def run(corpus: Path, results: Path, dies_after: int = 10**6) -> subprocess.CompletedProcess:
+    cfg = composed(*RUN, f"eval.beir.path={corpus}", f"results_dir={results}")
+    request = make_request(config.check(cfg), {"model": "m", "sampler": "s", "data": "d"})
+    environment = os.environ | {"HF_DATASETS_CACHE": str(corpus.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    command, text = [sys.executable, "-c", CHILD, str(dies_after)], request.to_json()
+    return subprocess.run(command, cwd=ROOT, env=environment, input=text, capture_output=True, text=True, check=False)
+
+
+def ranks(results: Path) -> dict[str, np.ndarray]:
+    (path,) = results.glob(f"stages/rank-*/{RANKINGS}")
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def shards(results: Path) -> list[str]:
+    (folder,) = results.glob("stages/encode-*")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.npy"))
+
+
+def test_a_killed_run_encodes_only_the_lost_shard_again(corpus: Path, tmp_path: Path) -> None:
+    whole = run(corpus, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    encoded, metrics, of_corpus = json.loads(whole.stdout)
+    assert encoded == 2 * QUERIES + 70
+    killed = run(corpus, tmp_path / "killed", dies_after=2 * QUERIES + 44)  # in the middle of the fourth shard
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    passages = ["passage-de/0.npy", "passage-de/16.npy", "passage-en/0.npy"]
+    assert shards(tmp_path / "killed") == [*passages, "query-de/0.npy", "query-en/0.npy"]
+    resumed = run(corpus, tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    again, same_metrics, same_corpus = json.loads(resumed.stdout)
+    assert again == 70 - (20 + 16)
+    assert same_metrics == metrics
+    assert [facts["passages"] for facts in (*of_corpus.values(), *same_corpus.values())] == [70, 70]
+    expected, here = ranks(tmp_path / "whole"), ranks(tmp_path / "killed")
+    assert expected.keys() == here.keys()
+    for name, array in expected.items():
+        assert here[name].dtype == array.dtype
+        np.testing.assert_array_equal(here[name], array)
+    for results in ("whole", "killed"):  # what only a resumed run would need is gone
+        assert not list((tmp_path / results).glob("stages/encode-*"))
+        assert not list((tmp_path / results / "locks").iterdir())
+
+
+def test_a_shard_comes_back_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, rows_ND = Shards(tmp_path / "a%20b"), np.random.default_rng(0).random((5, 3), np.float32)
+    assert kept.load(0) is None
+    kept.save(0, rows_ND)
+    loaded_ND = kept.load(0)
+    assert isinstance(loaded_ND, np.memmap)
+    np.testing.assert_array_equal(loaded_ND, rows_ND)
+    assert kept.load(5) is None
+    content = bytearray((tmp_path / "a%20b/0.npy").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "a%20b/0.npy").write_bytes(content)
+    assert capsys.readouterr().err == ""
+    assert kept.load(0) is None
+    assert "0.npy is damaged or missing: it has to be made again." in capsys.readouterr().err
+    kept.save(0, rows_ND)
+    np.testing.assert_array_equal(kept.load(0), rows_ND)
