@@ -254,6 +254,8 @@ def check(cfg: DictConfig) -> Config:
     Raises:
         UserError: for the first impossible value.
     """
+    if OmegaConf.is_missing(cfg.model, "weights"):
+        raise UserError("model.weights is missing: set it to a folder or a repository of the hub.")
     for key, rule, holds in RULES:
         value = OmegaConf.select(cfg, key, throw_on_missing=True)
         if not holds(value):

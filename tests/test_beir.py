@@ -153,7 +153,7 @@ def test_a_mistake_in_a_setting_names_its_key(tmp_path: Path) -> None:
     for arguments, message in [
         ((None,), r"^eval\.beir\.path is null: set it to a folder with corpus\.jsonl"),
         ((tmp_path / "no",), r"^eval\.beir\.path: there is no folder .*no\.$"),
-        ((tmp_path / "mine/en/qrels",), r"has no corpus\.jsonl, nor a folder a language that has one"),
+        ((tmp_path / "mine/en/qrels",), r"has no corpus\.jsonl, nor a folder per language that has one"),
         ((tmp_path / "mine", ["de"]), r"has no folder de with a corpus\.jsonl \(languages there: en\)"),
         ((folder, ["de", "en"]), r"holds one corpus, but eval\.beir\.languages names 2"),
         ((folder, None, "dev"), r"^eval\.beir\.split=dev: there is no file .*dev\.tsv \(splits there: test\)\.$"),
@@ -164,6 +164,9 @@ def test_a_mistake_in_a_setting_names_its_key(tmp_path: Path) -> None:
     write(tmp_path / "mine/de", queries=[{"_id": "other", "text": "t"}], qrels="other\tp1\t1\n")
     with pytest.raises(UserError, match=r"^eval\.beir\.parallel=queries: de and en share no judged queries\.$"):
         load(tmp_path / "mine", parallel="queries")
+    (tmp_path / "mine/de/corpus.jsonl").unlink()
+    with pytest.raises(UserError, match=r"^eval\.beir\.path: there is no file .*de/corpus\.jsonl\.$"):
+        load(tmp_path / "mine")
     (folder / "queries.jsonl").unlink()
     with pytest.raises(UserError, match=r"^eval\.beir\.path: there is no file .*queries\.jsonl\.$"):
         load(folder)

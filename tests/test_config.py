@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
 from pipeline import config
@@ -58,6 +59,7 @@ def test_every_sweep_composes_and_says_what_it_is_for(sweep):
         ("data.languages=en", r"data\.languages='en'"),
         ("variants.grids=[{backend:[onxx]}]", r"variants\.grids\[0\]\.backend=onxx: did you mean onnx\?"),
         ("variants.grids=[{width:[0]}]", r"variants\.grids\[0\]\.width=\[0\]: it must list positive numbers"),
+        ("model=hub", r"^model\.weights is missing: set it to a folder"),
         ("model.precision=auto", r"^model\.precision=auto: it must be float32 or bfloat16"),
         ("profile.country=Germany", r"profile\.country=Germany: it must be an ISO 3166-1 alpha-3 code"),
     ],
@@ -66,6 +68,13 @@ def test_impossible_values_name_their_key(override, says):
     cfg = composed(override)
     with pytest.raises(UserError, match=says):
         config.check(cfg)
+
+
+def test_other_weights_have_a_licence_of_their_own():
+    """A yaml inherits from another model's; its licence must not."""
+    for path in (ROOT / "conf/model").glob("*.yaml"):
+        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert "license" in node or node.get("weights", "packaged") == "packaged", path.name
 
 
 def test_an_explicit_benchmark_wins_over_the_one_that_goes_with_the_data():

@@ -108,11 +108,11 @@ def _folders(path: str | None, languages: list[str] | None) -> dict[str, Path]:
     found = {
         folder.name: folder
         for folder in sorted(root.iterdir())
-        if any((folder / f"corpus{suffix}").is_file() for suffix in SUFFIXES)
-    }
+        if any((folder / f"{name}{suffix}").is_file() for name in ("corpus", "queries") for suffix in SUFFIXES)
+    }  # what lacks the other file is refused when it is read, not left out
     there = ", ".join(found) or "none"
     if not found:
-        raise UserError(f"{KEY}: {root} has no corpus.jsonl, nor a folder a language that has one.")
+        raise UserError(f"{KEY}: {root} has no corpus.jsonl, nor a folder per language that has one.")
     for language in languages or ():
         if language not in found:
             raise UserError(f"{KEY}: {root} has no folder {language} with a corpus.jsonl (languages there: {there}).")
