@@ -7,7 +7,7 @@ FAISS ?= cpu
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report wandb-sync bench check lock clean
+.PHONY: help sweep test report published wandb-sync bench check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,10 @@ test: .venv/ready-test ## run all tests, from set-up on
 
 report: .venv/ready ## draw the fronts of results/$(SWEEP) again
 	$(BIN)/python -m pipeline.report sweep=$(SWEEP) $(ARGS)
+
+published: .venv/ready ## profile public architectures and choose one by published accuracy (XQUAD_R_DIR, PUBLISHED_DIR)
+	$(BIN)/python -m pipeline.run --config-dir sweeps --config-name published $(ARGS)
+	$(BIN)/python -m pipeline.published published
 
 wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB_API_KEY or wandb login
 	$(BIN)/python -m pipeline.reporting.wandb results

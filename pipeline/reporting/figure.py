@@ -188,7 +188,8 @@ def draw_cost_axis(axes: Axes, points: pd.DataFrame, cost: Cost) -> None:
     if high > 2 * low:
         axes.set_xscale("log")
         axes.set_xlim(low / (high / low) ** 0.15, high * (high / low) ** 0.15)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)))
+        subs = (1.0,) if high > 1000 * low else (1.0, 2.0, 5.0) if high > 10 * low else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+        axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         margin = 0.15 * (high - low) or 0.1 * high

@@ -47,15 +47,9 @@ def write(store: ResultStore, sweep: str, tables: Mapping[str, pd.DataFrame], pa
 
 def render(material: Material) -> str:
     """Return the text of report.html."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     matrices = languages.matrices(material)
-    return environment.get_template("template.html").render(
+    template = environment().get_template("template.html")
+    return template.render(
         sweep=material.sweep,
         metrics=material.metrics,
         machines=list(material.systems["machine"].dropna().unique()),
@@ -80,6 +74,17 @@ def render(material: Material) -> str:
         script=Markup((HERE / "report.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
         data=as_json(payload(material, matrices)),
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Return the templates of this folder."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
