@@ -35,6 +35,7 @@ def render(sweep: str, tables: Mapping[str, pd.DataFrame]) -> str:
         counts=counts(tables),
         machines=", ".join(sorted(points["machine"].dropna().unique())),
         verdict=[sentence for panel in PANELS if (sentence := choice(tables["choices"], *panel))],
+        choices=choices(tables["choices"]),
         findings=findings(tables),
         caveats=caveats(tables),
         fronts=[steps(tables["neighbours"], pool) for pool in POOLS],
@@ -62,23 +63,38 @@ def benchmark_label(benchmark: str, setting: str) -> str:
 
 
 def choice(choices: pd.DataFrame, benchmark: str, setting: str) -> str:
-    """Return the sentences that choose a model per budget; empty if the benchmark was not read."""
-    panel = choices[(choices["benchmark"] == benchmark) & (choices["setting"] == setting)]
-    sentences = []
-    for pool, words in POOLS.items():
-        parts = []
-        for best in panel[panel["pool"] == pool].itertuples():
-            origin = ", modelled" if str(best.source).startswith("modelled") else ""
-            interval = between(best.accuracy, (best.accuracy_low, best.accuracy_high), accuracy)
-            part = f"within {amount(best.budget)} ms {best.model} ({interval} at {amount(best.value)} ms{origin})"
-            if best.cheapest != best.model:
-                part += f", from which {best.cheapest} ({amount(best.cheapest_value)} ms) cannot be told apart"
-            parts.append(part)
-        if parts:
-            sentences.append(f"{words[0].upper()}{words[1:]}: {'; '.join(parts)}.")
-    if not sentences:
-        return ""
-    return f"{SETTINGS[setting].capitalize()} search ({LABELS[benchmark]}), by {BUDGET.name}. {' '.join(sentences)}"
+    """Return the sentence that chooses a model of all per budget; empty if the benchmark was not read."""
+    panel = choices.query("benchmark == @benchmark and setting == @setting and pool == @EVERYONE")
+    parts = []
+    for best in panel.itertuples():
+        part = f"within {best.budget:g} ms {best.model} ({accuracy(best.accuracy)}{modelled(best.source)})"
+        if best.cheapest != best.model:
+            part += f", from which {best.cheapest} at {amount(best.cheapest_value)} ms cannot be told apart"
+        parts.append(part)
+    return f"{SETTINGS[setting].capitalize()} search ({LABELS[benchmark]}): {'; '.join(parts)}." if parts else ""
+
+
+def modelled(source: str) -> str:
+    """Return a mark for a cost that was not measured."""
+    return ", modelled cost" if str(source).startswith("modelled") else ""
+
+
+def choices(table: pd.DataFrame) -> Table:
+    """Tabulate the most accurate model within each latency, and the cheapest that cannot be told apart from it."""
+    rows = [
+        row(
+            benchmark_label(best.benchmark, best.setting),
+            best.pool,
+            f"{best.budget:g} ms",
+            best.model,
+            between(best.accuracy, (best.accuracy_low, best.accuracy_high), accuracy),
+            TableCell(f"{amount(best.value)} ms{modelled(best.source)}", "" if best.quality == PASSED else "doubt"),
+            f"{best.cheapest}, {amount(best.cheapest_value)} ms" if best.cheapest != best.model else "none",
+        )
+        for best in table.itertuples()
+    ]
+    columns = ["benchmark", "models", "within", "most accurate", "nDCG@10", BUDGET.name, "cheaper, not told apart"]
+    return Table("The most accurate encoder within a latency", columns, rows, labels=2)
 
 
 def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
