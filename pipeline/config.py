@@ -219,12 +219,10 @@ def build(key: str, node: Mapping[str, Any]) -> Any:
 
 
 LENGTHS = ("model.max_query_tokens", "model.max_passage_tokens")
-POSITIVE = [
-    *(f"trainer.{name}" for name in ("steps", "batch_size", "learning_rate", "temperature", "log_every")),
-    *(f"trainer.{name}" for name in ("checkpoint_every", "forward_tokens", "devices", "validate_every")),
-    *(f"profile.{name}" for name in ("min_calls", "energy_seconds", "index_rows", "rounds")),
-    "threads",
-]
+TRAINER = "steps batch_size learning_rate temperature log_every checkpoint_every forward_tokens devices validate_every"
+PROFILE = "min_calls energy_seconds index_rows rounds"
+POSITIVE = ["threads", *(f"trainer.{name}" for name in TRAINER.split())]
+POSITIVE += [f"profile.{name}" for name in PROFILE.split()]
 RULES = [
     *((key, "must be positive", lambda value: value > 0) for key in POSITIVE),
     *(
