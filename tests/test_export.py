@@ -1,6 +1,9 @@
 """An exported encoder gives the same embeddings in sentence-transformers, and its card shows the run's figures."""
 
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +135,23 @@ def test_a_refused_export_is_one_sentence_and_leaves_nothing(store, tmp_path, mo
         main()
     assert capsys.readouterr().err.startswith("error: usage:")
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_an_export_needs_no_locale(tmp_path):
+    """A note in another script, written where the locale knows ASCII alone."""
+    code = """
+import sys
+from pathlib import Path
+from tiny import encoder
+from pipeline.encoder import model_folder
+assert sys.flags.utf8_mode == 0
+model_folder.write(encoder(), Path(sys.argv[1]), "\\u0939\\u093f, \\u4e2d")
+"""
+    names = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", code, str(tmp_path / "exported")]
+    done = subprocess.run(command, env=os.environ | names, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exported/README.md").read_text(encoding="utf-8") == "हि, 中"
 
 
 def test_cls_pooling_is_kept(tmp_path, caplog):

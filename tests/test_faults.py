@@ -112,8 +112,9 @@ def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path):
     process = start(*TINY, "time_limit_min=0.05", cwd=tmp_path)
     worker = child_of(process)
     worker.suspend()
-    _, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 1
+    assert out == ""  # no path of a record that is not there
     assert "took longer than time_limit_min=0.05" in err
     assert ended(worker)
     assert manifest(tmp_path, "adhoc")[0]["status"] == "failed"

@@ -24,6 +24,9 @@ def test_a_multirun_leaves_a_record_per_run_and_the_fronts(finished):
         assert 0 < record["metrics"]["worldfacts.multi.map"] < record["metrics"]["worldfacts.mono.map"] <= 1
         assert record["config"]["model"]["layers"] == record["provenance"]["layers"] == 1
         assert any("not evidence" in note for note in record["notes"])
+    assert untrained["choices"]["data"] == "none"  # it was trained on nothing, so nothing is said of a training set
+    assert untrained["provenance"]["data"] is None
+    assert "-none-none-s0-" in untrained["name"]
     assert untrained["metrics"] != trained["metrics"]
     assert sum(trained["training"]["language_pairs"].values()) == 2 * 4
     assert "hybrid" in out
