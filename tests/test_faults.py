@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from pipeline.config import check
 from pipeline.launch import child
+from pipeline.launch.commands import resumable
 from pipeline.launch.request import make_request
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +131,22 @@ def test_ctrl_c_ends_everything_and_keeps_the_state(tmp_path):
     assert err.splitlines()[-1] == "interrupted: run the same command again to resume"
     assert ended(worker)
     assert status("stopped", tmp_path)[-1].startswith("stopped: 0 of 1 runs; dead")
+
+
+def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):
+    """OmegaConf restores a flag that a copy, cut short, does not have yet."""
+
+    def copy():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AttributeError("_flags")
+
+    with pytest.raises(SystemExit, match="130"), resumable():
+        copy()
+    assert capsys.readouterr().err == "interrupted: run the same command again to resume\n"
+    with pytest.raises(AttributeError), resumable():
+        raise AttributeError
 
 
 def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_again(tmp_path):

@@ -43,9 +43,16 @@ def resumable() -> Iterator[None]:
     """Ctrl-C in the block ends the process without a traceback."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not interrupted(error):
+            raise
         print("interrupted: run the same command again to resume", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C led to an error: code that it cut short, such as a copy in OmegaConf, may raise another."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or interrupted(error.__context__))
 
 
 def library(module: str, extra: str) -> Any:
