@@ -5,11 +5,10 @@ their target; `check` rejects impossible values. Every rejection is a `UserError
 composed config into these dataclasses, which is what all other modules take.
 """
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from itertools import product
 from pathlib import Path
@@ -20,7 +19,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from pipeline.values import UserError, Variant
+from pipeline.values import UserError, Variant, alternatives, unknown
 
 Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"])
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
@@ -254,6 +253,12 @@ def check(cfg: DictConfig) -> Config:
     """
     if OmegaConf.is_missing(cfg.model, "weights"):
         raise UserError("model.weights is missing: set it to a folder or a repository of the hub.")
+    nodes = {"": cfg} | {f"{key!s}.": node for key, node in cfg.items() if OmegaConf.is_dict(node)}
+    for prefix, node in nodes.items():  # Hydra adds a key for +key=value
+        if is_dataclass(kind := OmegaConf.get_type(node)):
+            known = [each.name for each in fields(kind)]
+            for key in node.keys() - {*known}:
+                raise UserError(f"unknown key {prefix}{key}: {alternatives(key, known)}")
     for key, rule, holds in RULES:
         value = OmegaConf.select(cfg, key, throw_on_missing=True)
         if not holds(value):
@@ -280,14 +285,6 @@ def check(cfg: DictConfig) -> Config:
         check_target(key, node)
     build("sampler", config.sampler)
     return config
-
-
-def unknown(key: str, value: str, known: Iterable[str]) -> str:
-    """A sentence that names what exists, the likeliest first: sampler=hybird: did you mean hybrid? There are …"""
-    known = list(known)
-    close = difflib.get_close_matches(value, known, 1)
-    guess = f" did you mean {close[0]}?" if close else ""
-    return f"{key}={value}:{guess} There are: {', '.join(known)}."
 
 
 def target_modules(node: Any) -> set[str]:

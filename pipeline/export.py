@@ -1,7 +1,14 @@
-"""`python -m pipeline.export RUN [to=FOLDER] [results_dir=results]`: export a run's encoder to sentence-transformers.
+"""`python -m pipeline.export RUN to=FOLDER`: write a run's encoder as a folder that sentence-transformers loads.
 
-Reads the run's record and weights; writes a folder that `SentenceTransformer(FOLDER)` loads, with a model card that
-holds the run's figures. The embeddings are the same (tested), for texts within both maximum lengths.
+The folder has a model card with the run's figures. `SentenceTransformer(FOLDER)` gives the same embeddings (tested),
+for texts within both maximum lengths.
+
+    python -m pipeline.export e5-small-l12-hybrid-worldfacts-s0-1a2b3c4d to=my-retriever
+
+Keys:
+    run                 a folder of results/runs, as `recommend` prints it; the first word may leave the key out
+    to                  the folder to write, which must not exist; by default the name of the run
+    results_dir         results
 """
 
 from pathlib import Path
@@ -13,8 +20,6 @@ from pipeline.launch.commands import arguments, refusing
 from pipeline.reporting.card import card
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
-
-USAGE = "usage: python -m pipeline.export RUN [to=FOLDER] [results_dir=results]; RUN is a folder of results/runs."
 
 
 def export(store: ResultStore, name: str, folder: Path) -> None:
@@ -36,7 +41,7 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
 def main() -> None:
     """Read the command line and export."""
     with refusing():
-        name, options = arguments(USAGE, "to", "results_dir")
+        name, options = arguments(__doc__, "to", "results_dir")
         folder = Path(options.get("to", name))
         export(ResultStore(options.get("results_dir", "results")), name, folder)
         print(folder)

@@ -1,4 +1,4 @@
-"""`python -m pipeline.profile_model model=xlmr-base,xlmr-large device=cuda`: what architectures cost by themselves.
+"""`python -m pipeline.profile_model model=xlmr-base,xlmr-large`: measure what architectures cost by themselves.
 
 Profiles them on made-up texts with the lengths of real texts (`profiling.architectures`).
 """

@@ -1,52 +1,54 @@
-"""`python -m pipeline.recommend --sweep NAME --accuracy multi.map --p95-ms 20`: what should I deploy?
+"""`python -m pipeline.recommend SWEEP p95_ms=20`: name the system to deploy within limits on latency, memory, money.
 
 Reads a sweep's records and answers in sentences: the most accurate system within the limits, the runner-up, what a
-looser limit would bring, and how sure that is (analysis.recommendation).
+looser limit would bring, and how sure that is (analysis.recommendation). conf/recommend.yaml lists the keys.
 """
 
-import argparse
 import sys
+from dataclasses import make_dataclass
+from typing import Any, cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.analysis.costs import COSTS
-from pipeline.analysis.recommendation import recommend
-from pipeline.launch.commands import refusing
-from pipeline.reporting.config import options
+from pipeline.analysis.recommendation import Recommendation, recommend
+from pipeline.launch.commands import refusing, sweep_first
+from pipeline.reporting.config import ReportConfig
 from pipeline.store.results import ResultStore
 
-LIMITS = [cost for cost in COSTS if cost.option]
+LIMITS = {cost.option: cost for cost in COSTS if cost.option}
+KEYS = [("accuracy", str | None, None), *((option, float | None, None) for option in LIMITS)]
+ConfigStore.instance().store(
+    name="recommend_schema", node=make_dataclass("RecommendConfig", KEYS, bases=(ReportConfig,))
+)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line; a limit is stored under the field of its cost."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.recommend", description=__doc__.splitlines()[0])
-    parser.add_argument("--sweep", default="default", help="in the results folder (default: default)")
-    parser.add_argument("--results-dir", default="results")
-    parser.add_argument(
-        "--accuracy",
-        default="multi.map",
-        metavar="[BENCHMARK.]SETTING.METRIC",
-        help="what to optimise: multi.map, cross.ndcg_10, xquad_r.multi.rank_distance, … (default: multi.map)",
-    )
-    for group in ("prices", "scenario"):
-        help_text = f"a file of conf/{group} (default: that of conf/report.yaml)"
-        parser.add_argument(f"--{group}", metavar="NAME", help=help_text)
-    for cost in LIMITS:
-        parser.add_argument(cost.option, dest=cost.field, type=float, metavar="MOST", help=f"limit on {cost.label}")
-    return parser.parse_args(arguments)
-
-
-def answer(request: argparse.Namespace) -> list[str]:
-    """Return the sentences that answer a command line."""
-    groups = [f"{group}={value}" for group in ("prices", "scenario") if (value := getattr(request, group))]
-    report = options(request.results_dir, request.sweep, *groups)
-    limits = {cost: most for cost in LIMITS if (most := getattr(request, cost.field)) is not None}
+def answer(cfg: DictConfig) -> Recommendation:
+    """Return the recommendation that the composed conf/recommend.yaml asks for."""
+    request = cast(Any, OmegaConf.to_object(cfg))
+    limits = {cost: most for option, cost in LIMITS.items() if (most := getattr(request, option)) is not None}
     store = ResultStore(request.results_dir)
-    return recommend(store, request.sweep, request.accuracy, limits, report.prices, report.scenario)
+    return recommend(store, request.sweep, request.accuracy, limits, request.prices, request.scenario)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="recommend")
+def job(cfg: DictConfig) -> None:
+    """Print the recommendation; exit with 1 if nothing is within the limits."""
+    with refusing():  # here, since Hydra would name the overrides before the sentence
+        recommendation = answer(cfg)
+    print("\n".join(recommendation.sentences))
+    if recommendation.run is None:
+        sys.exit(1)
+    folder = "" if cfg.results_dir == "results" else f" results_dir={cfg.results_dir}"
+    print(f"\nExport it: python -m pipeline.export {recommendation.run} to=my-retriever{folder}")
 
 
 def main() -> None:
     with refusing():
-        print("\n".join(answer(parse(sys.argv[1:]))))
+        sweep_first()
+        job()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m pipeline.report sweep=… prices=…`: write the report of a sweep again, from its records.
+"""`python -m pipeline.report SWEEP prices=…`: write the report of a sweep again, from its records.
 
 Nothing is trained, scored or profiled. conf/report.yaml lists the options; a sweep ends with the same report.
 """
@@ -6,7 +6,7 @@ Nothing is trained, scored or profiled. conf/report.yaml lists the options; a sw
 import hydra
 from omegaconf import DictConfig
 
-from pipeline.launch.commands import refusing
+from pipeline.launch.commands import refusing, sweep_first
 from pipeline.reporting.config import typed
 from pipeline.reporting.publish import publish
 
@@ -14,11 +14,13 @@ from pipeline.reporting.publish import publish
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def job(cfg: DictConfig) -> None:
     """Publish the report that the composed config describes."""
-    publish(typed(cfg))
+    with refusing():  # here, since Hydra would name the overrides before the sentence
+        publish(typed(cfg))
 
 
 def main() -> None:
     with refusing():
+        sweep_first()
         job()
 
 

@@ -1,21 +1,26 @@
-"""`python -m pipeline.search sweep=… trials=…`: NSGA-II instead of all combinations. --help shows the keys."""
+"""`python -m pipeline.search sweep=… trials=…`: search for accurate and cheap runs with NSGA-II.
+
+Use it where a sweep of all combinations would be too large. conf/search.yaml lists the keys.
+"""
 
 from typing import cast
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.launch.commands import refusing, resumable
+from pipeline.launch.commands import refusing, resumable, sweep_first
 from pipeline.launch.search import Search, search
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="search")
 def job(cfg: DictConfig) -> None:
+    """Run the search that the composed config describes."""
     search(cast(Search, OmegaConf.to_object(cfg)))
 
 
 def main() -> None:
     with resumable(), refusing():
+        sweep_first()
         job()
 
 

@@ -1,15 +1,23 @@
-"""`python -m pipeline.status SWEEP [results_dir=results]`: how far a sweep is; whether it runs, is finished or dead."""
+"""`python -m pipeline.status SWEEP`: show how far a sweep is, and whether it is running, finished or dead.
+
+Lists every run with its state and time, then the time that is left.
+
+    python -m pipeline.status articles
+
+Keys:
+    sweep               a folder of the results; the first word may leave the key out
+    results_dir         results
+"""
 
 from pipeline.launch.commands import arguments, refusing
 from pipeline.store.progress import describe
 from pipeline.store.results import ResultStore
 
-USAGE = "usage: python -m pipeline.status SWEEP [results_dir=results]; SWEEP is a folder of the results."
-
 
 def main() -> None:
+    """Read the command line and print the state of the sweep."""
     with refusing():
-        sweep, options = arguments(USAGE, "results_dir")
+        sweep, options = arguments(__doc__, "results_dir")
         print(describe(ResultStore(options.get("results_dir", "results")), sweep))
 
 

@@ -3,6 +3,7 @@
 Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D embedding width.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,27 @@ REFUSED = 2  # the exit code of bad input
 
 class UserError(Exception):
     """Something the user can mend: one sentence that names the key or the file. Ends a run with exit code 2."""
+
+
+def unknown(key: str, value: str, known: Iterable[str]) -> str:
+    """Return a sentence that names what exists, the likeliest first.
+
+    >>> unknown("sampler", "hybird", ["english", "hybrid"])
+    'sampler=hybird: did you mean hybrid? There are: english, hybrid.'
+    """
+    return f"{key}={value}: {alternatives(value, known)}"
+
+
+def alternatives(name: str, known: Iterable[str]) -> str:
+    """Return what exists instead of an unknown name, the likeliest first.
+
+    >>> alternatives("zzz", ["english", "hybrid"])
+    'There are: english, hybrid.'
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    return f"{guess}There are: {', '.join(known) or 'none yet'}."
 
 
 @dataclass(frozen=True)

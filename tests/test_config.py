@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from pipeline import config
+from pipeline import config, values
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +98,7 @@ def test_a_grid_is_every_combination_and_engines_stand_together():
 
 
 def test_a_misspelt_name_gets_a_suggestion():
-    assert config.unknown("backend", "opnevino", ["onnx", "openvino"]) == (
+    assert values.unknown("backend", "opnevino", ["onnx", "openvino"]) == (
         "backend=opnevino: did you mean openvino? There are: onnx, openvino."
     )
-    assert config.unknown("backend", "zzz", ["onnx"]) == "backend=zzz: There are: onnx."
+    assert values.unknown("backend", "zzz", ["onnx"]) == "backend=zzz: There are: onnx."

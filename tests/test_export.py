@@ -123,7 +123,7 @@ def test_the_licence_is_that_of_the_folder(tmp_path, config):
 
 def test_a_refused_export_is_one_sentence_and_leaves_nothing(store, tmp_path, monkeypatch, capsys):
     results, _ = store
-    with pytest.raises(UserError, match=r"record\.json does not exist"):
+    with pytest.raises(UserError, match=r"no run .* in .*: .*There are: "):
         export(results, "other", tmp_path / "exported")
     (results.stage_dir("train", "key") / "encoder" / "model.safetensors").write_bytes(b"truncated")
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
@@ -133,7 +133,7 @@ def test_a_refused_export_is_one_sentence_and_leaves_nothing(store, tmp_path, mo
     monkeypatch.setattr("sys.argv", ["export", "run", "too=x"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert capsys.readouterr().err.startswith("error: usage:")
+    assert capsys.readouterr().err == "error: unknown key too: did you mean to? There are: to, results_dir.\n"
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 

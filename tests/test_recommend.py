@@ -3,16 +3,20 @@
 import re
 from dataclasses import replace
 
+import hydra
 import numpy as np
 import pandas as pd
 import pytest
+from command import run
+from omegaconf import OmegaConf
 from records import add_run, add_sweep
 from scipy import stats
 
 from pipeline.analysis.costs import cost
 from pipeline.analysis.errors import estimate
 from pipeline.analysis.recommendation import sentences
-from pipeline.recommend import answer, main, parse
+from pipeline.recommend import LIMITS, answer
+from pipeline.reporting.config import CONF
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -42,6 +46,13 @@ A, B = ACCURACY.interval("a"), ACCURACY.difference("b", "a")
 
 
 WINS = stats.t.cdf(0.05 / B.standard_error, 39)  # how often a is drawn above b
+
+
+def ask(store, *overrides):
+    """The answer to a command line on the sweep toy."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("recommend", ["sweep=toy", f"results_dir={store.root}", *overrides])
+    return answer(cfg)
 
 
 def share(sentence):
@@ -107,56 +118,80 @@ def test_failed_quality_checks_are_mentioned():
 def test_if_nothing_is_within_the_limits_the_binding_one_is_named():
     (text,) = sentences(TABLE, ACCURACY, {P95: 3.0, MEMORY: 400.0}, "x")
     assert text == (
-        "No system is within the limits. --p95-ms binds: the lowest is 4 ms per query (p95), "
+        "No system is within the limits. p95_ms binds: the lowest is 4 ms per query (p95), "
         "of small with monolingual batches, inference variant SQ8."
     )
     (text,) = sentences(TABLE, ACCURACY, {P95: 3.0, MEMORY: 1.0}, "x")
     assert text.startswith("No system is within the limits, whichever limit is dropped")
 
 
-def test_on_a_sweep(tmp_path, monkeypatch, capsys):
+def test_on_a_sweep(tmp_path):
     store = ResultStore(tmp_path)
     add_sweep(store)
-    request = ["--sweep", "toy", "--results-dir", str(tmp_path)]
-    text = answer(parse([*request, "--accuracy", "cross.map", "--p95-ms", "9"]))
+    within = ask(store, "accuracy=cross.map", "p95_ms=9")
+    text = within.sentences
     assert text[0].startswith("Deploy e5-small-l6 with hybrid batches: facts cross map 0.")  # 12 layers take 14.9 ms
     assert any(sentence.startswith("With 14.9 ms per query (p95): e5-small-l12") for sentence in text)
-    cheap = answer(parse([*request, "--usd-per-million", "1000", "--prices", "gpu_example"]))
-    assert cheap[0].startswith("Deploy e5-small-l12")
-    with pytest.raises(UserError, match=r"--accuracy multi\.bleu: this sweep has facts\.mono\.map"):
-        answer(parse([*request, "--accuracy", "multi.bleu"]))
-    monkeypatch.setattr("sys.argv", ["recommend", "--results-dir", str(tmp_path), "--sweep", "none"])
-    with pytest.raises(SystemExit, match="2"):
-        main()
-    assert capsys.readouterr().err.startswith("error: no sweep none in")
+    assert within.run == "e5-small-l6-hybrid-toy-s0-abcd"
+    cheap = ask(store, "usd_per_million=1000", "prices=gpu_example")
+    assert cheap.sentences[0].startswith("Deploy e5-small-l12")
+    assert ask(store, "p95_ms=1").run is None
+    with pytest.raises(
+        UserError, match=r"accuracy=multi\.mpa: did you mean facts\.multi\.map\? There are: facts\.mono\.map"
+    ):
+        ask(store, "accuracy=multi.mpa")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        (["toy", "p95_ms=9"], 0, "Export it: python -m pipeline.export e5-small-l6-hybrid-toy-s0-abcd to=my-", ""),
+        (["toy", "p95_ms=1"], 1, "No system is within the limits. p95_ms binds", ""),
+        (["tyo"], 2, "", "error: no sweep tyo in results: did you mean toy? There are: toy."),
+        (["toy", "p59_ms=9"], 2, "", "error: unknown key p59_ms: did you mean p95_ms? There are: sweep, "),
+        (["toy", "p95_ms=fast"], 2, "", "error: Error merging override p95_ms=fast"),
+        (["toy", "--help"], 0, "python -m pipeline.recommend articles p95_ms=20 memory_mib=1200", ""),
+    ],
+)
+def test_the_command_line(tmp_path, words, code, out, err):
+    store = ResultStore(tmp_path / "results")
+    for layers in (3, 6):
+        add_run(store, "toy", layers, "hybrid")
+    ended, printed, refused = run(*words, cwd=tmp_path, module="pipeline.recommend")
+    assert ended == code
+    assert out in printed
+    assert refused.startswith(err)
+
+
+def test_every_limit_is_a_key_of_the_conf():
+    keys = OmegaConf.load(CONF / "recommend.yaml").keys() - {"defaults", "accuracy", "hydra"}
+    assert keys == LIMITS.keys()
 
 
 def test_best_never_means_most_biased(tmp_path):
     """Rank distance is 300 - 10 x layers: 12 layers are least biased, and 6 are within 9 ms."""
     store = ResultStore(tmp_path)
     add_sweep(store, seeds=1)
-    request = ["--sweep", "toy", "--results-dir", str(tmp_path), "--accuracy", "multi.rank_distance"]
-    text = answer(parse(request))
-    assert text[0].startswith("Deploy e5-small-l12 with")
+    text = ask(store, "accuracy=multi.rank_distance").sentences
+    assert text[0].startswith(("Deploy e5-small-l12", "Deploy untrained e5-small-l12"))
     assert "facts multi rank_distance 180.000 [180.000, 180.000]" in text[0]
-    text = answer(parse([*request, "--p95-ms", "9"]))
-    assert text[0].startswith("Deploy e5-small-l6 with")
-    assert any(sentence.startswith("With 14.9 ms per query (p95): e5-small-l12") for sentence in text)
+    text = ask(store, "accuracy=multi.rank_distance", "p95_ms=9").sentences
+    assert "e5-small-l6" in text[0]
+    assert any(sentence.startswith("With 14.9 ms per query (p95): ") and "l12" in sentence for sentence in text)
 
 
 def test_a_metric_that_cannot_order_runs_is_refused(tmp_path):
     store = ResultStore(tmp_path)
     record = add_run(store, "toy", 3, "hybrid")
     store.save(replace(record, metrics=dict(record.metrics) | {"facts.multi.own_share_10": 1.2}))
-    request = ["--sweep", "toy", "--results-dir", str(tmp_path), "--accuracy", "multi.own_share_10"]
     with pytest.raises(UserError, match="metric own_share_10 cannot order runs"):
-        answer(parse(request))
+        ask(store, "accuracy=multi.own_share_10")
 
 
 def test_without_profiles_there_is_no_cost(tmp_path):
     store = ResultStore(tmp_path)
     add_run(store, "toy", 3, "hybrid", profiled=False)
-    with pytest.raises(UserError, match="--p95-ms: no run of sweep toy has that figure"):
-        answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path), "--p95-ms", "9"]))
-    best, *_ = answer(parse(["--sweep", "toy", "--results-dir", str(tmp_path)]))
+    with pytest.raises(UserError, match="p95_ms: no run of sweep toy has that figure"):
+        ask(store, "p95_ms=9")
+    best, *_ = ask(store).sentences
     assert best.endswith("at a cost that was not measured.")

@@ -67,7 +67,7 @@ def test_a_sweep_lists_its_runs_and_flattens_the_finished_ones(tmp_path, record)
     assert flat["profile.peak_rss_mib"] == 1.5
     assert flat["profile.quality"] == "passed"
     assert flat["profile.sources.peak_rss_mib"] == "measured: VmHWM"
-    with pytest.raises(UserError, match=r"no sweep two in .*; there are: one"):
+    with pytest.raises(UserError, match=r"no sweep two in .*: There are: one"):
         store.runs("two")
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, scores, tables, trades, winners
+from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, scores, tables, trades, verdict, winners
 from pipeline.analysis.money import Prices, Scenario, priced
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
@@ -15,7 +15,8 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
         `noise` (noise.spread), `tests` (paired.compare), `winners` (winners.winners), `pool_curve` (pool.curves),
         `hypervolume` (fronts.volumes), `exchange` and `savings` (analysis.exchange), `slopes` and `fits`
-        (analysis.scaling), `trades`. A sweep without accuracy has none of the tables after `noise`.
+        (analysis.scaling), `trades`, `cards` (analysis.verdict). A sweep without accuracy has none of the tables after
+        `noise`.
 
     Raises:
         UserError: the sweep does not exist, has no finished run, or its runs cannot be compared.
@@ -62,4 +63,7 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         results["slopes"] = scaling.slopes(trained, draws)
         results["fits"] = scaling.fits(trained, draws)
         results["trades"] = trades.trades(costs, accuracies)
+    main = verdict.main_scale(systems)
+    assert main, "there are scales"
+    results["cards"] = verdict.cards(runs, systems, points, accuracies[main[:2]])
     return results

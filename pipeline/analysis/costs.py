@@ -37,7 +37,7 @@ class Cost:
     in_card: bool = False  # in the model card of an exported encoder
     exact: bool = False  # counted, not timed: it has no error
     by_language: str = ""  # its key in the profile's details["by_language"]
-    option: str = ""  # of pipeline.recommend: an upper limit on this cost
+    option: str = ""  # key of pipeline.recommend: an upper limit on this cost
     phrase: str = ""  # says a value of this cost in a sentence
 
     @property
@@ -79,7 +79,7 @@ COSTS = (
         "ms",
         headline=True,
         in_card=True,
-        option="--p95-ms",
+        option="p95_ms",
         phrase="{:.3g} ms per query (p95)",
     ),
     Cost("ms_per_passage", "time per passage", "ms", inverse_of="passages_per_s", in_card=True),
@@ -89,13 +89,13 @@ COSTS = (
         "MiB",
         headline=True,
         in_card=True,
-        option="--memory-mib",
+        option="memory_mib",
         phrase="{:.0f} MiB",
     ),
     Cost("peak_rss_mib", "memory without the index", "MiB", axis=False),
     Cost("encoder_rss_mib", "memory that the encoder adds", "MiB", axis=False),
     Cost(
-        "gpu_peak_allocated_mib", "peak GPU memory", "MiB", option="--gpu-memory-mib", phrase="{:.0f} MiB of GPU memory"
+        "gpu_peak_allocated_mib", "peak GPU memory", "MiB", option="gpu_memory_mib", phrase="{:.0f} MiB of GPU memory"
     ),
     Cost(
         "energy_j_per_1k_queries",
@@ -104,7 +104,7 @@ COSTS = (
         headline=True,
         in_card=True,
         by_language="energy_j_per_1k_queries",
-        option="--joules-per-1k",
+        option="joules_per_1k",
         phrase="{:.3g} J per 1,000 queries",
     ),
     Cost("energy_j_per_1k_passages", "energy per 1,000 passages", "J", axis=False),
@@ -113,7 +113,7 @@ COSTS = (
         "query latency with search, p95",
         "ms",
         of_variant=True,
-        option="--end-to-end-p95-ms",
+        option="end_to_end_p95_ms",
         phrase="{:.3g} ms per query with search (p95)",
     ),
     Cost(
@@ -122,7 +122,7 @@ COSTS = (
         "bytes per passage",
         of_variant=True,
         exact=True,
-        option="--index-bytes",
+        option="index_bytes",
         phrase="{:.0f} bytes per passage in the index",
     ),
     Cost("weights_on_disk_mib", "weights on disk", "MiB", axis=False, exact=True),
@@ -131,7 +131,7 @@ COSTS = (
         "cost per million queries",
         "USD",
         drawn=False,
-        option="--usd-per-million",
+        option="usd_per_million",
         phrase="{:.3g} $ per million queries",
     ),
     Cost(
@@ -139,7 +139,7 @@ COSTS = (
         "cost per month of service",
         "USD",
         drawn=False,
-        option="--usd-per-month",
+        option="usd_per_month",
         phrase="{:.3g} $ per month",
     ),
     Cost("parameters", "parameters", drawn=False, exact=True),

@@ -5,36 +5,45 @@ Axes: B draws, S systems. Tables are those of `tables.systems`, indexed by syste
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis import draws, money, scores, tables
+from pipeline.analysis import draws, money, scores, tables, verdict
 from pipeline.analysis.costs import COSTS, Cost
 from pipeline.analysis.errors import QUERIES, Estimates
 from pipeline.retrieval.metrics import metric
-from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 Limits = Mapping[Cost, float]  # the most that a system may cost
 
 
+@dataclass(frozen=True)
+class Recommendation:
+    """The sentences that answer, and the run to export; None if no system is within the limits."""
+
+    sentences: list[str]
+    run: str | None
+
+
 def recommend(
     store: ResultStore,
     sweep: str,
-    accuracy: str,
+    accuracy: str | None,
     limits: Limits,
     prices: money.Prices,
     scenario: money.Scenario,
-) -> list[str]:
+) -> Recommendation:
     """Return the recommendation for a sweep.
 
     Args:
         store: holds the sweep.
         sweep: its name.
         accuracy: what to optimise, [BENCHMARK.]SETTING.METRIC, by default of the first benchmark; a metric that is
-            better when lower is minimised.
+            better when lower is minimised. None: what the verdict compares, so that without limits the answer is the
+            verdict's most accurate system.
         limits: the most that the system may cost.
         prices: for the costs in dollars.
         scenario: for the costs in dollars.
@@ -51,7 +60,9 @@ def recommend(
     pipeline.values.UserError: sweep articles in results has no finished run.
     """
     runs = money.priced(tables.runs(store, sweep), prices, scenario)
-    scale = tables.scale(runs, accuracy, "--accuracy")
+    scale = tables.scale(runs, accuracy, "accuracy") if accuracy else verdict.main_scale(runs)
+    if scale is None:
+        raise UserError(f"sweep {sweep} has no accuracy: it says what systems cost, not which one to deploy.")
     higher_is_better = metric(scale.metric).direction == "maximize"
     table = tables.systems(runs)
     systems = table.set_index("system", drop=False).rename_axis(index=None)
@@ -61,7 +72,10 @@ def recommend(
     scores_QC = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric)[scale[:2]]
     of = scores.estimates({scale[:2]: scores_QC}, table)[scale[:2]]
     systems = systems.assign(accuracy=systems[scale.column])
-    return sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
+    text = sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
+    systems = verdict.ranked(systems, "accuracy", higher_is_better=higher_is_better)
+    eligible = systems[_eligible(systems, limits).all(axis=1)]
+    return Recommendation(text, None if eligible.empty else verdict.run_of(runs, str(eligible.index[0])))
 
 
 def sentences(
@@ -87,20 +101,20 @@ def sentences(
     No other system is within the limits.
     With 9 ms per query (p95): large with hybrid batches, +0.100 [+0.100, +0.100].
     """
-    systems = systems.dropna(subset=["accuracy"]).sort_values("accuracy", ascending=not higher_is_better)
-    within = pd.DataFrame({cost: systems[cost.column] <= most for cost, most in limits.items()}, index=systems.index)
+    systems = verdict.ranked(systems, "accuracy", higher_is_better=higher_is_better)
+    within = _eligible(systems, limits)
     eligible = systems[within.all(axis=1)]
     if eligible.empty:
         return [_none_within(systems, within)]
     best = eligible.iloc[0]
     interval = of.interval(best.name)
     figure = f"{name} {best['accuracy']:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    text = [f"Deploy {_system(best)}: {figure} at {_costs(best, limits)}."]
+    text = [f"Deploy {verdict.name(best)}: {figure} at {_costs(best, limits)}."]
     accuracy_BS = of.draws()[systems.index]
     fits_BS, place = _within(systems, limits, len(accuracy_BS)), systems.index.get_loc(best.name)
     if len(eligible) > 1:
         second = eligible.iloc[1]
-        text.append(f"Runner-up: {_system(second)}, {_versus(second, best, of)}, at {_costs(second, limits)}.")
+        text.append(f"Runner-up: {verdict.name(second)}, {_versus(second, best, of)}, at {_costs(second, limits)}.")
         drawn_BS = np.where(fits_BS, accuracy_BS * (1 if higher_is_better else -1), -np.inf)
         wins = fits_BS[:, place] & (drawn_BS.argmax(axis=1) == place)
         text.append(
@@ -115,11 +129,16 @@ def sentences(
         if not beyond.empty:  # the smallest step beyond this limit, the others standing
             next_best = beyond.loc[beyond[cost.column].idxmin()]
             price = cost.phrase.format(next_best[cost.column])
-            text.append(f"With {price}: {_system(next_best)}, {_versus(next_best, best, of)}.")
+            text.append(f"With {price}: {verdict.name(next_best)}, {_versus(next_best, best, of)}.")
     exceeds = 1 - fits_BS[:, place].mean()
     if exceeds > 0.005:
         text.append(f"Its cost is above a limit in {exceeds:.0%} of draws: measure more rounds, or leave more room.")
     return text + _doubts(best, of, limits)
+
+
+def _eligible(systems: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """Return whether each system keeps each limit: booleans, one column per limited cost."""
+    return pd.DataFrame({cost: systems[cost.column] <= most for cost, most in limits.items()}, index=systems.index)
 
 
 def _within(systems: pd.DataFrame, limits: Limits, size: int) -> np.ndarray:
@@ -146,7 +165,7 @@ def _cheapest(systems: pd.DataFrame, cost: Cost) -> str:
     if systems[cost.column].isna().all():
         return "no system has that figure"
     row = systems.loc[systems[cost.column].idxmin()]
-    return f"the lowest is {cost.phrase.format(row[cost.column])}, of {_system(row)}"
+    return f"the lowest is {cost.phrase.format(row[cost.column])}, of {verdict.name(row)}"
 
 
 def _versus(row: pd.Series, best: pd.Series, of: Estimates) -> str:
@@ -154,11 +173,6 @@ def _versus(row: pd.Series, best: pd.Series, of: Estimates) -> str:
     difference = of.difference(row.name, best.name)
     doubt = ", which these queries cannot tell from 0" if difference.low <= 0 <= difference.high else ""
     return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]{doubt}"
-
-
-def _system(row: pd.Series) -> str:
-    variant = "" if row["variant"] == AS_TRAINED else f", inference variant {row['variant']}"
-    return f"{row['model']} with {row['strategy']} batches{variant}"
 
 
 def _costs(row: pd.Series, limits: Limits) -> str:

@@ -18,7 +18,7 @@ from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
 from pipeline.store.records import AS_TRAINED, Record, row
 from pipeline.store.results import ResultStore
-from pipeline.values import UserError
+from pipeline.values import UserError, unknown
 
 MAIN_METRIC = "map"  # of a benchmark whose records name none
 BIAS = "rank_distance"  # language bias, a metric of the multilingual pool: the third objective, better when lower
@@ -204,18 +204,18 @@ def scale(runs: pd.DataFrame, accuracy: str, option: str) -> Scale:
     Args:
         runs: table of runs or systems.
         accuracy: as the user typed it.
-        option: of the command, to be named in an error.
+        option: key of the command, to be named in an error.
 
     Raises:
         UserError: no run has such a figure.
 
-    >>> scale(pd.DataFrame({"metrics.b.multi.map": [0.4]}), "multi.map", "--accuracy")
+    >>> scale(pd.DataFrame({"metrics.b.multi.map": [0.4]}), "multi.map", "accuracy")
     Scale(benchmark='b', setting='multi', metric='map')
     """
     known = [".".join(scale) for scale in _scales(runs)]
     matches = [name for name in known if name == accuracy or name.endswith(f".{accuracy}")]
     if not matches:
-        raise UserError(f"{option} {accuracy}: this sweep has {', '.join(known) or 'no accuracy'}.")
+        raise UserError(unknown(option, accuracy, known))
     return Scale(*matches[0].rsplit(".", 2))
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 
 from pipeline.bench import encoding, gpu, growth, instrument, ranking, runs, training
-from pipeline.config import unknown
 from pipeline.launch.commands import refusing
 from pipeline.profiling import machine
 from pipeline.profiling.meters.ceiling import MATRIX_WIDTH, matrix_product_flop_per_s
 from pipeline.store.files import write_atomically
-from pipeline.values import UserError
+from pipeline.values import UserError, unknown
 
 THREADS = 2
 COMPARISONS = {

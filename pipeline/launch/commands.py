@@ -1,4 +1,4 @@
-"""What all commands share: arguments, and how bad input (one sentence, exit code 2) and Ctrl-C end a process.
+"""What all commands share: `key=value` arguments, --help, and how bad input (exit code 2) and Ctrl-C end a process.
 
 Needs no more than Hydra, so that a command can run where little else is installed.
 """
@@ -9,22 +9,39 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from pipeline.values import REFUSED, UserError
+from pipeline.values import REFUSED, UserError, alternatives, unknown
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as in shells
 
 
 def sentence(error: Exception) -> str:
-    """The message of an error of ours, of Hydra or of OmegaConf, on one line."""
+    """Return the message of an error of ours, of Hydra or of OmegaConf, on one line.
+
+    For a name that does not exist, the message suggests the likeliest one and lists them all.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return unknown(group or "--config-name", option, error.options or primary_configs(error))
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
+        keys = [str(key) for key in cause.parent_node if str(key)[0] != "_" and key != "hydra"]
+        return f"unknown key {cause.full_key}: {alternatives(str(cause.key), keys)}"
     lines = [line.strip() for text in (error, cause) if text for line in str(text).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("object_type", "reference_type")))
+
+
+def primary_configs(error: MissingConfigException) -> list[str]:
+    """Return the names that --config-name takes: the yaml files of --config-dir, without it those of conf."""
+    folders = dict(re.findall(r"provider=([\w-]+), path=file://(.+)", str(error)))  # the search path, in Hydra's words
+    folder = folders.get("command-line") or folders["main"]
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
 
 
 @contextmanager
@@ -64,21 +81,39 @@ def library(module: str, extra: str) -> Any:
         sys.exit(REFUSED)
 
 
+def sweep_first() -> None:
+    """Let the first word of the command line be a sweep: `report articles` means `report sweep=articles`."""
+    if len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
+        sys.argv[1] = f"sweep={sys.argv[1]}"
+
+
 def arguments(usage: str, *options: str) -> tuple[str, dict[str, str]]:
-    """Read `NAME key=value …` from the command line.
+    """Read `NAME key=value …` from the command line of a command that needs no config.
+
+    NAME, the first word, is a sweep or a run; `sweep=NAME` and `run=NAME` mean the same. --help prints `usage` and ends
+    the process.
 
     Args:
-        usage: the sentence for anything else.
+        usage: what the command does, with an example and its keys.
         options: the keys that are allowed.
+
     Returns:
         The name and the options that were given.
+
     Raises:
-        UserError: with the usage.
+        UserError: the name is missing, a key is unknown, or a word is not `key=value`.
     """
-    name, *words = sys.argv[1:] or [""]
-    values = dict(word.partition("=")[::2] for word in words)
-    if not name or name.startswith("-") or values.keys() - set(options):
-        raise UserError(usage)
+    words = sys.argv[1:]
+    if {"--help", "-h"} & {*words}:
+        print(usage.strip())
+        sys.exit(0)
+    name = re.sub("^(sweep|run)=", "", words[0]) if words else ""
+    if not name or name.startswith("-") or "=" in name:
+        raise UserError("the first word must be the name of a sweep or a run; --help shows an example.")
+    values = dict(word.partition("=")[::2] for word in words[1:])
+    for key in values:
+        if key not in options:
+            raise UserError(f"unknown key {key}: {alternatives(key, options)}")
     return name, values
 
 

@@ -29,7 +29,7 @@ from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import Setting, UserError
+from pipeline.values import Setting, UserError, unknown
 
 optuna = library("optuna", extra="search")
 sqlalchemy = library("sqlalchemy", extra="search")  # which Optuna brings
@@ -84,7 +84,7 @@ def check(request: Search) -> tuple[list[str], Space]:
             raise UserError(f"{key} is empty: a Pareto front needs an accuracy and a cost.")
     for name in request.minimise:
         if name not in fields:
-            raise UserError(f"minimise {name}: it must be among {', '.join(fields)}.")
+            raise UserError(unknown("minimise", name, fields))
     for key, least in (("trials", 1), ("population", 2), ("seed", 0)):
         if (value := getattr(request, key)) < least:
             raise UserError(f"{key}={value}: it must be at least {least}.")

@@ -23,7 +23,7 @@ from pipeline.store import locks
 from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_json, write_atomically, write_json
 from pipeline.store.records import SCHEMA, Profile, Record
-from pipeline.values import UserError
+from pipeline.values import UserError, alternatives
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class ResultStore:
     def load(self, name: str) -> Record:
         """The record of a run; UserError if it is missing or from an older version."""
         path = self.run_dir(name) / "record.json"
+        if not path.exists():
+            known = sorted(path.parent.name for path in self.root.glob("runs/*/record.json"))
+            raise UserError(f"no run {name} in {self.root}: {alternatives(name, known)}")
         return as_record(read_json(path), path)
 
     def finished(self, name: str) -> Record | None:
@@ -150,8 +153,8 @@ class ResultStore:
         if (folder / "cells").is_dir() and not (folder / "manifest").is_dir():
             raise UserError(made_by_older(folder))
         if not folder.is_dir():
-            known = sorted(path.parent.name for path in self.root.glob("*/manifest")) or ["none yet"]
-            raise UserError(f"no sweep {sweep} in {self.root}; there are: {', '.join(known)}.")
+            known = sorted(path.parent.name for path in self.root.glob("*/manifest"))
+            raise UserError(f"no sweep {sweep} in {self.root}: {alternatives(sweep, known)}")
         paths = sorted((folder / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
         return {path.stem: entry for path in paths if (entry := read_again(path))}
 

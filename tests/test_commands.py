@@ -1,0 +1,77 @@
+"""One grammar for all commands: the list, --help everywhere, and names that do not exist."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import COMMANDS, main, overview
+from pipeline.launch import commands
+from pipeline.values import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def line(*words, cwd):
+    """A command line in a real process."""
+    return subprocess.run([sys.executable, "-m", *words], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_list_names_every_command_with_a_line(capsys):
+    main([])
+    listed = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split()[0] for row in listed] == list(COMMANDS)
+    assert all(len(row.split()) > 4 and len(row) < 120 for row in listed)
+    assert {path.stem for path in (ROOT / "pipeline").glob("*.py")} > {*COMMANDS}
+    assert overview().startswith("python -m pipeline COMMAND key=value")
+
+
+def test_an_unknown_command_gets_a_suggestion():
+    with pytest.raises(UserError, match=r"command=reprot: did you mean report\? There are: run, status, report"):
+        main(["reprot"])
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "published"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_shows_an_example_and_the_keys(command, flag, tmp_path):
+    ended = line("pipeline", command, flag, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert f"python -m pipeline.{command} " in ended.stdout
+    assert "results_dir" in ended.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "model=e5-smal"], "model=e5-smal: did you mean e5-small? There are: arctic-embed-l-v2, "),
+        (["run", "trainer.step=3"], "unknown key trainer.step: did you mean steps? There are: steps, batch_size, "),
+        (["run", "modle=e5-small"], "unknown key modle: did you mean model? There are: model, sampler, "),
+        (["run", "+trainer.step=3"], "unknown key trainer.step: did you mean steps? There are: steps, batch_size, "),
+        (["run", "data.language=[en]"], "unknown key data.language: did you mean languages? There are: "),
+        (
+            ["run", "--config-dir", str(ROOT / "sweeps"), "--config-name", "artikles"],
+            "--config-name=artikles: did you ",
+        ),
+        (["report", "prices=dear"], "prices=dear: There are: arm_example, cpu_example, gpu_example."),
+        (["status", "nowhere"], "no sweep nowhere in results: There are: none yet."),
+        (["status"], "the first word must be the name of a sweep or a run; --help shows an example."),
+        (["export", "nothing"], "no run nothing in results: There are: none yet."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_name_that_does_not_exist_is_one_sentence_and_exit_code_2(words, says, tmp_path):
+    ended = line("pipeline", *words, cwd=tmp_path)
+    assert ended.returncode == 2
+    (message,) = ended.stderr.splitlines()
+    assert message.startswith(f"error: {says}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["articles", "sweep=articles"])
+def test_the_first_word_may_leave_its_key_out(monkeypatch, word):
+    monkeypatch.setattr(sys, "argv", ["status", word, "results_dir=elsewhere"])
+    assert commands.arguments("", "results_dir") == ("articles", {"results_dir": "elsewhere"})
+    commands.sweep_first()
+    assert sys.argv[1] == "sweep=articles"
