@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from pipeline.analysis.verdict import of_run
 from pipeline.config import check
 from pipeline.launch.commands import check_as_written, refusing, resumable
 from pipeline.launch.request import make_request
@@ -34,7 +35,7 @@ def job(cfg: DictConfig) -> None:
     log_finished(state)
     if state.status == "failed":
         sys.exit(1)
-    print(store.run_dir(state.name) / "record.json")
+    print(*of_run(store.load(state.name)), f"record: {store.run_dir(state.name) / 'record.json'}", sep="\n")
 
 
 def main() -> None:

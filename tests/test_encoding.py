@@ -138,7 +138,8 @@ def test_equals_sentence_transformers(tmp_path, texts, pooling):
     np.testing.assert_allclose(ours, theirs.encode(texts, prompt_name="passage", batch_size=8), atol=1e-5)
 
 
-def test_progress_goes_to_stderr_and_only_after_a_second(model, texts, capsys, monkeypatch):
+def test_progress_goes_to_a_terminal_and_only_after_a_second(model, texts, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     encode(model, texts, "query", progress="queries")
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(progress, "BAR_DELAY_S", 0)
@@ -148,6 +149,9 @@ def test_progress_goes_to_stderr_and_only_after_a_second(model, texts, capsys, m
     out, err = capsys.readouterr()
     assert out == ""
     assert "queries: 100%" in err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    encode(model, texts, "query", progress="queries")
+    assert capsys.readouterr() == ("", "")
 
 
 class Clocked:
@@ -181,6 +185,7 @@ def seconds(interval):
 @pytest.mark.parametrize("kept", [0, 6])
 def test_the_time_left_is_steady_where_lengths_swing(monkeypatch, capsys, kept):
     """20 chunks, by turns of short and of long texts. Estimates by texts would be wrong by a factor of 2 and more."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(encoding, "CHUNK", 1000)
     monkeypatch.setattr(encoding, "SHARD", 2000)
     generator, clock = np.random.default_rng(0), Clocked()
@@ -212,6 +217,7 @@ def test_progress_appears_before_the_first_batch_is_done(monkeypatch, capsys):
             assert appeared.wait(60)
             return super().embed(rows)
 
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(progress, "BAR_DELAY_S", 0.001)
     monkeypatch.setattr(progress, "tqdm", Bar)
     encode(Large(), ["7 a"], "passage", progress="corpus")

@@ -197,6 +197,6 @@ def test_a_price_changes_its_columns_and_no_record(tmp_path, monkeypatch, capsys
 def test_help_lists_the_options_and_files(tmp_path):
     ended = run(tmp_path, "--help")
     assert ended.returncode == 0
-    for word in ("pipeline.report sweep=", "conf/prices", "usd_per_kwh", "utilisation"):
+    for word in ("pipeline.report articles", "conf/prices", "usd_per_kwh", "utilisation"):
         assert word in ended.stdout
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """The figures and tables of a sweep's report, and the command that writes them."""
 
 import io
+import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -190,8 +191,26 @@ def test_the_terminal_table_shows_every_system_and_failure(sweep):
     (row,) = [line.split() for line in lines if line.split()[:1] == ["xlmr-large"]]
     assert row[3:7] == ["-"] * 4
     assert "failed: dead: killed by SIGKILL" in lines
-    for line in lines[lines.index("failed: dead: killed by SIGKILL") + 1 :]:
-        assert (store.root / line).exists()
+
+
+def test_the_end_of_the_report_is_the_verdict_its_cards_and_the_next_commands(sweep):
+    store, text = sweep
+    cards = pd.read_csv(store.sweep_dir("toy") / "cards.csv").set_index("card")
+    _, end = text.split("failed: dead: killed by SIGKILL\n")
+    sentence, note, _, heads, *rows, _, report, recommend, export = end.strip().splitlines()
+    assert sentence.startswith(
+        f"The most accurate system on facts is e5-small-l12 with {cards['strategy'].iloc[0]} batches"
+    )
+    assert note == "Note: an exercise"
+    assert heads.split()[:4] == ["model", "strategy", "multi", "mAP"]
+    assert len(rows) == cards["system"].nunique()
+    assert report == f"Report: {store.root}/toy/report.html"
+    best = cards.loc["most accurate"]  # the simulated front is a straight line, without a knee
+    limit = math.ceil(best["query_latency_p95_ms"])
+    folder = f"results_dir={store.root}"
+    assert recommend == f"Next:   python -m pipeline.recommend toy p95_ms={limit} {folder}"
+    assert export == f"Next:   python -m pipeline.export {best['run']} to=my-retriever {folder}"
+    assert store.load(best["run"]).choices["model"] == best["model"]
 
 
 def test_a_cost_only_sweep_has_a_table_and_no_figure(tmp_path, capsys, monkeypatch):

@@ -30,6 +30,9 @@ def test_a_multirun_leaves_a_record_per_run_and_the_fronts(finished):
     assert untrained["metrics"] != trained["metrics"]
     assert sum(trained["training"]["language_pairs"].values()) == 2 * 4
     assert "hybrid" in out
+    assert "The most accurate system on worldfacts is " in out
+    assert err.count("  train …") == 1  # a line per stage, and no progress bar in a log
+    assert not any(mark in err for mark in ("it/s", "texts/s", "%|"))
     assert (folder / "results/two/pareto.csv").exists()
     assert not list(folder.rglob(".*-*"))  # no temporary file
 
@@ -40,9 +43,16 @@ def test_a_finished_run_is_cached(finished):
     for path in folder.rglob("*"):
         os.utime(path, (tomorrow_s, tomorrow_s))
     before = {path: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("*") if path.is_file()}
-    code, _, err = run(*SMALL, "sampler=none", "sweep=three", cwd=folder)
+    code, out, err = run(*SMALL, "sampler=none", "sweep=three", cwd=folder)
     assert code == 0, err
     assert "cached" in err
+    (record,) = [record for record in records(folder) if record["choices"]["sampler"] == "none"]
+    mono, cross, multi = (record["metrics"][f"worldfacts.{setting}.map"] for setting in ("mono", "cross", "multi"))
+    assert out.splitlines() == [
+        f"worldfacts, mAP: mono {mono:.3f}, cross {cross:.3f}, multi {multi:.3f}",
+        "costs: not measured",
+        f"record: results/runs/{record['name']}/record.json",
+    ]
     assert {path: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("*") if path.is_file()} == before
 
 

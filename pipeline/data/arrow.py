@@ -80,7 +80,7 @@ def cached_dataset(
         name: of the cached folder, from `folder_name`.
         schema: of every batch.
         batches: the rows.
-        progress: title of the progress bar.
+        progress: title of the progress bar, which only a terminal shows.
     """
     import pyarrow
     from datasets import Dataset
@@ -90,7 +90,7 @@ def cached_dataset(
         with (
             pyarrow.OSFile(str(folder / "rows.arrow"), "wb") as file,
             pyarrow.ipc.new_stream(file, schema) as stream,
-            tqdm(desc=progress, unit=" rows", delay=BAR_DELAY_S) as bar,
+            tqdm(desc=progress, unit=" rows", delay=BAR_DELAY_S, disable=None) as bar,
         ):
             for batch in batches:
                 stream.write_batch(batch)

@@ -20,7 +20,7 @@ class TokenBar:
     """A progress bar over tokens; use it as a context manager.
 
     Args:
-        title: of the bar, which appears after BAR_DELAY_S; None for no bar.
+        title: of the bar, which appears on a terminal after BAR_DELAY_S; None for no bar.
         tokens_C: tokens of each chunk, estimated; 0 where unknown.
     """
 
@@ -34,7 +34,7 @@ class TokenBar:
             smoothing=0,  # the mean rate since the start: recent batches hold long texts only, or short ones only
             miniters=1,
             delay=BAR_DELAY_S,
-            disable=title is None,
+            disable=None if title else True,  # None: only a terminal shows it
         )
 
     def __enter__(self) -> "TokenBar":

@@ -42,8 +42,17 @@ def make(store: ResultStore, request: Request) -> RunState:
         raise UserError(outcome["reason"])
     seconds = time.monotonic() - start_s
     if outcome["status"] == "done":
-        return RunState(request.name, "done", request.choices, seconds)
+        profile_s = min(seconds, shared_profile_s(store, request))  # not what an earlier, killed process spent
+        return RunState(request.name, "done", request.choices, seconds, profile_s=profile_s)
     return RunState(request.name, "failed", request.choices, seconds, outcome["reason"])
+
+
+def shared_profile_s(store: ResultStore, request: Request) -> float:
+    """Return the seconds of a finished run that went into profiles which further runs of its model will not need."""
+    if not request.config.profile.shared:
+        return 0.0
+    records = [record for name in request.run_names if (record := store.finished(name))]
+    return max((record.stage_s.get("profile", 0.0) for record in records), default=0.0)  # the last counts all of them
 
 
 def settled(store: ResultStore, request: Request, variant: Variant) -> bool:

@@ -51,10 +51,12 @@ class SweepCallback(Callback):
 
 
 def end(results_dir: str, sweep: str) -> None:
-    """Report on the sweep and list how each run ended; exit with 1 if one failed."""
+    """Say which runs failed and how many ended how, then report on the sweep; exit with 1 if a run failed."""
     from pipeline.reporting.publish import report  # matplotlib and wandb: not before they are needed
 
     store, reported = ResultStore(results_dir), False
+    states = progress.states(store, sweep)
+    print(f"\n{progress.table(states, settled=False)}", file=sys.stderr, flush=True)
     try:
         report(results_dir, sweep)
         reported = True
@@ -62,8 +64,6 @@ def end(results_dir: str, sweep: str) -> None:
         print(f"error: {error}", file=sys.stderr)
     except Exception:  # Hydra would turn it into a warning
         traceback.print_exc()
-    states = progress.states(store, sweep)
-    print(f"\n{progress.table(states)}", file=sys.stderr)
     if not reported or any(state.status not in ("done", "cached") for state in states):
         sys.exit(1)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.analysis.analyse import analyse
 from pipeline.analysis.tables import BIAS, cluster_name, main_metric, scales
-from pipeline.reporting import figure, wandb
+from pipeline.reporting import figure, terminal, wandb
 from pipeline.reporting.config import ReportConfig, options
 from pipeline.reporting.html import write as html
 from pipeline.retrieval.metrics import metric
@@ -25,7 +25,7 @@ def report(results_dir: str | Path, sweep: str) -> None:
 
 
 def publish(config: ReportConfig) -> None:
-    """Write the tables, figures and report.html of a sweep, print its systems and the files, and log all to W&B.
+    """Write the tables, figures and report.html of a sweep, log all to W&B, and print the systems and the verdict.
 
     Raises:
         UserError: if there is no such sweep, or it has no finished run.
@@ -47,10 +47,10 @@ def publish(config: ReportConfig) -> None:
             print(f"failed: {run.name}: {run.reason}")
     html.write(store, sweep, tables, folder / "report.html")
     files = [*(folder / f"{stem}.csv" for stem in tables), *fronts.values(), *curves, folder / "report.html"]
-    print(*files, sep="\n", flush=True)
-
-    record = next(run.record for run in runs if run.record)
-    wandb.log_report(wandb.Tracking.of(record), sweep, tables, fronts, files)
+    records = [run.record for run in runs if run.record]
+    wandb.log_report(wandb.Tracking.of(records[0]), sweep, tables, fronts, files)
+    notes = list(dict.fromkeys(note for record in records for note in record.notes))
+    print(f"\n{terminal.summary(tables.get('cards', pd.DataFrame()), sweep, store.root, notes)}", flush=True)
 
 
 def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) -> dict[str, Path]:

@@ -20,17 +20,26 @@ def states(store: ResultStore, sweep: str) -> list[RunState]:
 
 
 def remaining_s(states: list[RunState]) -> float | None:
-    """Seconds left: each run takes as long as finished runs of its model, or of any. None before the first has run."""
+    """Return the seconds left; None before the first run is done.
+
+    A run takes as long as the finished runs of its model, or of any model, took without their profiles. The first run
+    of a model takes a profile longer; the others share it.
+    """
     finished = [state for state in states if state.status == "done"]
     if not finished:
         return None
-
-    def expected_s(state: RunState) -> float:
-        same_model = [other for other in finished if other.choices["model"] == state.choices["model"]]
-        return mean(other.seconds for other in same_model or finished)
-
-    at_once = sum(state.status == "running" for state in states) or 1
-    return sum(expected_s(state) for state in states if state.status not in ENDED) / at_once
+    profiles_s = [state.profile_s for state in finished if state.profile_s]
+    profile_s = mean(profiles_s) if profiles_s else 0.0
+    profiled = {state.choices["model"] for state in states if state.status in ("done", "cached")}
+    left_s = 0.0
+    for state in states:
+        if state.status not in ENDED:
+            model = state.choices["model"]
+            same_model = [other for other in finished if other.choices["model"] == model]
+            left_s += mean(other.seconds - other.profile_s for other in same_model or finished)
+            left_s += 0.0 if model in profiled else profile_s
+            profiled.add(model)
+    return left_s / (sum(state.status == "running" for state in states) or 1)
 
 
 def outlook(states: list[RunState]) -> str:
@@ -48,12 +57,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def table(states: list[RunState]) -> str:
-    """A line per run, then the number of runs of each status."""
+def table(states: list[RunState], *, settled: bool = True) -> str:
+    """A line per run (with `settled=False` only for those that are not done), then the number of runs by status."""
     width = max((len(state.name) for state in states), default=0)
     lines = [
         f"{state.status:8} {state.name:{width}} {duration(state.seconds):>8}  {state.reason or ''}".rstrip()
         for state in states
+        if settled or state.status not in ("done", "cached")
     ]
     counts = {kind: sum(state.status == kind for state in states) for kind in (*ENDED, "running", "waiting")}
     return "\n".join([*lines, ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)])

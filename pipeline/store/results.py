@@ -28,7 +28,10 @@ from pipeline.values import UserError, alternatives
 
 @dataclass(frozen=True)
 class RunState:
-    """How one run of a sweep stands; `record` is set once it is done."""
+    """How one run of a sweep stands; `record` is set once it is done.
+
+    `profile_s` is the part of `seconds` that went into a profile which further runs of the model share.
+    """
 
     name: str
     status: Literal["done", "cached", "failed", "running", "waiting"]
@@ -36,6 +39,7 @@ class RunState:
     seconds: float
     reason: str | None = None
     record: Record | None = None
+    profile_s: float = 0.0
 
 
 class ResultStore:

@@ -8,6 +8,7 @@ Legend: N rows of the training data, L languages.
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -200,7 +201,8 @@ def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> N
             plugins=environment,
             precision=LIGHTNING_PRECISION[trainer.precision],
             max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
-            callbacks=[TQDMProgressBar()],
+            callbacks=[TQDMProgressBar()] if sys.stderr.isatty() else [],  # a log would hold every step twice
+            enable_progress_bar=sys.stderr.isatty(),
             logger=False,
             enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
             enable_model_summary=False,

@@ -1,0 +1,76 @@
+"""What the end of a sweep says on the terminal: the verdict, its cards, where the report lies, and what to do next."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.analysis import verdict
+from pipeline.analysis.costs import COSTS
+from pipeline.reporting.html.show import amount
+
+
+def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[str] = ()) -> str:
+    """Return the verdict sentence, the table of cards, the path of the report and the commands to go on with.
+
+    Args:
+        cards: table of `analysis.verdict.cards`; empty for a sweep without accuracy.
+        sweep: its name.
+        results_dir: holds the sweep.
+        notes: what to bear in mind, such as that the data are an exercise.
+
+    >>> print(summary(pd.DataFrame(), "costs", Path("results"), ["an exercise"]))
+    This sweep has no accuracy, so it says what systems cost and not which one to prefer.
+    Note: an exercise
+    <BLANKLINE>
+    Report: results/costs/report.html
+    """
+    lines = [verdict.sentence(cards), *(f"Note: {note}" for note in notes), ""]
+    if not cards.empty:
+        lines += [table(cards), ""]
+    lines.append(f"Report: {results_dir / sweep / 'report.html'}")
+    if not cards.empty:
+        lines += [f"Next:   {command}" for command in next_commands(cards, sweep, results_dir)]
+    return "\n".join(lines)
+
+
+def table(cards: pd.DataFrame) -> str:
+    """Format the cards: a line per system, with all the cards that it holds.
+
+    >>> cards = pd.DataFrame({"card": ["most accurate", "best value"], "system": "x", "model": "small",
+    ...                       "strategy": "hybrid", "variant": "as trained", "setting": "multi", "metric": "map",
+    ...                       "accuracy": 0.5, "low": 0.4, "high": 0.6, "query_latency_p95_ms": 5.0})
+    >>> print(table(cards))  # doctest: +NORMALIZE_WHITESPACE
+                               model strategy            multi mAP query latency, p95 (ms)
+    most accurate, best value  small   hybrid 0.500 [0.400, 0.600]                    5.00
+    """
+    costs = [cost for cost in COSTS if cost.field in cards]
+    rows = {}
+    for _, of_system in cards.groupby("system", sort=False):
+        card = of_system.iloc[0]
+        row = {"model": card["model"], "strategy": card["strategy"], "variant": card["variant"]}
+        row[f"{card['setting']} {verdict.metric(card['metric']).label}"] = verdict.accuracy(card)
+        rows[", ".join(of_system["card"])] = row | {cost.label: amount(card[cost.field]) for cost in costs}
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    if len(set(cards["variant"])) == 1:
+        frame = frame.drop(columns="variant")
+    return frame.to_string()
+
+
+def next_commands(cards: pd.DataFrame, sweep: str, results_dir: Path) -> list[str]:
+    """Return two commands, ready to paste: ask for a system within a limit, and export the best value.
+
+    The limit is the first cost of that system, rounded up; without a knee, the most accurate system is exported.
+
+    >>> cards = pd.DataFrame({"card": ["most accurate"], "run": ["m-hybrid-s0"], "query_latency_p95_ms": [4.2]})
+    >>> next_commands(cards, "articles", Path("results"))  # doctest: +NORMALIZE_WHITESPACE
+    ['python -m pipeline.recommend articles p95_ms=5', 'python -m pipeline.export m-hybrid-s0 to=my-retriever']
+    """
+    by_card = cards.set_index("card")
+    card = by_card.loc[verdict.BEST_VALUE if verdict.BEST_VALUE in by_card.index else verdict.MOST_ACCURATE]
+    known = [cost for cost in COSTS if cost.option and pd.notna(card.get(cost.field))]
+    limits = [f" {cost.option}={math.ceil(card[cost.field])}" for cost in known[:1]]
+    folder = "" if str(results_dir) == "results" else f" results_dir={results_dir}"
+    recommend = f"python -m pipeline.recommend {sweep}{''.join(limits)}{folder}"
+    return [recommend, f"python -m pipeline.export {card['run']} to=my-retriever{folder}"]
