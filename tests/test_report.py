@@ -220,13 +220,49 @@ def test_a_cost_only_sweep_has_a_table_and_no_figure(tmp_path, capsys, monkeypat
     publish.report(tmp_path, "costs")
     assert "costs, cost only" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "costs").glob("*.*"))
-    assert names == ["pareto.csv", "report.html", "runs.csv", "systems.csv"]
+    assert names == ["README.md", "pareto.csv", "report.html", "runs.csv", "sources.csv", "systems.csv"]
     assert pd.read_csv(tmp_path / "costs" / "pareto.csv").empty
 
 
-def test_every_cost_names_a_field_of_the_table(sweep):
-    table = pd.read_csv(sweep[0].sweep_dir("toy") / "runs.csv")
-    assert {cost.column for cost in COSTS} | {cost.source for cost in COSTS} <= set(table)
+def test_every_cost_names_a_field_of_the_tables(sweep):
+    folder = sweep[0].sweep_dir("toy")
+    assert {cost.column for cost in COSTS} <= set(pd.read_csv(folder / "runs.csv"))
+    assert {cost.source_field for cost in COSTS} <= set(pd.read_csv(folder / "sources.csv")["figure"])
+
+
+def test_the_table_of_runs_is_short_and_ordered_and_loses_nothing(sweep):
+    """Its other metrics and the sources of its figures are tables of their own."""
+    store, _ = sweep
+    folder = store.sweep_dir("toy")
+    runs = pd.read_csv(folder / "runs.csv")
+    assert list(runs)[:7] == ["name", "model", "strategy", "seed", "variant", "data", "layers"]
+    settings = ("mono", "cross", "multi")
+    assert {*list(runs)[7:10]} == {f"metrics.facts.{setting}.map" for setting in settings}
+    assert len(runs.columns) < 32
+    record = store.load("e5-small-l3-hybrid-toy-s0-abcd")
+    metrics = pd.read_csv(folder / "metrics.csv").query("run == @record.name")
+    named = metrics[["benchmark", "setting", "metric"]].agg(".".join, axis=1)
+    assert dict(zip(named, metrics["value"], strict=True)) == pytest.approx(dict(record.metrics))
+    sources = pd.read_csv(folder / "sources.csv").query("run == @record.name").set_index("figure")
+    assert sources.at["query_latency_p95_ms", "value"] == record.profile.query_latency_p95_ms
+    assert sources.at["query_latency_p95_ms", "relative_error"] == 0.01
+    assert sources["source"].dropna().to_dict().items() >= record.profile.sources.items() - {
+        ("quality", "measured: wall clock")
+    }
+
+
+def test_the_readme_names_every_file_of_the_folder(sweep):
+    folder = sweep[0].sweep_dir("toy")
+    text = (folder / "README.md").read_text()
+    assert [path.name for path in folder.iterdir() if f"`{path.name}`" not in text] == ["README.md"]
+
+
+def test_a_sweep_without_profiles_leaves_no_empty_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for layers in (3, 6):
+        records.add_run(ResultStore(tmp_path), "bare", layers, "hybrid", profiled=False)
+    publish.report(tmp_path, "bare")
+    assert all(len(pd.read_csv(path).columns) for path in (tmp_path / "bare").glob("*.csv"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pipeline.analysis.analyse import analyse
 from pipeline.analysis.tables import BIAS, cluster_name, main_metric, scales
 from pipeline.reporting import figure, terminal, wandb
 from pipeline.reporting.config import ReportConfig, options
+from pipeline.reporting.files import readme, written
 from pipeline.reporting.html import write as html
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
@@ -33,7 +34,8 @@ def publish(config: ReportConfig) -> None:
     store, sweep = ResultStore(config.results_dir), config.sweep
     folder = store.sweep_dir(sweep)
     tables = analyse(store, sweep, config.prices, config.scenario)
-    for stem, table in tables.items():
+    csv_tables = written(tables)
+    for stem, table in csv_tables.items():
         write_atomically(folder / f"{stem}.csv", partial(table.to_csv, index=False))
     fronts = draw_fronts(tables, sweep, folder)
     curves = draw_pool_curves(tables, sweep, folder)
@@ -46,7 +48,8 @@ def publish(config: ReportConfig) -> None:
         if run.status == "failed":
             print(f"failed: {run.name}: {run.reason}")
     html.write(store, sweep, tables, folder / "report.html")
-    files = [*(folder / f"{stem}.csv" for stem in tables), *fronts.values(), *curves, folder / "report.html"]
+    write_atomically(folder / "README.md", lambda path: path.write_text(readme(folder), encoding="utf-8"))
+    files = [*(folder / f"{stem}.csv" for stem in csv_tables), *fronts.values(), *curves, folder / "report.html"]
     records = [run.record for run in runs if run.record]
     wandb.log_report(wandb.Tracking.of(records[0]), sweep, tables, fronts, files)
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
