@@ -11,7 +11,9 @@ from pipeline.analysis.errors import estimate
 from pipeline.analysis.fronts import mark
 from pipeline.analysis.recommendation import recommend
 from pipeline.analysis.tables import points
+from pipeline.reporting import terminal
 from pipeline.reporting.config import options
+from pipeline.reporting.html import write as html
 from pipeline.store.results import ResultStore
 
 ACCURACY = {"tiny": 0.30, "small": 0.50, "middle": 0.58, "large": 0.60, "slow": 0.55}
@@ -85,6 +87,18 @@ def test_recommend_without_limits_names_the_most_accurate_card(tmp_path):
     answer = recommend(store, "toy", None, {}, config.prices, config.scenario)
     assert answer.sentences[0].startswith(f"Deploy {verdict.name(best)}: facts multi map {verdict.accuracy(best)} at ")
     assert answer.run == best["run"] == f"{best['model']}-{best['strategy']}-toy-s0-abcd"
+
+
+def test_the_report_begins_with_the_same_sentence(tmp_path):
+    store = ResultStore(tmp_path)
+    for layers in (3, 6):
+        add_run(store, "toy", layers, "hybrid")
+    config = options(tmp_path, "toy")
+    results = analyse(store, "toy", config.prices, config.scenario)
+    html.write(store, "toy", results, tmp_path / "report.html")
+    said = verdict.sentence(results["cards"])
+    assert f'<p class="lead">{said}</p>' in (tmp_path / "report.html").read_text()
+    assert said in terminal.summary(results["cards"], "toy", tmp_path)
 
 
 def test_of_equally_accurate_systems_the_cheapest_is_first():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipeline.analysis import verdict as rule
 from pipeline.analysis.costs import Cost
 from pipeline.analysis.errors import DRAWS
 from pipeline.analysis.money import UNLIKE
@@ -25,8 +26,9 @@ DRAWN, ONLY_ACCURACIES = "costs and accuracies", "the accuracies (the profiles s
 
 @dataclass(frozen=True)
 class Verdict:
-    """The paragraphs of the verdict, and what to bear in mind."""
+    """The verdict in a sentence (analysis.verdict), the paragraphs about it, and what to bear in mind."""
 
+    sentence: str
     paragraphs: list[str]
     caveats: list[str]
 
@@ -50,7 +52,8 @@ def verdict(material: Material) -> Verdict:
         benchmark, settings = next(iter(material.scales.items()))
         winners = [winner(material, benchmark, setting) for setting in settings]
         paragraphs = [most_accurate(material, winners), its_cost(material, winners), how_sure(material, winners)]
-    return Verdict(paragraphs, caveats(material))
+    cards = material.tables.get("cards", pd.DataFrame())
+    return Verdict(rule.sentence(cards), paragraphs, caveats(material))
 
 
 def winner(material: Material, benchmark: str, setting: str) -> Winner:
