@@ -301,7 +301,7 @@ def test_the_command_leaves_tables_a_figure_and_a_page(store, tables):
 
 def test_bad_input_is_one_sentence_and_exit_code_2(store, tmp_path):
     for words, says in (
-        (["sweep"], "usage: python -m pipeline.published SWEEP"),
+        (["sweep"], "scores is missing: name a folder of published scores"),
         (["sweep", f"scores={tmp_path / 'none'}"], "is neither a clone of"),
         (["sweep", f"scores={tmp_path}"], "no result of MIRACLRetrievalHardNegatives"),  # a results folder of ours
     ):

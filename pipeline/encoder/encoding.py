@@ -153,7 +153,7 @@ def restore(emb_ND: np.ndarray, shards: Shards, progress: str | None) -> list[in
     starts: list[int] = []
     firsts = range(0, len(emb_ND), SHARD)
     title = f"{progress}, reading finished shards"
-    for first in tqdm(firsts, title, unit=" shards", disable=progress is None, delay=BAR_DELAY_S):
+    for first in tqdm(firsts, title, unit=" shards", disable=None if progress else True, delay=BAR_DELAY_S):
         shard_ND = emb_ND[first : first + SHARD]
         kept_ND = shards.load(first)
         if kept_ND is None:
