@@ -45,7 +45,7 @@ def test_help_shows_an_example_and_the_keys(command, flag, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["run", "model=e5-smal"], "model=e5-smal: did you mean e5-small? There are: arctic-embed-l-v2, "),
+        (["run", "model=e5-smal"], "model=e5-smal: did you mean e5-small? There are: "),
         (["run", "trainer.step=3"], "unknown key trainer.step: did you mean steps? There are: steps, batch_size, "),
         (["run", "modle=e5-small"], "unknown key modle: did you mean model? There are: model, sampler, "),
         (["run", "+trainer.step=3"], "unknown key trainer.step: did you mean steps? There are: steps, batch_size, "),
