@@ -110,8 +110,8 @@ def readme(folder: Path) -> str:
     lines = [f"# Results of the sweep {folder.name}", ""]
     names = [path.name for path in folder.iterdir()]
     for stem, explanation in EXPLAINED.items():
-        found = sorted(name for name in names if name == stem or name.startswith((f"{stem}.", f"{stem}-")))
-        if found:
-            lines.append(f"- {', '.join(f'`{name}`' for name in found)}: {explanation}")
+        present = sorted(name for name in names if name == stem or name.startswith((f"{stem}.", f"{stem}-")))
+        if present:
+            lines.append(f"- {', '.join(f'`{name}`' for name in present)}: {explanation}")
     lines += ["", "Each run has its own folder in `../runs`: its config, metrics, profile and scores per query.", ""]
     return "\n".join(lines)

@@ -62,12 +62,12 @@ def samples(scores: pd.DataFrame, size: int = DRAWS, seed: int = 0) -> dict[str,
         if cross_S.sum() > 2 and ((first_S == language) | (second_S == language))[cross_S].mean() > 0.9:
             count_BL[:, language] = 1
     weight_BS = count_BL[:, first_S] * np.where(cross_S, count_BL[:, second_S], 1)
-    found = {}
+    by_setting = {}
     for setting in (MONO, CROSS):
         chosen_S = setting_S == setting
         if chosen_S.any():
-            found[setting] = _sample(score_SM[chosen_S], weight_BS[:, chosen_S], len(names))
-    return found
+            by_setting[setting] = _sample(score_SM[chosen_S], weight_BS[:, chosen_S], len(names))
+    return by_setting
 
 
 def _sample(score_SM: pd.DataFrame, weight_BS: np.ndarray, languages: int) -> Sample:

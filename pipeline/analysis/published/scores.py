@@ -184,14 +184,14 @@ def broken(rows: pd.DataFrame) -> pd.DataFrame:
     on = ["benchmark", "dataset_revision", "model", "subset"]
     both = pairs.merge(reverse[[*on, SCORE]], on=on, suffixes=("", "_reverse"))
     both = both[both[f"{SCORE}_reverse"] > CHANCE]
-    found = []
+    directions = []
     for (benchmark, revision, subset), group in both.groupby(["benchmark", "dataset_revision", "subset"]):
         if (group[SCORE] < BROKEN * group[f"{SCORE}_reverse"]).all():
             reason = f"broken: below a tenth of {reversed_pair(subset)} in each of {len(group)} models"
             row = {"benchmark": benchmark, "dataset_revision": revision, "subset": subset}
             row["what"] = f"{subset} of dataset revision {revision}"
-            found.append(row | {"reason": f"{reason}; left out of all models"})
-    return pd.DataFrame(found, columns=["dataset_revision", "subset", *REFUSED])
+            directions.append(row | {"reason": f"{reason}; left out of all models"})
+    return pd.DataFrame(directions, columns=["dataset_revision", "subset", *REFUSED])
 
 
 def reversed_pair(subset: str) -> str:
@@ -217,12 +217,12 @@ def complete(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     kept, refused = [], []
     for benchmark, group in rows.groupby("benchmark", sort=False):
         having = group.groupby("subset")["model"].nunique()
-        wanted = set(having[having > group["model"].nunique() / 2].index)
-        whole = group[group["subset"].isin(wanted)]
-        missing = {model: sorted(wanted - set(subsets)) for model, subsets in group.groupby("model")["subset"]}
+        required = set(having[having > group["model"].nunique() / 2].index)
+        whole = group[group["subset"].isin(required)]
+        missing = {model: sorted(required - set(subsets)) for model, subsets in group.groupby("model")["subset"]}
         for model, lacking in missing.items():
             if lacking:
-                reason = f"incomplete: it lacks {len(lacking)} of {len(wanted)} subsets, {lacking[0]} for one"
+                reason = f"incomplete: it lacks {len(lacking)} of {len(required)} subsets, {lacking[0]} for one"
                 refused.append({"benchmark": benchmark, "what": model, "reason": reason})
         kept.append(whole[[not missing[model] for model in whole["model"]]])
     return pd.concat(kept, ignore_index=True), pd.DataFrame(refused, columns=REFUSED)

@@ -99,7 +99,7 @@ def choices(table: pd.DataFrame) -> Table:
 
 def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Say what a doubling of the active parameters buys, within recipes and over all, and what it does to the gap."""
-    found, within = [], tables["within_recipes"]
+    sentences, within = [], tables["within_recipes"]
     for trend in tables["trends"].itertuples():
         if trend.group != ALL:
             continue
@@ -112,8 +112,8 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
             for mean in same.itertuples():
                 own = between(mean.slope, (mean.low, mean.high), difference)
                 sentence += f", and by {own} within a recipe (mean of {mean.recipes})"
-        found.append(f"{sentence}.")
-    return found
+        sentences.append(f"{sentence}.")
+    return sentences
 
 
 def caveats(tables: Mapping[str, pd.DataFrame]) -> list[str]:
