@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.lines import Line2D
 from pipeline.analysis.published import costs, scores
 from pipeline.analysis.published.models import CLASSES
 from pipeline.analysis.published.study import COUNTED, PANELS, study
-from pipeline.analysis.tables import PASSED
+from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
 from pipeline.reporting.config import ReportConfig
 from pipeline.reporting.html import published as page
@@ -19,6 +20,13 @@ from pipeline.store.results import ResultStore
 
 DRAWN = costs.AXES[:3]  # in the figure; the page has all axes
 LOOKS = dict(zip(CLASSES, zip(figure.COLOURS, figure.MARKERS, strict=True), strict=False))
+MEASURED, DOUBTED, MODELLED = "measured or counted", "measured, quality checks failed", "modelled"
+KNOWN = {PASSED: MEASURED, COUNTED: MEASURED, FAILED: DOUBTED}
+FACES: dict[str, dict[str, Any]] = {
+    MEASURED: {"ms": 4.5},
+    DOUBTED: {"ms": 4.5, "mfc": "white", "mew": 0.7},
+    MODELLED: {"ms": 2.5, "alpha": 0.45, "mew": 0},
+}
 
 
 def publish(config: ReportConfig, folder: Path) -> None:
@@ -46,7 +54,7 @@ def publish(config: ReportConfig, folder: Path) -> None:
 
 
 def draw(points: pd.DataFrame) -> plt.Figure:
-    """Draw the fronts of PANELS against DRAWN: a marker per model and class, hollow where the cost is modelled."""
+    """Draw the fronts of PANELS against DRAWN: a marker per model and class, whose face says how its cost is known."""
     panels = [panel for panel in PANELS if panel in set(zip(points["benchmark"], points["setting"], strict=True))]
     axes_of = [cost for cost in DRAWN if cost.field in set(points["cost"])]
     size_in = (1.2 + 3.2 * len(axes_of), 1.3 + 3.0 * len(panels))
@@ -65,8 +73,8 @@ def draw(points: pd.DataFrame) -> plt.Figure:
     picture.suptitle(f"Published accuracy, cost of the same architectures on {machines}", fontsize=10)
     handles = [Line2D([], [], linestyle="", color=c, marker=m, label=name) for name, (c, m) in LOOKS.items()]
     handles += [Line2D([], [], color="0.8", linewidth=5, label="Pareto front")]
-    handles += [Line2D([], [], linestyle="", marker="o", color="0.3", mfc="white", label="modelled, or checks failed")]
-    picture.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    handles += [Line2D([], [], linestyle="", color="0.3", marker="o", **style, label=known) for known, style in FACES.items()]
+    picture.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return picture
 
 
@@ -75,6 +83,6 @@ def draw_panel(panel: plt.Axes, points: pd.DataFrame) -> None:
     front = points[points["on_front"]].sort_values("value")
     figure.draw_front(panel, front["value"], front["accuracy"])
     for name, (colour, marker) in LOOKS.items():
-        for hollow, group in points[points["zero_shot"] == name].groupby(~points["quality"].isin([PASSED, COUNTED])):
-            face = "white" if hollow else colour
-            panel.plot(group["value"], group["accuracy"], marker, ms=4.5, color=colour, mfc=face, mew=0.7, zorder=3)
+        of_class = points[points["zero_shot"] == name]
+        for known, group in of_class.groupby(of_class["quality"].map(KNOWN).fillna(MODELLED)):
+            panel.plot(group["value"], group["accuracy"], marker, color=colour, zorder=3, **FACES[known])
