@@ -73,7 +73,9 @@ def draw(points: pd.DataFrame) -> plt.Figure:
     picture.suptitle(f"Published accuracy, cost of the same architectures on {machines}", fontsize=10)
     handles = [Line2D([], [], linestyle="", color=c, marker=m, label=name) for name, (c, m) in LOOKS.items()]
     handles += [Line2D([], [], color="0.8", linewidth=5, label="Pareto front")]
-    handles += [Line2D([], [], linestyle="", color="0.3", marker="o", **style, label=known) for known, style in FACES.items()]
+    handles += [
+        Line2D([], [], linestyle="", color="0.3", marker="o", **style, label=known) for known, style in FACES.items()
+    ]
     picture.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return picture
 
