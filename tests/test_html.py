@@ -305,7 +305,7 @@ def test_a_sweep_without_accuracy_claims_none(tmp_path):
     first, second, third = verdict_on(store, "costs", tables).paragraphs
     assert "no accuracy" in first
     assert second.startswith(
-        "Cheapest: xlmr-large, none (untrained) (query latency, p95 = 28.1 [26.9, 29.3] ms, measured"
+        "Cheapest: xlmr-large, no training (query latency, p95 = 28.1 [26.9, 29.3] ms, measured"
     )
     assert third == "Confidence: quality checks, by system: 1 passed."
     report.write(store, "costs", tables, tmp_path / "report.html")
@@ -514,8 +514,8 @@ def test_in_a_browser_every_point_lies_at_its_cost(sweep, browser, tmp_path):
     text = browser.run("document.getElementById('repeats').innerText")
     assert text == "This cost is modelled as a constant power times time: it repeats latency."
     legend = "[...document.querySelectorAll('#front .legendtext')].map((item) => item.textContent)"
-    assert browser.run(legend) == ["hybrid", "monolingual", "none (untrained)", "Pareto front"]
-    assert browser.run(f"{front}.map((t) => t.name)") == ["none (untrained)", "monolingual", "hybrid"]
+    assert browser.run(legend) == ["hybrid", "monolingual", "no training", "Pareto front"]
+    assert browser.run(f"{front}.map((t) => t.name)") == ["no training", "monolingual", "hybrid"]
     symbols = browser.run(f"{front}.at(-1).marker.symbol")
     assert symbols == ["circle-open-dot", "circle-open", "circle"]
     assert browser.errors == []

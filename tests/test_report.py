@@ -13,8 +13,10 @@ import pytest
 import records
 
 from pipeline.analysis.costs import COSTS
+from pipeline.analysis.strategies import batches
 from pipeline.reporting import figure, publish
 from pipeline.reporting.config import options
+from pipeline.reporting.looks import MARKERS, looks_of
 from pipeline.store.results import ResultStore, RunState
 
 
@@ -90,7 +92,7 @@ def test_labels_are_the_sizes_and_keep_clear_of_points_and_each_other(plot):
         boxes = [text.get_window_extent(renderer) for text in panel.texts]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
         for line in panel.lines:
-            if line.get_marker() in figure.MARKERS:
+            if line.get_marker() in MARKERS:
                 drawn = line.get_transform().transform(line.get_xydata())
                 assert not any(box.contains(*xy) for box in boxes for xy in drawn)
 
@@ -99,7 +101,7 @@ def test_a_failed_profile_is_a_hollow_marker(points, plot):
     fills = {
         (line.get_marker(), line.get_markerfacecolor(), line.get_xdata()[0])
         for line in plot.axes[8].lines
-        if line.get_marker() in figure.MARKERS
+        if line.get_marker() in MARKERS
     }
     (failed,) = points.query("quality == 'failed' and setting == 'multi' and cost == 'query_latency_p95_ms'")["value"]
     assert [(marker, value) for marker, fill, value in fills if fill == "white"] == [("o", failed)]
@@ -130,10 +132,10 @@ def equal_costs(points: pd.DataFrame) -> pd.DataFrame:
 def test_every_mark_and_interval_lies_at_its_cost(points):
     many = equal_costs(points)
     (panel,) = figure.draw(many, "title", "mAP").axes
-    marks = [line for line in panel.lines if line.get_marker() in figure.MARKERS]
+    marks = [line for line in panel.lines if line.get_marker() in MARKERS]
     assert all(line.get_transform() == panel.transData for line in marks)
     drawn = [(line.get_color(), tuple(xy)) for line in marks for xy in line.get_xydata()]
-    looks = figure.looks_of(many["strategy"].unique())
+    looks = looks_of(many["strategy"].unique())
     expected = [(looks[p["strategy"]][0], (p["value"], p["accuracy"])) for p in many.to_dict("records")]
     assert sorted(drawn) == sorted(expected)
     intervals = {tuple(map(tuple, segment)) for lines in panel.collections for segment in lines.get_segments()}
@@ -147,15 +149,15 @@ def test_every_mark_and_interval_lies_at_its_cost(points):
 def test_the_legend_is_sorted_by_the_largest_model_and_the_best_lies_on_top(points):
     (panel,) = figure.draw(equal_costs(points), "title", "mAP").axes
     assert [text.get_text() for text in panel.get_legend().get_texts()] == [f"s{i}" for i in range(7)]
-    marks = [line for line in panel.lines if line.get_marker() in figure.MARKERS]
-    assert max(marks, key=lambda line: line.get_zorder()).get_color() == figure.COLOURS[0]  # of s0
+    marks = [line for line in panel.lines if line.get_marker() in MARKERS]
+    assert max(marks, key=lambda line: line.get_zorder()).get_color() == looks_of(["s0"])["s0"].colour
 
 
 def test_a_strategy_without_the_first_cost_is_drawn_all_the_same(points):
     multi = points.query("setting == 'multi'")
     lacking = multi[(multi["cost"] != "query_latency_p95_ms") | (multi["strategy"] != "none")]
     legend = figure.draw(lacking, "title", "mAP").axes[-1].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["hybrid", "monolingual", "none"]
+    assert [text.get_text() for text in legend.get_texts()] == ["hybrid", "monolingual", "no training"]
 
 
 def test_an_energy_that_repeats_latency_has_no_panel(points):
@@ -189,7 +191,7 @@ def test_the_terminal_table_shows_every_system_and_failure(sweep):
     assert row[3:6] == [f"{record.metrics[f'facts.{setting}.map']:.4f}" for setting in ("mono", "cross", "multi")]
     assert row[6:] == ["270.0", "5.0", "133.3", "408", "93.0"]
     (row,) = [line.split() for line in lines if line.split()[:1] == ["xlmr-large"]]
-    assert row[3:7] == ["-"] * 4
+    assert row[1:8] == ["no", "training", "1", *["-"] * 4]
     assert "failed: dead: killed by SIGKILL" in lines
 
 
@@ -199,7 +201,7 @@ def test_the_end_of_the_report_is_the_verdict_its_cards_and_the_next_commands(sw
     _, end = text.split("failed: dead: killed by SIGKILL\n")
     sentence, note, _, heads, *rows, _, report, recommend, export = end.strip().splitlines()
     assert sentence.startswith(
-        f"The most accurate system on facts is e5-small-l12 with {cards['strategy'].iloc[0]} batches"
+        f"The most accurate system on facts is e5-small-l12 with {batches(cards['strategy'].iloc[0])}:"
     )
     assert note == "Note: an exercise"
     assert heads.split()[:4] == ["model", "strategy", "multi", "mAP"]

@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.analysis import tables
 from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
 from pipeline.analysis.errors import Estimates
+from pipeline.analysis.strategies import UNTRAINED, batches
 from pipeline.analysis.tables import Scale
 from pipeline.retrieval.metrics import metric
 from pipeline.store.records import AS_TRAINED, Record
@@ -143,9 +144,9 @@ def name(row: pd.Series) -> str:
     'untrained small'
     """
     variant = "" if row["variant"] == AS_TRAINED else f", inference variant {row['variant']}"
-    if row["strategy"] == "none":
+    if row["strategy"] == UNTRAINED:
         return f"untrained {row['model']}{variant}"
-    return f"{row['model']} with {row['strategy']} batches{variant}"
+    return f"{row['model']} with {batches(row['strategy'])}{variant}"
 
 
 def accuracy(row: pd.Series) -> str:

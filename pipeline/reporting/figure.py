@@ -3,7 +3,7 @@
 Reads tables only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,15 @@ from matplotlib.transforms import Bbox
 from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
 from pipeline.analysis.errors import QUERIES
 from pipeline.analysis.tables import BIAS, FAILED, NOT_MEASURED, PASSED, main_metric
+from pipeline.reporting.looks import Look, looks_of, looks_of_systems, strategy_name
 from pipeline.retrieval.metrics import metric
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LABEL_OFFSETS_PT = [(-9, 7), (9, -7), (9, 7), (-9, -7), (0, 11), (0, -11), (-18, 0), (18, 0), (0, 20), (0, -20)]
 LABEL_STYLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": "0.25", "zorder": 4}
 MARKER_PT = 5.5
 CAP_PT = (4.5, 1.5)  # half the width of an interval's caps: of the last strategy in the legend, and of the first
 HOLLOW = {FAILED: ("o", "quality checks failed"), NOT_MEASURED: (r"$\odot$", "quality not measured")}
-Looks = Mapping[str, tuple[str, str]]  # strategy -> colour and marker, in the order of the legend
+Looks = Mapping[str, Look]  # by strategy, in the order of the legend
 SETTINGS = {"mono": "monolingual", "cross": "cross-lingual", "multi": "multilingual"}
 plt.rcParams.update(
     {
@@ -135,11 +134,6 @@ def ranked(points: pd.DataFrame) -> list[str]:
     return largest.sort_values(ascending=False, kind="stable").index.tolist()
 
 
-def looks_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Assign a colour and a marker to each name; 49 combinations before one recurs."""
-    return {name: (COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i, name in enumerate(names)}
-
-
 def draw_front(axes: Axes, cost: pd.Series, accuracy: pd.Series) -> None:
     """Draw the Pareto front as a step line, from the cheapest point on."""
     steps: dict[str, Any] = {"where": "post", "color": "0.85", "linewidth": 5, "solid_joinstyle": "miter", "zorder": 1}
@@ -225,7 +219,10 @@ def label(axes: Axes, points: pd.DataFrame) -> None:
 def legend(looks: Looks) -> list[Line2D]:
     """Return the handles of the strategies."""
     edge: dict[str, Any] = {"ms": MARKER_PT + 1, "mec": "white", "mew": 0.7, "linewidth": 1}
-    return [Line2D([], [], color=c, marker=m, label=name, **edge) for name, (c, m) in looks.items()]
+    return [
+        Line2D([], [], color=look.colour, marker=look.marker, label=strategy_name(strategy), **edge)
+        for strategy, look in looks.items()
+    ]
 
 
 def marks(points: pd.DataFrame) -> list[Line2D]:
@@ -242,7 +239,7 @@ def draw_pool_curve(curves: pd.DataFrame, title: str) -> plt.Figure:
 
     The hollow marker is the estimate for the full pool.
     """
-    languages, looks = curves["language"].unique(), looks_of(curves["system"].unique())
+    languages, looks = curves["language"].unique(), looks_of_systems(curves)
     accuracy = metric("ndcg_10").label
     columns = min(len(languages), 4)
     rows = -(-len(languages) // columns)
@@ -259,7 +256,7 @@ def draw_pool_curve(curves: pd.DataFrame, title: str) -> plt.Figure:
             panel.plot(dashed["pool_size"], dashed["ndcg_10"], "--", color=colour, linewidth=1)
             panel.vlines(full["pool_size"], full["low"], full["high"], color=colour, linewidth=1)
             panel.plot(full["pool_size"], full["ndcg_10"], marker, ms=6, mfc="white", color=colour)
-            handles[", ".join(curve[["model", "strategy"]].iloc[0])] = line
+            handles[f"{curve['model'].iloc[0]}, {strategy_name(curve['strategy'].iloc[0])}"] = line
         panel.set(xscale="log", title=language)
     for panel in axes.flat[len(languages) :]:
         panel.set_axis_off()
@@ -294,7 +291,8 @@ def terminal(systems: pd.DataFrame, benchmark: str | None) -> str:
         columns.pop("variant")
     else:
         columns |= {"profile.end_to_end_latency_p95_ms": "with search", "profile.index_bytes_per_passage": "B/passage"}
-    table = systems[[name for name in columns if name in systems]].rename(columns=columns)
+    named = systems.assign(strategy=systems["strategy"].map(strategy_name))
+    table = named[[name for name in columns if name in systems]].rename(columns=columns)
     digits = dict.fromkeys(SETTINGS, 4) | {"MiB": 0}
     formats = {name: f"{{:.{digits.get(name, 1)}f}}".format for name in table.select_dtypes("float")}
     return table.to_string(index=False, formatters=formats, na_rep="-")

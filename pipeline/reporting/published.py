@@ -15,11 +15,12 @@ from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
 from pipeline.reporting.config import ReportConfig
 from pipeline.reporting.html import published as page
+from pipeline.reporting.looks import looks_of
 from pipeline.store.files import write_atomically
 from pipeline.store.results import ResultStore
 
 DRAWN = costs.AXES[:3]  # in the figure; the page has all axes
-LOOKS = dict(zip(CLASSES, zip(figure.COLOURS, figure.MARKERS, strict=True), strict=False))
+LOOKS = looks_of(CLASSES)
 MEASURED, DOUBTED, MODELLED = "measured or counted", "measured, quality checks failed", "modelled"
 KNOWN = {PASSED: MEASURED, COUNTED: MEASURED, FAILED: DOUBTED}
 FACES: dict[str, dict[str, Any]] = {

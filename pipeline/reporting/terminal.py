@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.analysis import verdict
 from pipeline.analysis.costs import COSTS
 from pipeline.reporting.html.show import amount
+from pipeline.reporting.looks import strategy_name
 
 
 def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[str] = ()) -> str:
@@ -49,7 +50,7 @@ def table(cards: pd.DataFrame) -> str:
     rows = {}
     for _, of_system in cards.groupby("system", sort=False):
         card = of_system.iloc[0]
-        row = {"model": card["model"], "strategy": card["strategy"], "variant": card["variant"]}
+        row = {"model": card["model"], "strategy": strategy_name(card["strategy"]), "variant": card["variant"]}
         row[f"{card['setting']} {verdict.metric(card['metric']).label}"] = verdict.accuracy(card)
         rows[", ".join(of_system["card"])] = row | {cost.label: amount(card[cost.field]) for cost in costs}
     frame = pd.DataFrame.from_dict(rows, orient="index")

@@ -12,7 +12,7 @@ from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
 from pipeline.analysis.draws import cost_bounds
 from pipeline.analysis.tables import BIAS, NOT_MEASURED, QUALITY, cluster_name, main_metric, scales
 from pipeline.reporting.figure import SETTINGS, over
-from pipeline.reporting.html.show import strategy_name
+from pipeline.reporting.looks import strategy_name
 from pipeline.retrieval.metrics import Metric, metric
 from pipeline.store.records import AS_TRAINED, Profile, Record
 from pipeline.store.results import ResultStore, RunState

@@ -18,7 +18,8 @@ from pipeline.analysis.published.study import BUDGET, COUNTED, EVERYONE, PANELS
 from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
 from pipeline.reporting.html.show import Table, TableCell, accuracy, amount, between, difference, listed, row
-from pipeline.reporting.html.write import HERE, SYMBOLS, as_json, environment
+from pipeline.reporting.html.write import HERE, as_json, environment
+from pipeline.reporting.looks import looks_of
 
 LABELS = {benchmark.name: benchmark.label for benchmark in BENCHMARKS}
 SETTINGS = {**figure.SETTINGS, GAP: "gap (mono less cross)"}
@@ -251,14 +252,13 @@ def payload(points: pd.DataFrame) -> dict[str, Any]:
         for point in points.to_dict("records")
     ]
     panels = points[["benchmark", "setting"]].drop_duplicates().itertuples(index=False, name=None)
-    looks = zip(CLASSES, figure.COLOURS, figure.MARKERS, strict=False)
     return {
         "rows": rows,
         "everyone": EVERYONE,
         "pools": [EVERYONE, *CLASSES],
         "panels": [["|".join(panel), benchmark_label(*panel)] for panel in panels],
         "costs": {field: label for field, label in labels.items() if field in set(points["cost"])},
-        "looks": {name: {"colour": colour, "symbol": SYMBOLS[marker]} for name, colour, marker in looks},
+        "looks": {name: {"colour": look.colour, "symbol": look.symbol} for name, look in looks_of(CLASSES).items()},
     }
 
 

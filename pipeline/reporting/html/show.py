@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from pipeline.analysis import strategies
+
 MISSING = "–"
 
 
@@ -70,14 +72,9 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def strategy_name(strategy: str) -> str:
-    """Name a batch strategy for readers."""
-    return "none (untrained)" if strategy == "none" else strategy
-
-
 def batches(strategy: str) -> str:
     """Name what was trained with a batch strategy, as in 'with hybrid batches'."""
-    return "untrained encoders" if strategy == "none" else f"{strategy} batches"
+    return "untrained encoders" if strategy == strategies.UNTRAINED else strategies.batches(strategy)
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:

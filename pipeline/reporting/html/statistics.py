@@ -7,6 +7,7 @@ from pipeline.analysis.tables import BIAS, PASSED
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Table, TableCell, row
+from pipeline.reporting.looks import strategy_name
 from pipeline.store.records import AS_TRAINED
 
 
@@ -143,7 +144,7 @@ def slopes(material: Material) -> Table:
     """Tabulate the gain per doubling of the cost, by strategy and between strategies."""
     rows = [
         row(
-            show.strategy_name(line["strategy"].replace(" - ", " − ")),
+            " − ".join(map(strategy_name, line["strategy"].split(" - "))),
             show.between(line["slope"], (line["low"], line["high"]), show.difference),
             lack_of_fit(line),
             panel=panel(line),
@@ -193,7 +194,7 @@ def volumes(material: Material) -> Table:
             interval = area["with_bias_low"], area["with_bias_high"]
             texts.append(show.between(area["hypervolume_with_bias"], interval, show.accuracy))
         texts.append(show.amount(area["reference"]))
-        rows.append(row(show.strategy_name(area["strategy"]), *texts, panel=panel(area)))
+        rows.append(row(strategy_name(area["strategy"]), *texts, panel=panel(area)))
     columns = ["batch strategy", "accuracy × decades of cost"]
     columns += ["× share of the worst bias avoided"] if with_bias else []
     reference = "reference point: accuracy 0 at a cost beyond the highest"

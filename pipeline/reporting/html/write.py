@@ -16,27 +16,19 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.analysis.costs import COSTS
 from pipeline.analysis.tables import BIAS, BIAS_LABEL
-from pipeline.reporting.figure import looks_of, repeating
+from pipeline.reporting.figure import repeating
 from pipeline.reporting.html import evidence, languages, pools, statistics, tables
 from pipeline.reporting.html.findings import findings
 from pipeline.reporting.html.languages import Matrices
 from pipeline.reporting.html.material import Material, gather
-from pipeline.reporting.html.show import accuracy, amount, between, probability, strategy_name
+from pipeline.reporting.html.show import accuracy, amount, between, probability
 from pipeline.reporting.html.verdict import verdict
+from pipeline.reporting.looks import looks_of, strategy_name
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
 from pipeline.store.results import ResultStore
 
 HERE = Path(__file__).parent
-SYMBOLS = {  # plotly's, for the markers of matplotlib
-    "o": "circle",
-    "s": "square",
-    "^": "triangle-up",
-    "D": "diamond",
-    "v": "triangle-down",
-    "P": "cross",
-    "X": "x",
-}
 
 
 def write(store: ResultStore, sweep: str, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -105,8 +97,8 @@ def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, A
             for benchmark, settings in material.scales.items()
         },
         "looks": {
-            strategy: {"name": strategy_name(strategy), "colour": colour, "symbol": SYMBOLS[marker]}
-            for strategy, (colour, marker) in looks_of(material.systems["strategy"].unique()).items()
+            strategy: {"name": strategy_name(strategy), "colour": look.colour, "symbol": look.symbol}
+            for strategy, look in looks_of(material.systems["strategy"].unique()).items()
         },
         "systems": {
             system: {
