@@ -45,4 +45,4 @@ def records(folder):
 
 
 def manifest(folder, sweep):
-    return [json.loads(path.read_text()) for path in sorted((folder / f"results/{sweep}/manifest").glob("*.json"))]
+    return [json.loads(path.read_text()) for path in sorted((folder / f"results/{sweep}/.store/manifest").glob("*.json"))]

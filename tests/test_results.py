@@ -165,9 +165,10 @@ def test_results_of_another_version_are_named(tmp_path, record):
     write_json(path, raw)
     with pytest.raises(UserError, match="was made by an older version"):
         store.load(record.name)
-    (tmp_path / "old" / "cells").mkdir(parents=True)
-    with pytest.raises(UserError, match="old was made by an older version: move it away"):
-        store.runs("old")
+    for sweep, folder in {"old": "manifest", "older": "cells"}.items():
+        (tmp_path / sweep / folder).mkdir(parents=True)
+        with pytest.raises(UserError, match=f"{sweep} was made by an older version: move it away"):
+            store.runs(sweep)
 
 
 def test_a_stage_is_made_once_and_timed(tmp_path, capsys):

@@ -131,7 +131,7 @@ def test_another_search_or_another_file_is_refused(tmp_path):
         UserError, match=r"search\.db belongs to a search that differs in population, seed: move it away"
     ):
         search.open_study(settings(tmp_path, population=7, seed=1))
-    (path,) = tmp_path.glob("*/search.db")
+    (path,) = tmp_path.glob("*/.store/search.db")
     path.write_text("not a database " * 1000)
     with pytest.raises(UserError, match=r"search\.db cannot be used"):
         search.open_study(settings(tmp_path))

@@ -2,8 +2,8 @@
 
     <root>/runs/<run>/record.json              one Record; beside it per_query-<benchmark>.parquet, training.parquet, …
     <root>/stages/<stage>-<key>/               what a stage made, shared by all runs of equal cache keys; `done.json`
-    <root>/<sweep>/plan.json                   the runs that a sweep is to make
-    <root>/<sweep>/manifest/<run>.json         how each of them ended
+    <root>/<sweep>/.store/plan.json            the runs that a sweep is to make
+    <root>/<sweep>/.store/manifest/<run>.json  how each of them ended
     <root>/locks/                              what is being worked on (locks)
 
 Every file is complete or absent (files). record.json and a stage's done.json hold the checksums of their folder.
@@ -53,6 +53,10 @@ class ResultStore:
 
     def sweep_dir(self, sweep: str) -> Path:
         return self.root / sweep
+
+    def kept_dir(self, sweep: str) -> Path:
+        """What the program keeps of a sweep, out of the way of what people read in its folder."""
+        return self.sweep_dir(sweep) / ".store"
 
     def check_writable(self) -> None:
         """UserError if the folder cannot be written."""
@@ -132,34 +136,34 @@ class ResultStore:
 
     def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]], costs_from: str | None = None) -> None:
         """Write down the `runs` of a sweep, by name with their choices, and the sweep that profiled its models."""
-        write_json(self.sweep_dir(sweep) / "plan.json", {"runs": runs, "costs_from": costs_from})
+        write_json(self.kept_dir(sweep) / "plan.json", {"runs": runs, "costs_from": costs_from})
 
     def clear(self, sweep: str, keep: Collection[str]) -> None:
         """Remove failed runs, and runs of an earlier definition of the sweep, from its manifest."""
-        for path in (self.sweep_dir(sweep) / "manifest").glob("*.json"):
+        for path in (self.kept_dir(sweep) / "manifest").glob("*.json"):
             entry = read_again(path) if path.stem in keep else None
             if entry is None or entry["status"] == "failed":
                 path.unlink(missing_ok=True)
 
     def planned(self, sweep: str) -> dict[str, dict[str, str]]:
         """The runs that a multirun is to make, by name; without a plan, those in the manifest."""
-        raw = read_again(self.sweep_dir(sweep) / "plan.json")
+        raw = read_again(self.kept_dir(sweep) / "plan.json")
         return raw["runs"] if raw else {name: entry["choices"] for name, entry in self.manifest(sweep).items()}
 
     def add_to_manifest(self, sweep: str, state: RunState) -> None:
         """Record in the sweep's manifest how a run ended."""
         entry = {key: value for key, value in vars(state).items() if key not in ("name", "record")}
-        write_json(self.sweep_dir(sweep) / "manifest" / f"{state.name}.json", entry)
+        write_json(self.kept_dir(sweep) / "manifest" / f"{state.name}.json", entry)
 
     def manifest(self, sweep: str) -> dict[str, dict[str, Any]]:
         """How the runs of a sweep ended, by name; UserError if there is no such sweep, or an older version made it."""
-        folder = self.sweep_dir(sweep)
-        if (folder / "cells").is_dir() and not (folder / "manifest").is_dir():
+        folder, kept = self.sweep_dir(sweep), self.kept_dir(sweep)
+        if not kept.is_dir() and any((folder / older).is_dir() for older in ("cells", "manifest")):
             raise UserError(made_by_older(folder))
         if not folder.is_dir():
-            known = sorted(path.parent.name for path in self.root.glob("*/manifest"))
+            known = sorted(path.parents[1].name for path in self.root.glob("*/.store/manifest"))
             raise UserError(f"no sweep {sweep} in {self.root}: {alternatives(sweep, known)}")
-        paths = sorted((folder / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
+        paths = sorted((kept / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
         return {path.stem: entry for path in paths if (entry := read_again(path))}
 
     def runs(self, sweep: str) -> list[RunState]:
@@ -171,7 +175,7 @@ class ResultStore:
         """
         entries = self.manifest(sweep)
         records = {name: self.load(name) for name, entry in entries.items() if entry["status"] != "failed"}
-        plan = read_again(self.sweep_dir(sweep) / "plan.json") or {}
+        plan = read_again(self.kept_dir(sweep) / "plan.json") or {}
         if other := plan.get("costs_from"):
             there = [state.record for state in self.runs(other) if state.record and state.record.profile]
             records = with_costs_from(other, there, records)
