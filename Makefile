@@ -7,7 +7,7 @@ FAISS ?= cpu
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report published wandb-sync bench check lock clean
+.PHONY: help sweep test report published wandb-sync bench notebooks check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB
 bench: .venv/ready-test ## compare speed and trust of figures (ARGS="instrument" takes one); needs XQUAD_R_DIR
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)
 
+notebooks: .venv/ready-test ## run the notebooks again and keep their outputs
+	$(BIN)/python tests/run_notebooks.py
+
 check: .venv/ready-test ## lint and type-check
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy pipeline
 
@@ -40,12 +43,22 @@ lock: .venv/ready-test ## write what is installed to constraints.txt
 clean: ## remove the environment (results stay)
 	rm -rf .venv
 
-# pip alone, with every version pinned: an unpinned torch pulls gigabytes of CUDA.
+# pip alone, with every version pinned. On PyPI torch for Linux is the CUDA build (gigabytes), so a CPU machine takes
+# PyTorch's own CPU wheel; where that index cannot be reached, pip takes the build that it finds.
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+
 .venv/ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) is missing: install Python 3.11, or name it with PYTHON=..."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: PYTHON=$(PYTHON) is not Python 3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS)]'
+ifeq ($(FAISS),cpu)
+	$(PIP) install --constraint constraints.txt --no-deps --index-url $(CPU_WHEELS) --timeout 10 --retries 1 torch \
+	  || echo "$(CPU_WHEELS) cannot be reached: taking torch from the default index"
+endif
+	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS)]'
 	touch $@
 
 .venv/ready-test: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS),test]'
+	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS),test]'
 	touch $@

@@ -15,13 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.analysis.costs import COSTS
 from pipeline.analysis.recommendation import Recommendation, recommend
 from pipeline.launch.commands import refusing, sweep_first
-from pipeline.reporting.config import ReportConfig
+from pipeline.reporting.config import SweepConfig
 from pipeline.store.results import ResultStore
 
 LIMITS = {cost.option: cost for cost in COSTS if cost.option}
 KEYS = [("accuracy", str | None, None), *((option, float | None, None) for option in LIMITS)]
 ConfigStore.instance().store(
-    name="recommend_schema", node=make_dataclass("RecommendConfig", KEYS, bases=(ReportConfig,))
+    name="recommend_schema", node=make_dataclass("RecommendConfig", KEYS, bases=(SweepConfig,))
 )
 
 

@@ -358,7 +358,7 @@ def test_the_command_is_hydras(sweep):
     store, tables, path = sweep
     material = gather(store, "toy", tables)
     assert evidence.command(material) is None
-    notes = path.with_name("multirun.yaml")
+    notes = store.kept_dir("toy") / "multirun.yaml"
     notes.write_text(
         "hydra: {job: {config_name: articles}, overrides: {task: ['seed=0,1', 'sweep=toy']}, runtime: {config_sources: "
         "[{path: pipeline.conf, provider: main}, {path: /somewhere/sweeps, provider: command-line}]}}"

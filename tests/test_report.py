@@ -11,13 +11,15 @@ import matplotlib.image
 import pandas as pd
 import pytest
 import records
+from matplotlib.offsetbox import AnnotationBbox
 
 from pipeline.analysis.costs import COSTS
 from pipeline.analysis.strategies import batches
-from pipeline.reporting import figure, publish
+from pipeline.reporting import figure, publish, terminal
 from pipeline.reporting.config import options
 from pipeline.reporting.looks import MARKERS, looks_of
 from pipeline.store.results import ResultStore, RunState
+from pipeline.values import UserError
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def points(sweep):
 
 @pytest.fixture(scope="module")
 def plot(points):
-    return figure.draw(points, "title", "mAP")
+    return figure.draw(points, "title", "how to read it", "mAP")
 
 
 def test_the_csv_holds_the_records_numbers(sweep, points):
@@ -107,14 +109,37 @@ def test_a_failed_profile_is_a_hollow_marker(points, plot):
     assert [(marker, value) for marker, fill, value in fills if fill == "white"] == [("o", failed)]
 
 
-def test_more_strategies_than_colours_still_look_different(points):
+def names_beside(panel) -> dict[str, AnnotationBbox]:
+    """The direct labels at the right of a panel, from the top."""
+    boxes = [artist for artist in panel.artists if isinstance(artist, AnnotationBbox)]
+    boxes.sort(key=lambda box: box.xybox[1], reverse=True)
+    return {box.offsetbox.get_children()[1].get_text(): box for box in boxes}
+
+
+def many_strategies(points: pd.DataFrame, count: int) -> pd.DataFrame:
     one = points.query("strategy == 'hybrid' and setting == 'multi' and cost == 'serving_mib'")
-    many = pd.concat([one.assign(strategy=f"s{i}", system=f"v{i}") for i in range(9)], ignore_index=True)
-    drawn = figure.draw(many, "title", "mAP")
-    (legend,) = [panel.get_legend() for panel in drawn.axes]
-    assert len({(handle.get_color(), handle.get_marker()) for handle in legend.legend_handles}) == 9
+    return pd.concat([one.assign(strategy=f"s{i}", system=f"v{i}") for i in range(count)], ignore_index=True)
+
+
+def test_nine_strategies_are_named_beside_the_panel_with_their_looks(points):
+    drawn = figure.draw(many_strategies(points, 9), "title", "how to read it", "mAP")
+    (panel,) = drawn.axes
+    assert panel.get_legend() is None
+    named = names_beside(panel)
+    assert len(named) == 9
+    lines = {name: box.offsetbox.get_children()[0].get_children()[0] for name, box in named.items()}
+    assert {name: (line.get_color(), line.get_marker()) for name, line in lines.items()} == looks_of(sorted(named))
+    boxes = [box.offsetbox.get_window_extent(drawn.canvas.get_renderer()) for box in named.values()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     marks = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert marks == ["Pareto front", "quality checks failed"]
+
+
+def test_strategies_that_do_not_fit_have_a_legend(points):
+    (panel,) = figure.draw(many_strategies(points, 40), "title", "how to read it", "mAP").axes
+    handles = panel.get_legend().legend_handles
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 40
+    assert not names_beside(panel)
 
 
 def equal_costs(points: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +156,7 @@ def equal_costs(points: pd.DataFrame) -> pd.DataFrame:
 
 def test_every_mark_and_interval_lies_at_its_cost(points):
     many = equal_costs(points)
-    (panel,) = figure.draw(many, "title", "mAP").axes
+    (panel,) = figure.draw(many, "title", "how to read it", "mAP").axes
     marks = [line for line in panel.lines if line.get_marker() in MARKERS]
     assert all(line.get_transform() == panel.transData for line in marks)
     drawn = [(line.get_color(), tuple(xy)) for line in marks for xy in line.get_xydata()]
@@ -146,33 +171,34 @@ def test_every_mark_and_interval_lies_at_its_cost(points):
     assert len(caps) == 7
 
 
-def test_the_legend_is_sorted_by_the_largest_model_and_the_best_lies_on_top(points):
-    (panel,) = figure.draw(equal_costs(points), "title", "mAP").axes
-    assert [text.get_text() for text in panel.get_legend().get_texts()] == [f"s{i}" for i in range(7)]
+def test_names_are_sorted_by_the_largest_model_and_the_best_lies_on_top(points):
+    (panel,) = figure.draw(equal_costs(points), "title", "how to read it", "mAP").axes
+    assert [*names_beside(panel)] == [f"s{i}" for i in range(7)]
     marks = [line for line in panel.lines if line.get_marker() in MARKERS]
     assert max(marks, key=lambda line: line.get_zorder()).get_color() == looks_of(["s0"])["s0"].colour
 
 
-def test_a_strategy_without_the_first_cost_is_drawn_all_the_same(points):
+def test_a_strategy_without_the_last_cost_is_named_all_the_same(points):
     multi = points.query("setting == 'multi'")
-    lacking = multi[(multi["cost"] != "query_latency_p95_ms") | (multi["strategy"] != "none")]
-    legend = figure.draw(lacking, "title", "mAP").axes[-1].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["hybrid", "monolingual", "no training"]
+    lacking = multi[(multi["cost"] != "energy_j_per_1k_queries") | (multi["strategy"] != "none")]
+    named = names_beside(figure.draw(lacking, "title", "how to read it", "mAP").axes[-1])
+    assert [*named] == ["hybrid", "monolingual", "no training"]
+    assert [name for name, box in named.items() if box.arrowprops is None] == ["no training"]
 
 
 def test_an_energy_that_repeats_latency_has_no_panel(points):
     of_energy = points["cost"] == "energy_j_per_1k_queries"
     constant = points["source"].where(~of_energy, "modelled: constant power x time, AMD EPYC 9354, 280 W")
-    drawn = figure.draw(points.assign(source=constant), "title", "mAP")
+    drawn = figure.draw(points.assign(source=constant), "title", "how to read it", "mAP")
     assert len(drawn.axes) == 3 * 3
     assert not any("energy" in panel.get_xlabel() for panel in drawn.axes)
     some = constant.where(points["layers"] > 3, "measured: RAPL")
-    assert len(figure.draw(points.assign(source=some), "title", "mAP").axes) == 3 * 4
+    assert len(figure.draw(points.assign(source=some), "title", "how to read it", "mAP").axes) == 3 * 4
 
 
 def test_a_quality_that_was_not_measured_has_a_mark_of_its_own(points):
     unknown = points.assign(quality=points["quality"].where(points["layers"] > 3, "not measured"))
-    drawn = figure.draw(unknown, "title", "mAP")
+    drawn = figure.draw(unknown, "title", "how to read it", "mAP")
     dots = [line for line in drawn.axes[8].lines if line.get_marker() == "."]
     lowest = points.query("setting == 'multi' and cost == 'query_latency_p95_ms'")["value"].min()
     assert [line.get_xdata()[0] for line in dots] == [lowest] * 3
@@ -215,6 +241,59 @@ def test_the_end_of_the_report_is_the_verdict_its_cards_and_the_next_commands(sw
     assert store.load(best["run"]).choices["model"] == best["model"]
 
 
+def test_one_panel_on_request(sweep, points):
+    store, _ = sweep
+    folder = store.sweep_dir("toy")
+    assert (folder / "front.pdf").read_bytes().startswith(b"%PDF")
+    assert "multilingual mAP" in (folder / "front.svg").read_text()
+    one = figure.select(points, "mono.memory_mib")
+    assert set(one[["setting", "cost"]].itertuples(index=False, name=None)) == {("mono", "serving_mib")}
+    (panel,) = figure.draw_one(one, "title", "how to read it", "mAP").axes
+    assert panel.get_ylabel() == "monolingual mAP"
+    assert panel.get_xlabel() == "memory of the serving process (MiB)\nmeasured"
+    assert [*names_beside(panel)] == ["hybrid", "monolingual", "no training"]
+    front = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert front == ["Pareto front", "quality checks failed"]
+
+
+def test_the_command_draws_the_panel_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    records.add_run(ResultStore(tmp_path), "toy", 3, "hybrid")
+    publish.publish(options(tmp_path, "toy", "panel=cross.energy_j_per_1k_queries"))
+    words = " ".join(ElementTree.parse(tmp_path / "toy" / "front.svg").getroot().itertext())
+    assert "cross-lingual mAP" in words
+    assert "energy per 1,000 queries (J)" in words
+    with pytest.raises(UserError, match=r"panel=multi\.p95: did you mean .*\? There are: facts\.mono\.query_latency"):
+        publish.publish(options(tmp_path, "toy", "panel=multi.p95"))
+
+
+def test_the_latex_table_has_the_numbers_of_the_csv(sweep, points):
+    store, _ = sweep
+    lines = (store.sweep_dir("toy") / "systems.tex").read_text().splitlines()
+    assert [lines.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r" \\")]
+    assert rows[0] == ["model", "strategy", "mono", "cross", "multi", "query latency, p95 (ms)"] + [
+        "memory of the serving process (MiB)"
+    ]
+    assert {len(row) for row in rows} == {7}
+    models = [row[0] for row in rows[1:]]
+    assert [model for model in models if model] == ["e5-small-l3", "e5-small-l6", "e5-small-l12", "xlmr-large"]
+    point = points.query("model == 'e5-small-l12' and strategy == 'hybrid' and setting == 'multi'").iloc[0]
+    (row,) = [row for row, model in zip(rows[1:], filled(models), strict=True) if (model, row[1]) == ("e5-small-l12", "hybrid")]
+    interval = f"{{\\scriptsize [{point['accuracy_low']:.3f}, {point['accuracy_high']:.3f}]}}"
+    assert row[4] == f"\\textbf{{{point['accuracy']:.3f}}} {interval}"
+    assert row[5] == "14.9"
+    assert rows[-1][1:5] == ["no training", "--", "--", "--"]
+    (caption,) = [line for line in lines if line.startswith(r"\caption")]
+    assert caption.startswith(r"\caption{mAP on facts; the best of each model in bold; in brackets: 95 \% intervals over pages")
+    assert r"\label{tab:toy-facts}" in lines
+
+
+def filled(models: list[str]) -> list[str]:
+    """Models as they are printed, only where they change -> the model of each row."""
+    return pd.Series(models).replace("", None).ffill().tolist()
+
+
 def test_a_cost_only_sweep_has_a_table_and_no_figure(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     store = ResultStore(tmp_path)
@@ -222,8 +301,7 @@ def test_a_cost_only_sweep_has_a_table_and_no_figure(tmp_path, capsys, monkeypat
     publish.report(tmp_path, "costs")
     assert "costs, cost only" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "costs").glob("*.*"))
-    assert names == ["README.md", "pareto.csv", "report.html", "runs.csv", "sources.csv", "systems.csv"]
-    assert pd.read_csv(tmp_path / "costs" / "pareto.csv").empty
+    assert names == [".store", "README.md", "report.html", "runs.csv", "sources.csv", "systems.csv"]
 
 
 def test_every_cost_names_a_field_of_the_tables(sweep):
@@ -264,7 +342,7 @@ def test_a_sweep_without_profiles_leaves_no_empty_file(tmp_path, monkeypatch):
     for layers in (3, 6):
         records.add_run(ResultStore(tmp_path), "bare", layers, "hybrid", profiled=False)
     publish.report(tmp_path, "bare")
-    assert all(len(pd.read_csv(path).columns) for path in (tmp_path / "bare").glob("*.csv"))
+    assert all(len(pd.read_csv(path)) for path in (tmp_path / "bare").glob("*.csv"))
 
 
 @pytest.mark.parametrize(
@@ -306,9 +384,9 @@ def test_options_are_those_of_the_conf_with_overrides():
 def test_labels_are_of_the_main_metric(points):
     """A benchmark whose records name nDCG@10 is drawn and tabulated with it."""
     one = points.query("cost == 'serving_mib'")
-    assert [panel.get_ylabel() for panel in figure.draw(one, "title", "nDCG@10").axes] == [
+    assert [panel.get_ylabel() for panel in figure.draw(one, "title", "how to read it", "nDCG@10").axes] == [
         f"{setting} nDCG@10" for setting in ("monolingual", "cross-lingual", "multilingual")
     ]
     systems = pd.DataFrame({"model": ["m"], "strategy": ["s"], "variant": ["as trained"], "seeds": [1]})
     systems = systems.assign(**{"main_metric.b": "ndcg_10", "metrics.b.mono.map": 0.1, "metrics.b.mono.ndcg_10": 0.2})
-    assert figure.terminal(systems, "b").splitlines()[1].split() == ["m", "s", "1", "0.2000"]
+    assert terminal.systems_table(systems, "b").splitlines()[1].split() == ["m", "s", "1", "0.2000"]

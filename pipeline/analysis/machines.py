@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.store.progress import counted
 from pipeline.store.records import Record
 
 COLUMNS = ["machine", "architecture", "gpu"]
@@ -24,7 +25,7 @@ def _machine(record: Record) -> tuple[str | None, str | None, str | None]:
         return None, None, None
     facts, threads = record.profile.details["machine"], record.profile.details["threads"]
     gpu = facts["gpu"] if facts["device"] == "cuda" else None
-    return gpu or f"{facts['cpu']}, {threads} threads", architecture(facts), gpu
+    return gpu or f"{facts['cpu']}, {counted(threads, 'thread')}", architecture(facts), gpu
 
 
 def architecture(facts: Mapping[str, Any]) -> str | None:

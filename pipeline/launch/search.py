@@ -1,6 +1,6 @@
 """NSGA-II searches for accurate and cheap runs where a sweep of all combinations would be too large.
 
-A trial is a run as `launch.runs` makes it; Optuna keeps the trials in <results_dir>/<sweep>/search.db. What a trial
+A trial is a run as `launch.runs` makes it; Optuna keeps the trials in <results_dir>/<sweep>/.store/search.db. What a trial
 tries follows from the search's seed, the trial's number and the trials before it, so a search that was killed continues
 as if it had not been. `pipeline.search` is the command; conf/search.yaml is the root of its config.
 """
@@ -27,6 +27,7 @@ from pipeline.launch.request import Request
 from pipeline.reporting.config import options
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
+from pipeline.store.progress import counted
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
 from pipeline.values import Setting, UserError, unknown
@@ -71,7 +72,7 @@ def search(request: Search) -> pd.DataFrame:
         path = store.sweep_dir(request.sweep) / "search.csv"
         write_atomically(path, lambda temporary: trials.to_csv(temporary, index=False))
         front = trials[trials["on_front"]].sort_values(request.minimise).drop(columns=["state", "on_front"])
-        print(f"The Pareto front of {len(trials)} trials ({path}):\n{front.to_string(index=False)}", flush=True)
+        print(f"The Pareto front of {counted(len(trials), 'trial')} ({path}):\n{front.to_string(index=False)}", flush=True)
         sweep.end(request.results_dir, request.sweep)
     return trials
 
@@ -151,7 +152,7 @@ def compose(request: Search, shared: list[str], params: Mapping[str, Any]) -> Re
 
 def open_study(request: Search) -> Any:
     """Optuna's study with the trials so far; UserError if they are another search's."""
-    folder = ResultStore(request.results_dir).sweep_dir(request.sweep)
+    folder = ResultStore(request.results_dir).kept_dir(request.sweep)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "search.db"
     optuna.logging.set_verbosity(optuna.logging.WARNING)

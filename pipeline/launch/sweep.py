@@ -43,7 +43,7 @@ class SweepCallback(Callback):
                 store.clear(config.sweep, keep=[name for request in requests for name in request.run_names])
                 runs = {request.name: request.choices for request in requests}
                 store.plan(config.sweep, runs, config.costs_from)
-                print(f"{config.sweep}: {len(requests)} runs", file=sys.stderr, flush=True)
+                print(f"{config.sweep}: {progress.counted(len(requests), 'run')}", file=sys.stderr, flush=True)
             ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:

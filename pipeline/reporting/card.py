@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from huggingface_hub import ModelCardData
 
 from pipeline.analysis.costs import COSTS
+from pipeline.store.progress import counted
 from pipeline.store.records import AS_TRAINED, Record
 
 USAGE = """\
@@ -61,10 +62,10 @@ def card(record: Record, base: str | None, license: str | None) -> str:
 def facts(record: Record, base: str | None, license: str | None) -> Iterator[str]:
     """Yield what the encoder is made of, a line each."""
     choices, model = record.choices, record.config["model"]
-    yield f"Base model: {base or model['weights']}, {record.provenance['layers']} layers ({choices['model']})"
+    yield f"Base model: {base or model['weights']}, {counted(record.provenance['layers'], 'layer')} ({choices['model']})"
     yield f"Licence of the base model: {license or 'not known'}"
     if data := record.provenance.get("data"):
-        yield f"Training data: {data['rows']:,} rows of {data['name']} in {', '.join(data['languages'])}"
+        yield f"Training data: {counted(data['rows'], 'row')} of {data['name']} in {', '.join(data['languages'])}"
         yield f"Batches: {choices['sampler']}; seed {record.seed}"
     else:
         yield "Not trained any further"

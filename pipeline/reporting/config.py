@@ -1,4 +1,4 @@
-"""The typed root of conf/report.yaml: which sweep to report on, and the prices and the scenario that costs assume."""
+"""The typed roots of conf/reading.yaml and conf/report.yaml: a sweep, prices and a scenario, and what figures show."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 @dataclass
-class ReportConfig:
-    """What a report depends on beside the records. Prices and scenario check their own values."""
+class SweepConfig:
+    """What reading a sweep depends on beside its records. Prices and scenario check their own values."""
 
     sweep: str
     results_dir: str
@@ -25,6 +25,14 @@ class ReportConfig:
     scenario: Scenario
 
 
+@dataclass
+class ReportConfig(SweepConfig):
+    """What a report depends on: `panel` is the one of front.png (figure.select), by default that of the verdict."""
+
+    panel: str | None = None
+
+
+ConfigStore.instance().store(name="reading_schema", node=SweepConfig)
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 

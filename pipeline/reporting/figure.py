@@ -1,49 +1,31 @@
-"""Matplotlib figures (png, svg, pdf): the Pareto fronts, and accuracy over pool size. And the table for the terminal.
+"""Matplotlib figures (png, svg, pdf) of the Pareto fronts: all panels of a benchmark, or one for a paper.
 
 Reads tables only.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display is needed
-
-import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-from matplotlib.transforms import Bbox
 
-from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
+from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost, cost
 from pipeline.analysis.errors import QUERIES
-from pipeline.analysis.tables import BIAS, FAILED, NOT_MEASURED, PASSED, main_metric
-from pipeline.reporting.looks import Look, looks_of, looks_of_systems, strategy_name
-from pipeline.retrieval.metrics import metric
+from pipeline.analysis.fronts import PANEL
+from pipeline.analysis.tables import FAILED, NOT_MEASURED, PASSED
+from pipeline.reporting.drawing import MARKER_PT, grid
+from pipeline.reporting.labels import label_points, label_strategies
+from pipeline.reporting.looks import Look, looks_of
+from pipeline.values import UserError, unknown
 
-LABEL_OFFSETS_PT = [(-9, 7), (9, -7), (9, 7), (-9, -7), (0, 11), (0, -11), (-18, 0), (18, 0), (0, 20), (0, -20)]
-LABEL_STYLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": "0.25", "zorder": 4}
-MARKER_PT = 5.5
-CAP_PT = (4.5, 1.5)  # half the width of an interval's caps: of the last strategy in the legend, and of the first
+CAP_PT = (4.5, 1.5)  # half the width of an interval's caps: of the least accurate strategy, and of the best
+FINE_TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 HOLLOW = {FAILED: ("o", "quality checks failed"), NOT_MEASURED: (r"$\odot$", "quality not measured")}
-Looks = Mapping[str, Look]  # by strategy, in the order of the legend
 SETTINGS = {"mono": "monolingual", "cross": "cross-lingual", "multi": "multilingual"}
-plt.rcParams.update(
-    {
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "0.92",
-        "axes.axisbelow": True,
-        "svg.fonttype": "none",
-        "pdf.fonttype": 42,  # text stays text
-        "svg.hashsalt": "pareto",  # the same figure is the same file
-    }
-)
 
 
 def over(covers: str, cluster: str) -> str:
@@ -59,54 +41,112 @@ def over(covers: str, cluster: str) -> str:
     return covers.replace(QUERIES, f"{cluster[:-1]}ies" if cluster.endswith("y") else f"{cluster}s")
 
 
-def title(sweep: str, points: pd.DataFrame, cluster: str) -> str:
-    """Return the title of `draw`: benchmark, machines and seeds, then how to read the figure."""
+def title(sweep: str, points: pd.DataFrame) -> str:
+    """Return the title of a figure: sweep, benchmark, machines and seeds."""
     (benchmark,) = points["benchmark"].unique()
-    machines, families = ", ".join(points["machine"].unique()), points["family"].unique()
     seeds = "-".join(map(str, sorted({points["seeds"].min(), points["seeds"].max()})))
-    resampled = over(max(points["covers"], key=len), cluster)
-    of_costs = "; at the foot: of the costs" if points["cost_drawn"].any() else ""
+    return f"{sweep}: {benchmark}, {'; '.join(points['machine'].unique())}, seeds per point: {seeds}"
+
+
+def reading(points: pd.DataFrame, cluster: str) -> str:
+    """Return how to read a figure: its labels and bars.
+
+    Args:
+        points: what it shows.
+        cluster: of the benchmark's queries (tables.cluster_name).
+    """
+    families = points["family"].unique()
     labels = f"Numbers: layers of {families[0]}. " if len(families) == 1 else ""
     if points["variant"].nunique() > 1:
         labels = "Labels: inference variants on the Pareto front. "
-    return (
-        f"{sweep}: accuracy on {benchmark} against cost on {machines}; seeds per point: {seeds}\n"
-        f"{labels}Bars: 95 % intervals over {resampled}{of_costs}. Left is cheaper.\n"
-        "Every point is drawn at its cost. Legends are sorted by the accuracy of each strategy's largest model."
-    )
+    resampled = over(max(points["covers"], key=len), cluster)
+    of_costs = "; at the foot: of the costs" if points["cost_drawn"].any() else ""
+    return f"{labels}Bars: 95 % intervals over {resampled}{of_costs}. Left is cheaper, up is better."
 
 
-def draw(points: pd.DataFrame, title: str, accuracy: str) -> plt.Figure:
+def draw(points: pd.DataFrame, title: str, reading: str, accuracy: str) -> Figure:
     """Draw the fronts of one benchmark: one row of panels per setting, one panel per cost.
 
-    Left is cheaper and up is better in all panels. `accuracy` is the label of the benchmark's main metric. A cost that
-    is modelled as a constant power times time repeats latency and gets no panel.
+    A cost that is modelled as a constant power times time repeats latency and gets no panel.
+
+    Args:
+        points: table of `fronts.mark`, without language bias as a cost.
+        title: above the figure.
+        reading: below the title.
+        accuracy: label of the benchmark's main metric.
     """
     settings = [setting for setting in SETTINGS if setting in set(points["setting"])]
     costs, looks = panels(points), looks_of(points["strategy"].unique())
     size_in = (2.4 + 2.9 * len(costs), 1.5 + 2.9 * len(settings))
-    figure, axes = plt.subplots(
-        len(settings), len(costs), figsize=size_in, sharex="col", sharey="row", squeeze=False, layout="constrained"
-    )
+    figure, axes = grid(len(settings), len(costs), size_in, sharex="col", sharey="row")
+    rows = {setting: points[points["setting"] == setting] for setting in settings}
     for row, setting in zip(axes, settings, strict=True):
-        rows = points[points["setting"] == setting]
-        low, high = rows["accuracy_low"].min(), rows["accuracy_high"].max()
-        margin = 0.08 * (high - low) or 0.01
-        row[0].set(ylabel=f"{SETTINGS[setting]} {accuracy}", ylim=(low - margin, high + margin))
-        order = [*ranked(rows[rows["cost"] == costs[0].field]), *looks]  # the latter: without a point in that panel
-        sorted_looks = {strategy: looks[strategy] for strategy in order}
+        scale_accuracy(row[0], rows[setting], f"{SETTINGS[setting]} {accuracy}")
         for panel, cost in zip(row, costs, strict=True):
-            draw_panel(panel, rows[rows["cost"] == cost.field], sorted_looks)
-        row[-1].legend(handles=legend(sorted_looks), loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+            draw_panel(panel, rows[setting][rows[setting]["cost"] == cost.field], looks)
     for panel, cost in zip(axes[-1], costs, strict=True):
         draw_cost_axis(panel, points[points["cost"] == cost.field], cost)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{title}\n{reading}", fontsize=10)
     figure.legend(handles=marks(points), loc="outside lower center", ncols=3, frameon=False)
     figure.draw_without_rendering()  # settles the layout; labels are then placed where there is room
     for row, setting in zip(axes, settings, strict=True):
+        shown = rows[setting]["cost"] == costs[-1].field
+        label_strategies(row[-1], rows[setting].assign(value=rows[setting]["value"].where(shown)), looks)
+    figure.draw_without_rendering()
+    for row, setting in zip(axes, settings, strict=True):
         for panel, cost in zip(row, costs, strict=True):
-            label(panel, points[(points["setting"] == setting) & (points["cost"] == cost.field)])
+            label_points(panel, rows[setting][rows[setting]["cost"] == cost.field])
     return figure
+
+
+def draw_one(points: pd.DataFrame, title: str, reading: str, accuracy: str) -> Figure:
+    """Draw one panel, as wide as a page of a paper: points of one benchmark, setting and cost. Arguments as of `draw`."""
+    (setting,), (field,) = points["setting"].unique(), points["cost"].unique()
+    looks = looks_of(points["strategy"].unique())
+    figure, [[axes]] = grid(1, 1, (6.8, 4.4))
+    scale_accuracy(axes, points, f"{SETTINGS[setting]} {accuracy}")
+    draw_panel(axes, points, looks)
+    draw_cost_axis(axes, points, cost(field))
+    axes.legend(handles=marks(points), loc="upper left", frameon=False)
+    axes.set_title(f"{title}\n{reading}", fontsize=8, loc="left", color="0.35")
+    figure.draw_without_rendering()
+    label_strategies(axes, points, looks)
+    figure.draw_without_rendering()
+    label_points(axes, points)
+    return figure
+
+
+def select(points: pd.DataFrame, panel: str) -> pd.DataFrame:
+    """Return the points of one panel.
+
+    Args:
+        points: table of `fronts.mark`.
+        panel: [BENCHMARK.]SETTING.COST, of the first benchmark that has it; COST is a field of costs.COSTS or the key of
+            `pipeline.recommend` that limits it.
+
+    Raises:
+        UserError: there is no such panel.
+
+    >>> points = pd.DataFrame({"benchmark": "b", "setting": ["mono", "multi"], "cost": "query_latency_p95_ms"})
+    >>> select(points, "multi.p95_ms")["setting"].tolist()
+    ['multi']
+    """
+    names = points[PANEL].agg(".".join, axis=1)
+    scale, _, last = panel.rpartition(".")
+    fields = {cost.option: cost.field for cost in COSTS if cost.option}
+    full = f"{scale}.{fields.get(last, last)}"
+    matches = [name for name in names.unique() if name == full or name.endswith(f".{full}")]
+    if not matches:
+        raise UserError(unknown("panel", panel, names.unique()))
+    return points[names == matches[0]]
+
+
+def scale_accuracy(axes: Axes, points: pd.DataFrame, name: str) -> None:
+    """Scale and label the axis of accuracies, with room for all intervals."""
+    low, high = points["accuracy_low"].min(), points["accuracy_high"].max()
+    margin = 0.08 * (high - low) or 0.01
+    axes.set(ylabel=name, ylim=(low - margin, high + margin))
+
 
 
 def panels(points: pd.DataFrame) -> list[Cost]:
@@ -140,7 +180,7 @@ def draw_front(axes: Axes, cost: pd.Series, accuracy: pd.Series) -> None:
     axes.step([*cost, 1e99], [*accuracy, accuracy.iloc[-1]], **steps, scalex=False)
 
 
-def draw_panel(axes: Axes, points: pd.DataFrame, looks: Looks) -> None:
+def draw_panel(axes: Axes, points: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     """Draw the Pareto front of all systems, then each strategy's own front, intervals and points, the best on top.
 
     Every point lies at its cost. Where strategies share a cost, a white edge sets markers off from those below, and
@@ -152,13 +192,14 @@ def draw_panel(axes: Axes, points: pd.DataFrame, looks: Looks) -> None:
     for cost in points[points["cost_drawn"]].drop_duplicates("value").to_dict("records"):
         axes.plot([cost["value_low"], cost["value_high"]], [0.02, 0.02], **foot)
         axes.plot(cost["value"], 0.02, "|", ms=6, **foot)
-    for position, strategy in enumerate(reversed(list(looks))):
+    strategies = ranked(points)[::-1]
+    widths_pt = np.linspace(*CAP_PT, len(strategies))
+    for position, (strategy, cap_pt) in enumerate(zip(strategies, widths_pt, strict=True)):
         colour, marker = looks[strategy]
         group = points[points["strategy"] == strategy].sort_values("value")
         own = group[group["on_own_front"]]
         axes.plot(own["value"], own["accuracy"], linewidth=0.8, alpha=0.6, color=colour, zorder=2)
         lengths = [group["accuracy"] - group["accuracy_low"], group["accuracy_high"] - group["accuracy"]]
-        cap_pt = CAP_PT[0] + (CAP_PT[1] - CAP_PT[0]) * position / max(len(looks) - 1, 1)
         bars: dict[str, Any] = {"elinewidth": 0.6, "capsize": cap_pt, "capthick": 0.8, "alpha": 0.7, "zorder": 2.5}
         axes.errorbar(group["value"], group["accuracy"], lengths, fmt="none", ecolor=colour, **bars)
         for quality, same in group.groupby("quality"):
@@ -182,7 +223,8 @@ def draw_cost_axis(axes: Axes, points: pd.DataFrame, cost: Cost) -> None:
     if high > 2 * low:
         axes.set_xscale("log")
         axes.set_xlim(low / (high / low) ** 0.15, high * (high / low) ** 0.15)
-        subs = (1.0,) if high > 1000 * low else (1.0, 2.0, 5.0) if high > 10 * low else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+        ratio = high / low
+        subs = (1.0,) if ratio > 1000 else (1.0, 3.0) if ratio > 50 else (1.0, 2.0, 5.0) if ratio > 10 else FINE_TICKS
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
@@ -194,37 +236,6 @@ def draw_cost_axis(axes: Axes, points: pd.DataFrame, cost: Cost) -> None:
     axes.set_xlabel(f"{cost.label}\n{sources}")
 
 
-def label(axes: Axes, points: pd.DataFrame) -> None:
-    """Label each model once, beside its most accurate point, where the text covers no point and no other label."""
-    one_family, one_variant = points["family"].nunique() == 1, points["variant"].nunique() == 1
-    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's has one
-    points_px = [axes.transData.transform(xy) for xy in points[["value", "accuracy"]].to_numpy()]
-    boxes: list[Bbox] = []
-    best = points.sort_values("accuracy", ascending=False).drop_duplicates(["model", "layers", "variant"])
-    for _, point in (best if one_variant else best[best["on_front"]]).iterrows():
-        text = f"{point['layers']}" if one_family else f"{point['model']}"
-        text = text if one_variant else point["variant"]
-        for offset in LABEL_OFFSETS_PT:
-            position = (point["value"], point["accuracy"])
-            note = axes.annotate(text, position, offset, textcoords="offset points", **LABEL_STYLE)
-            box = note.get_window_extent(renderer).padded(3)
-            if not any(box.contains(*xy) for xy in points_px) and not any(box.overlaps(other) for other in boxes):
-                break
-            note.remove()
-        else:
-            axes.add_artist(note)
-        boxes.append(box)
-
-
-def legend(looks: Looks) -> list[Line2D]:
-    """Return the handles of the strategies."""
-    edge: dict[str, Any] = {"ms": MARKER_PT + 1, "mec": "white", "mew": 0.7, "linewidth": 1}
-    return [
-        Line2D([], [], color=look.colour, marker=look.marker, label=strategy_name(strategy), **edge)
-        for strategy, look in looks.items()
-    ]
-
-
 def marks(points: pd.DataFrame) -> list[Line2D]:
     """Return the handles of the Pareto front and, where there are any, of hollow markers."""
     handles = [Line2D([], [], color="0.8", linewidth=5, label="Pareto front")]
@@ -232,67 +243,3 @@ def marks(points: pd.DataFrame) -> list[Line2D]:
         if (points["quality"] == quality).any():
             handles.append(Line2D([], [], linestyle="", marker=marker, color="0.3", mfc="white", label=text))
     return handles
-
-
-def draw_pool_curve(curves: pd.DataFrame, title: str) -> plt.Figure:
-    """Draw one benchmark whose pools are samples: one panel per language, one curve per system.
-
-    The hollow marker is the estimate for the full pool.
-    """
-    languages, looks = curves["language"].unique(), looks_of_systems(curves)
-    accuracy = metric("ndcg_10").label
-    columns = min(len(languages), 4)
-    rows = -(-len(languages) // columns)
-    size_in = (max(5.5, 1.2 + 2.5 * columns), 1.8 + 2.3 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size_in, sharey=True, squeeze=False, layout="constrained")
-    handles = {}
-    for panel, language in zip(axes.flat, languages, strict=False):
-        for system, curve in curves[curves["language"] == language].groupby("system", sort=False):
-            colour, marker = looks[system]
-            measured, further = curve[curve["kind"] == "measured"], curve[curve["kind"] == "extrapolated"]
-            panel.fill_between(curve["pool_size"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
-            (line,) = panel.plot(measured["pool_size"], measured["ndcg_10"], marker=marker, ms=4, color=colour)
-            dashed, full = pd.concat([measured.tail(1), further]), further.tail(1)  # empty if the sample is the pool
-            panel.plot(dashed["pool_size"], dashed["ndcg_10"], "--", color=colour, linewidth=1)
-            panel.vlines(full["pool_size"], full["low"], full["high"], color=colour, linewidth=1)
-            panel.plot(full["pool_size"], full["ndcg_10"], marker, ms=6, mfc="white", color=colour)
-            handles[f"{curve['model'].iloc[0]}, {strategy_name(curve['strategy'].iloc[0])}"] = line
-        panel.set(xscale="log", title=language)
-    for panel in axes.flat[len(languages) :]:
-        panel.set_axis_off()
-    for number, panel in enumerate(axes.flat[: len(languages)]):
-        lowest, leftmost = number + columns >= len(languages), number % columns == 0
-        panel.set(xlabel="passages in the pool" if lowest else "", ylabel=accuracy if leftmost else "")
-    legend_text = "solid: measured; dashed and hollow: extrapolated\nbands: 95 % intervals over queries"
-    figure.suptitle(f"{title}\n{legend_text}", fontsize=10)
-    handles["full pool, extrapolated"] = Line2D([], [], linestyle="--", marker="o", mfc="white", color="0.3")
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(columns, 3), frameon=False)
-    return figure
-
-
-def save(figure: plt.Figure, stem: Path) -> Path:
-    """Write <stem>.png, .svg and .pdf; return the path of the png."""
-    for suffix, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", {})):
-        figure.savefig(stem.with_name(f"{stem.name}.{suffix}"), dpi=200, metadata=metadata)
-    plt.close(figure)
-    return stem.with_name(f"{stem.name}.png")
-
-
-def terminal(systems: pd.DataFrame, benchmark: str | None) -> str:
-    """Format the systems as text: accuracies on one benchmark (None: a cost-only sweep), then costs."""
-    columns = {"model": "model", "strategy": "strategy", "variant": "variant", "seeds": "seeds"}
-    if benchmark:
-        main = main_metric(systems, benchmark)
-        columns |= {f"metrics.{benchmark}.{setting}.{main}": setting for setting in SETTINGS}
-        columns |= {f"metrics.{benchmark}.multi.{BIAS}": metric(BIAS).label}
-    columns |= {"profile.query_latency_p95_ms": "p95 ms", "profile.passages_per_s": "passages/s"}
-    columns |= {"profile.serving_mib": "MiB", "profile.energy_j_per_1k_queries": "J/1k queries"}
-    if systems["variant"].nunique() == 1:
-        columns.pop("variant")
-    else:
-        columns |= {"profile.end_to_end_latency_p95_ms": "with search", "profile.index_bytes_per_passage": "B/passage"}
-    named = systems.assign(strategy=systems["strategy"].map(strategy_name))
-    table = named[[name for name in columns if name in systems]].rename(columns=columns)
-    digits = dict.fromkeys(SETTINGS, 4) | {"MiB": 0}
-    formats = {name: f"{{:.{digits.get(name, 1)}f}}".format for name in table.select_dtypes("float")}
-    return table.to_string(index=False, formatters=formats, na_rep="-")

@@ -12,11 +12,12 @@ LABELS = ["name", "model", "strategy", "seed", "variant", "data", "layers"]
 EXPLAINED = {  # by the stem of the file
     "report": "Start here: the verdict, interactive Pareto fronts, language matrices, quality checks. Works offline.",
     "cards": "The three systems worth knowing: most accurate, best value, cheapest worth having.",
+    "front": "One Pareto front for papers and slides; `panel=` of pipeline.report chooses the setting and the cost.",
     "pareto": "Pareto fronts: each cost against accuracy, one row or mark per system, with 95 % intervals.",
     "runs": "One row per run: main metric of each setting, language bias, costs.",
     "metrics": "All metrics of all runs, one row per run, benchmark, setting and metric.",
     "sources": "All profiled figures of all runs: value, whether measured or modelled, and relative standard error.",
-    "systems": "Means over the seeds of each system, all metrics and figures.",
+    "systems": "Means over the seeds of each system, all metrics and figures; as tex a table for papers (booktabs).",
     "noise": "How far figures that must be equal differ between profiles: the noise of the measurement.",
     "tests": "Paired tests between the systems of each model, with Holm's correction.",
     "winners": "The most accurate system of each setting, with an interval that allows for its having been chosen.",
@@ -27,16 +28,14 @@ EXPLAINED = {  # by the stem of the file
     "fits": "Lines through accuracy over the logarithm of the cost.",
     "trades": "What each inference variant gains and loses against the encoder as trained.",
     "pool_curve": "Accuracy over the size of the pool, for benchmarks whose pools are samples.",
-    "search": "The trials of the search; search.db is Optuna's own copy.",
+    "search": "The trials of the search.",
     "published": "Published accuracy against the cost measured here.",
-    "plan": "Kept for the program: the runs that the sweep is to make.",
-    "manifest": "Kept for the program: how each run of the sweep ended.",
-    "multirun": "Kept for the program: the config of the last command, as Hydra composed it.",
+    ".store": "Kept for the program: the plan of the sweep, how each run ended, the config of the last command.",
 }
 
 
 def written(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return the tables as they become csv files: `runs` in three of few columns each, none without columns.
+    """Return the tables as they become csv files: `runs` in three of few columns each, none without rows.
 
     Args:
         tables: what `analysis.analyse` returns.
@@ -58,10 +57,8 @@ def written(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     biases = [f"metrics.{name}.multi.{BIAS}" for name in dict.fromkeys(name for name, _ in scales(runs))]
     costs = [cost.column for cost in COSTS]
     columns = [*LABELS, *accuracies, *biases, *costs, QUALITY, "machine", "time", "notes"]
-    first = {"runs": runs[[column for column in columns if column in runs]]}
-    further = {"metrics": metrics(runs), "sources": sources(runs)}
-    first |= {name: table for name, table in further.items() if not table.empty}
-    return {name: table for name, table in (first | {**tables, **first}).items() if len(table.columns)}
+    first = {"runs": runs[[column for column in columns if column in runs]], "metrics": metrics(runs), "sources": sources(runs)}
+    return {name: table for name, table in {**first, **tables, **first}.items() if not table.empty}
 
 
 def metrics(runs: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def looks_of(strategies: Iterable[str]) -> dict[str, Look]:
     """
     looks: dict[str, Look] = {}
     free = cycle(FREE)
-    for strategy in dict.fromkeys(strategies):
+    for strategy in sorted(dict.fromkeys(strategies), key=lambda name: known(name) is None):  # the fixed looks first
         look = known(strategy) or Look(*next(free))
         others = (Look(look.colour, marker) for marker in MARKERS)
         looks[strategy] = next((other for other in (look, *others) if other not in looks.values()), look)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.analysis import verdict
 from pipeline.analysis.analyse import analyse
+from pipeline.analysis.fronts import PANEL
 from pipeline.analysis.tables import BIAS, cluster_name, main_metric, scales
-from pipeline.reporting import figure, terminal, wandb
+from pipeline.reporting import figure, latex, pool_figure, terminal, wandb
 from pipeline.reporting.config import ReportConfig, options
+from pipeline.reporting.drawing import save
 from pipeline.reporting.files import readme, written
 from pipeline.reporting.html import write as html
 from pipeline.retrieval.metrics import metric
@@ -29,31 +32,40 @@ def publish(config: ReportConfig) -> None:
     """Write the tables, figures and report.html of a sweep, log all to W&B, and print the systems and the verdict.
 
     Raises:
-        UserError: if there is no such sweep, or it has no finished run.
+        UserError: if there is no such sweep or panel, or the sweep has no finished run.
     """
     store, sweep = ResultStore(config.results_dir), config.sweep
     folder = store.sweep_dir(sweep)
     tables = analyse(store, sweep, config.prices, config.scenario)
-    csv_tables = written(tables)
-    for stem, table in csv_tables.items():
-        write_atomically(folder / f"{stem}.csv", partial(table.to_csv, index=False))
-    fronts = draw_fronts(tables, sweep, folder)
-    curves = draw_pool_curves(tables, sweep, folder)
-    runs = store.runs(sweep)
+    front, runs = one_panel(tables, config.panel), store.runs(sweep)
+    benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in scales(tables["runs"])))
 
-    benchmarks = dict.fromkeys(benchmark for benchmark, _ in scales(tables["runs"]))
+    csv_files = write_csv(tables, folder)
+    latex_files = write_latex(tables, benchmarks, sweep, folder)
+    fronts = draw_fronts(tables, sweep, folder)
+    pictures = [*draw_front(tables, front, sweep, folder), *draw_pool_curves(tables, sweep, folder)]
     for benchmark in benchmarks or [None]:
-        print(f"\n{sweep}, {benchmark or 'cost only'}\n{figure.terminal(tables['systems'], benchmark)}")
+        print(f"\n{sweep}, {benchmark or 'cost only'}\n{terminal.systems_table(tables['systems'], benchmark)}")
     for run in runs:
         if run.status == "failed":
             print(f"failed: {run.name}: {run.reason}")
     html.write(store, sweep, tables, folder / "report.html")
     write_atomically(folder / "README.md", lambda path: path.write_text(readme(folder), encoding="utf-8"))
-    files = [*(folder / f"{stem}.csv" for stem in csv_tables), *fronts.values(), *curves, folder / "report.html"]
+
+    files = [*csv_files, *latex_files, *fronts.values(), *pictures, folder / "report.html"]
     records = [run.record for run in runs if run.record]
     wandb.log_report(wandb.Tracking.of(records[0]), sweep, tables, fronts, files)
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
     print(f"\n{terminal.summary(tables.get('cards', pd.DataFrame()), sweep, store.root, notes)}", flush=True)
+
+
+def write_csv(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Write the tables as csv files."""
+    paths = []
+    for stem, table in written(tables).items():
+        paths.append(folder / f"{stem}.csv")
+        write_atomically(paths[-1], partial(table.to_csv, index=False))
+    return paths
 
 
 def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) -> dict[str, Path]:
@@ -62,10 +74,48 @@ def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) ->
     paths: dict[str, Path] = {}
     costs = tables["pareto"][tables["pareto"]["cost"] != BIAS]
     for benchmark, points in costs.groupby("benchmark", sort=False):
-        accuracy = metric(main_metric(tables["systems"], benchmark)).label
         stem = f"pareto-{benchmark}" if paths else "pareto"
-        title = figure.title(sweep, points, cluster_name(tables["runs"], benchmark))
-        paths[benchmark] = figure.save(figure.draw(points, title, accuracy), folder / stem)
+        paths[benchmark] = save(figure.draw(points, *titles(tables, points, sweep)), folder / stem)
+    return paths
+
+
+def titles(tables: Mapping[str, pd.DataFrame], points: pd.DataFrame, sweep: str) -> tuple[str, str, str]:
+    """Return title, reading and label of the accuracy of a figure that shows `points`, all of one benchmark."""
+    (benchmark,) = points["benchmark"].unique()
+    reading = figure.reading(points, cluster_name(tables["runs"], benchmark))
+    return figure.title(sweep, points), reading, metric(main_metric(tables["systems"], benchmark)).label
+
+
+def one_panel(tables: Mapping[str, pd.DataFrame], panel: str | None) -> pd.DataFrame:
+    """Return the points of the panel that front.png shows: `panel` (figure.select), or the one that the verdict reads.
+
+    Empty for a sweep without accuracy or without costs.
+    """
+    points = tables["pareto"][tables["pareto"]["cost"] != BIAS]
+    scale, costs = verdict.main_scale(tables["systems"]), verdict.headline_costs(tables["systems"])
+    if panel:
+        return figure.select(points, panel)
+    if not scale or not costs:
+        return points.head(0)
+    main = (scale.benchmark, scale.setting, costs[0].field)
+    return points[(points[PANEL] == main).all(axis=1)]
+
+
+def draw_front(tables: Mapping[str, pd.DataFrame], points: pd.DataFrame, sweep: str, folder: Path) -> list[Path]:
+    """Draw one panel as front.png, for papers and slides."""
+    if points.empty:
+        return []
+    return [save(figure.draw_one(points, *titles(tables, points, sweep)), folder / "front")]
+
+
+def write_latex(tables: Mapping[str, pd.DataFrame], benchmarks: list[str], sweep: str, folder: Path) -> list[Path]:
+    """Write systems.tex for the first benchmark, which is the main one, and systems-<name>.tex for the others."""
+    paths = []
+    for benchmark in benchmarks:
+        path = folder / (f"systems-{benchmark}.tex" if paths else "systems.tex")
+        text = latex.table(tables["systems"], tables["pareto"], benchmark, sweep)
+        write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
+        paths.append(path)
     return paths
 
 
@@ -75,5 +125,5 @@ def draw_pool_curves(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Pat
     if "pool_curve" in tables:
         for benchmark, curves in tables["pool_curve"].groupby("benchmark", sort=False):
             stem = f"pool_curve-{benchmark}" if paths else "pool_curve"
-            paths.append(figure.save(figure.draw_pool_curve(curves, f"{sweep}: {benchmark}"), folder / stem))
+            paths.append(save(pool_figure.draw(curves, f"{sweep}: {benchmark}"), folder / stem))
     return paths

@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline.analysis.published import costs, scores
@@ -13,7 +14,8 @@ from pipeline.analysis.published.models import CLASSES
 from pipeline.analysis.published.study import COUNTED, PANELS, study
 from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
-from pipeline.reporting.config import ReportConfig
+from pipeline.reporting.config import SweepConfig
+from pipeline.reporting.drawing import grid, save
 from pipeline.reporting.html import published as page
 from pipeline.reporting.looks import looks_of
 from pipeline.store.files import write_atomically
@@ -30,7 +32,7 @@ FACES: dict[str, dict[str, Any]] = {
 }
 
 
-def publish(config: ReportConfig, folder: Path) -> None:
+def publish(config: SweepConfig, folder: Path) -> None:
     """Write published-<table>.csv, published.png, .svg and .pdf, and published.html; print the choices.
 
     Args:
@@ -45,7 +47,7 @@ def publish(config: ReportConfig, folder: Path) -> None:
     target = store.sweep_dir(sweep)
     for stem, table in tables.items():
         write_atomically(target / f"published-{stem}.csv", partial(table.to_csv, index=False))
-    picture = figure.save(draw(tables["points"]), target / "published")
+    picture = save(draw(tables["points"]), target / "published")
     text = page.render(sweep, tables)
     write_atomically(target / "published.html", lambda path: path.write_text(text, encoding="utf-8"))
     columns = ["benchmark", "setting", "pool", "budget", "model", "accuracy", "value", "cheapest", "cheapest_value"]
@@ -54,14 +56,12 @@ def publish(config: ReportConfig, folder: Path) -> None:
     print(*files, sep="\n", flush=True)
 
 
-def draw(points: pd.DataFrame) -> plt.Figure:
+def draw(points: pd.DataFrame) -> Figure:
     """Draw the fronts of PANELS against DRAWN: a marker per model and class, whose face says how its cost is known."""
     panels = [panel for panel in PANELS if panel in set(zip(points["benchmark"], points["setting"], strict=True))]
     axes_of = [cost for cost in DRAWN if cost.field in set(points["cost"])]
     size_in = (1.2 + 3.2 * len(axes_of), 1.3 + 3.0 * len(panels))
-    picture, axes = plt.subplots(
-        len(panels), len(axes_of), figsize=size_in, sharex="col", sharey="row", squeeze=False, layout="constrained"
-    )
+    picture, axes = grid(len(panels), len(axes_of), size_in, sharex="col", sharey="row")
     labels = {benchmark.name: benchmark.label for benchmark in scores.BENCHMARKS}
     for row, (benchmark, setting) in zip(axes, panels, strict=True):
         row[0].set_ylabel(f"{labels[benchmark]}\n{figure.SETTINGS[setting]} nDCG@10")
@@ -81,7 +81,7 @@ def draw(points: pd.DataFrame) -> plt.Figure:
     return picture
 
 
-def draw_panel(panel: plt.Axes, points: pd.DataFrame) -> None:
+def draw_panel(panel: Axes, points: pd.DataFrame) -> None:
     """Draw the front and the models of one panel."""
     front = points[points["on_front"]].sort_values("value")
     figure.draw_front(panel, front["value"], front["accuracy"])

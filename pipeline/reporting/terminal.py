@@ -8,8 +8,11 @@ import pandas as pd
 
 from pipeline.analysis import verdict
 from pipeline.analysis.costs import COSTS
+from pipeline.analysis.tables import BIAS, main_metric
+from pipeline.reporting.figure import SETTINGS
 from pipeline.reporting.html.show import amount
 from pipeline.reporting.looks import strategy_name
+from pipeline.retrieval.metrics import metric
 
 
 def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[str] = ()) -> str:
@@ -51,12 +54,32 @@ def table(cards: pd.DataFrame) -> str:
     for _, of_system in cards.groupby("system", sort=False):
         card = of_system.iloc[0]
         row = {"model": card["model"], "strategy": strategy_name(card["strategy"]), "variant": card["variant"]}
-        row[f"{card['setting']} {verdict.metric(card['metric']).label}"] = verdict.accuracy(card)
+        row[f"{card['setting']} {metric(card['metric']).label}"] = verdict.accuracy(card)
         rows[", ".join(of_system["card"])] = row | {cost.label: amount(card[cost.field]) for cost in costs}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     if len(set(cards["variant"])) == 1:
         frame = frame.drop(columns="variant")
     return frame.to_string()
+
+
+def systems_table(systems: pd.DataFrame, benchmark: str | None) -> str:
+    """Format the systems as text: accuracies on one benchmark (None: a cost-only sweep), then costs."""
+    columns = {"model": "model", "strategy": "strategy", "variant": "variant", "seeds": "seeds"}
+    if benchmark:
+        main = main_metric(systems, benchmark)
+        columns |= {f"metrics.{benchmark}.{setting}.{main}": setting for setting in SETTINGS}
+        columns |= {f"metrics.{benchmark}.multi.{BIAS}": metric(BIAS).label}
+    columns |= {"profile.query_latency_p95_ms": "p95 ms", "profile.passages_per_s": "passages/s"}
+    columns |= {"profile.serving_mib": "MiB", "profile.energy_j_per_1k_queries": "J/1k queries"}
+    if systems["variant"].nunique() == 1:
+        columns.pop("variant")
+    else:
+        columns |= {"profile.end_to_end_latency_p95_ms": "with search", "profile.index_bytes_per_passage": "B/passage"}
+    named = systems.assign(strategy=systems["strategy"].map(strategy_name))
+    table = named[[name for name in columns if name in systems]].rename(columns=columns)
+    digits = dict.fromkeys(SETTINGS, 4) | {"MiB": 0}
+    formats = {name: f"{{:.{digits.get(name, 1)}f}}".format for name in table.select_dtypes("float")}
+    return table.to_string(index=False, formatters=formats, na_rep="-")
 
 
 def next_commands(cards: pd.DataFrame, sweep: str, results_dir: Path) -> list[str]:

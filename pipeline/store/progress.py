@@ -47,7 +47,16 @@ def outlook(states: list[RunState]) -> str:
     ended = sum(state.status in ENDED for state in states)
     left_s = remaining_s(states)
     eta = "" if left_s is None or ended == len(states) else f", about {duration(left_s)} to go"
-    return f"{ended} of {len(states)} runs{eta}"
+    return f"{ended} of {counted(len(states), 'run')}{eta}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "layer"), counted(12, "layer")
+    ('1 layer', '12 layers')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ import yaml
 from pipeline.reporting.figure import SETTINGS
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Table, amount, listed, plain, row
+from pipeline.store.progress import counted
 
 
 def failures(material: Material) -> Table | None:
@@ -55,7 +56,7 @@ def overlay(material: Material) -> list[dict[str, Any]]:
 
 def command(material: Material) -> str | None:
     """Return the command of the sweep's last multirun, from Hydra's own notes; None for single runs."""
-    path = material.store.sweep_dir(material.sweep) / "multirun.yaml"
+    path = material.store.kept_dir(material.sweep) / "multirun.yaml"
     if not path.exists():
         return None
     hydra = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]
@@ -76,7 +77,7 @@ def provenance(material: Material) -> Table:
     machines = {plain(profiled.profile.details["machine"]): None for profiled in material.profiles}
     versions = {plain(source["libraries"]): None for source in sources if "libraries" in source}
     facts = {
-        "runs": f"{len(records)} runs of {len(material.records)} systems, from {times[0]} to {times[-1]}",
+        "runs": f"{counted(len(records), 'run')} of {counted(len(material.records), 'system')}, from {times[0]} to {times[-1]}",
         "command": command(material),
         "code": listed(dict.fromkeys(plain(source.get("commit")) for source in sources)),
         "seeds": listed(dict.fromkeys(str(record.seed) for record in records)),

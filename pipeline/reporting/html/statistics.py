@@ -8,6 +8,7 @@ from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Table, TableCell, row
 from pipeline.reporting.looks import strategy_name
+from pipeline.store.progress import counted
 from pipeline.store.records import AS_TRAINED
 
 
@@ -220,7 +221,7 @@ def noise(material: Material) -> Table:
     """Tabulate how far repeated profiles of one architecture differ."""
     noise = material.tables["noise"]
     variant = (", " + noise["variant"]).where(noise["variant"] != AS_TRAINED, "")
-    architecture = noise["family"] + ", " + noise["layers"].astype(str) + " layers" + variant
+    architecture = noise["family"] + ", " + noise["layers"].map(lambda layers: counted(layers, "layer")) + variant
     rows = [
         row(
             name,

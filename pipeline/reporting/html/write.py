@@ -26,6 +26,7 @@ from pipeline.reporting.html.verdict import verdict
 from pipeline.reporting.looks import looks_of, strategy_name
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
+from pipeline.store.progress import counted
 from pipeline.store.results import ResultStore
 
 HERE = Path(__file__).parent
@@ -116,7 +117,7 @@ def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, A
 def numbers(material: Material, system: str) -> list[str]:
     """Write all figures of one system, one line each."""
     values = material.systems.loc[system]
-    lines = [f"{values['layers']} layers, seeds: {values['seeds']}"]
+    lines = [f"{counted(values['layers'], 'layer')}, seeds: {values['seeds']}"]
     for benchmark, settings in material.scales.items():
         for setting in settings:
             interval = material.accuracy_intervals.get((system, benchmark, setting))
