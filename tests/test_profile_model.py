@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import venv
@@ -101,6 +102,18 @@ def command(python, folder, *overrides):
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def test_progress_says_stage_object_meter_and_the_time_left(capsys):
+    starting = architectures.Progress("e5-small", rounds=2)
+    for number in range(2):
+        for meter in ("ceiling", "latency"):
+            starting(number, meter)
+    first, second, third, fourth = capsys.readouterr().err.splitlines()
+    assert first == "profile · e5-small · round 1 of 2 · ceiling"
+    assert second == "profile · e5-small · round 1 of 2 · latency"
+    assert re.fullmatch(r"profile · e5-small · round 2 of 2 · ceiling · about \d+ s to go", third)
+    assert fourth == "profile · e5-small · round 2 of 2 · latency"
+
+
 def test_a_refusal_of_the_encoder_is_one_sentence_too(tmp_path):
     done = command(sys.executable, tmp_path, "model.layers=99")
     assert (done.returncode, done.stdout) == (2, "")
@@ -178,6 +191,7 @@ def test_the_command_on_a_bare_machine(bare_python, tmp_path):
             "drift",
         }
         assert entry["name"] in done.stdout
+        assert f"profile · {entry['name']} · round 1 of {entry['config']['profile']['rounds']} · throughput\n" in done.stderr
     assert "not measured: faiss is not installed." in done.stdout
     assert "made-up words" in done.stdout
     with (tmp_path / "profiles-cli" / "profiles.csv").open() as file:

@@ -6,6 +6,7 @@ another library is left out, with the reason.
 
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.encoder.engine import has_bfloat16, require_device
 from pipeline.encoder.sources import load
 from pipeline.profiling import machine, words
 from pipeline.profiling.measure import PROFILED_TEXTS, measure
-from pipeline.profiling.meter import Job, Settings
+from pipeline.profiling.meter import Job, Settings, names
 from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, figures
@@ -87,9 +88,9 @@ class Comparison:
         plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
         del plain["results_dir"]
         name = f"{model}-{config.precision}-{cache_key([plain, machine.facts(config.device)])[:8]}"
-        print(f"[{name}] …", file=sys.stderr, flush=True)
+        print(f"profile · {name} · random weights", file=sys.stderr, flush=True)
         try:
-            self.profiles[name] = profile(config)
+            self.profiles[name] = profile(config, Progress(name, config.profile.rounds))
             save(folder, name, plain, self.profiles[name])
         except RuntimeError as error:
             self.failures[name] = str(error)
@@ -103,8 +104,24 @@ class Comparison:
         return 1 if self.failures else 0
 
 
-def profile(config: ArchitectureConfig) -> Profile:
-    """Measure one architecture with random weights."""
+class Progress:
+    """Prints the start of each meter on stderr, and from the second round on how long the others will take."""
+
+    def __init__(self, name: str, rounds: int):
+        self.name, self.rounds = name, rounds
+        self.start_s = time.monotonic()
+
+    def __call__(self, number: int, meter: str) -> None:
+        """Announce a meter of the round `number`, counted from 0."""
+        line, now_s = f"profile · {self.name} · round {number + 1} of {self.rounds} · {meter}", time.monotonic()
+        if number and meter == names()[0]:
+            left_s = (now_s - self.start_s) / number * (self.rounds - number)
+            line += f" · about {left_s:.0f} s to go"
+        print(line, file=sys.stderr, flush=True)
+
+
+def profile(config: ArchitectureConfig, starting: Progress) -> Profile:
+    """Measure one architecture with random weights; `starting` as of `measure`."""
     texts = words.texts(config.texts, PROFILED_TEXTS, config.model.architecture["vocab_size"], config.seed)
     variant = Variant(precision=config.precision)
     with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +136,7 @@ def profile(config: ArchitectureConfig) -> Profile:
             variant=variant,
             made_up_words=True,
         )
-        return measure(job)
+        return measure(job, starting)
 
 
 def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -> None:

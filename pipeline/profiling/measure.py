@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,18 +41,23 @@ def sample_texts(collection: Collection) -> Texts:
     }
 
 
-def measure(job: Job) -> Profile:
+def measure(job: Job, starting: Callable[[int, str], None] = lambda number, meter: None) -> Profile:
     """Return what an encoder costs: all meters in turn, `rounds` times, and a short latency meter at the end.
+
+    Args:
+        job: the encoder, and how long to measure.
+        starting: told the number of the round, from 0, and the meter, whenever a meter starts.
 
     Raises:
         UserError: for bad input, such as an index that FAISS cannot build.
         RuntimeError: with the reason, if a child process dies.
     """
     rounds: list[dict[str, Any]] = []
-    for _ in range(job.settings.rounds):
+    for number in range(job.settings.rounds):
         results: dict[str, Any] = {}
         with _workers(meter.names(), job) as workers:
             for name, worker in workers.items():
+                starting(number, name)
                 results[name] = _result(name, worker, _asked(name, job))
                 if name == "ceiling":
                     job = replace(job, ceiling_flop_per_s=results[name]["flop_per_s"])
