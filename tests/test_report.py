@@ -6,6 +6,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import matplotlib.image
 import pandas as pd
@@ -254,6 +255,14 @@ def test_one_panel_on_request(sweep, points):
     assert [*names_beside(panel)] == ["hybrid", "monolingual", "no training"]
     front = [text.get_text() for text in panel.get_legend().get_texts()]
     assert front == ["Pareto front", "quality checks failed"]
+
+
+def test_the_committed_study_can_be_drawn():
+    study = pd.read_csv(Path(__file__).parent.parent / "results/reference/study/pareto.csv")
+    drawn = figure.draw_one(figure.select(study, "multi.p95_ms"), "title", "how to read it", "mAP")
+    hybrids = ["hybrid, alpha .25", "hybrid", "hybrid, alpha .75"]
+    assert [*names_beside(drawn.axes[0])] == ["crosslingual", *hybrids, "monolingual", "no training", "mixed"]
+    assert sorted(int(text.get_text()) for text in drawn.axes[0].texts) == [2, 3, 4, 6, 8, 12]
 
 
 def test_the_command_draws_the_panel_that_is_asked_for(tmp_path, monkeypatch, capsys):

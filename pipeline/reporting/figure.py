@@ -131,7 +131,8 @@ def select(points: pd.DataFrame, panel: str) -> pd.DataFrame:
     >>> select(points, "multi.p95_ms")["setting"].tolist()
     ['multi']
     """
-    names = points[PANEL].agg(".".join, axis=1)
+    benchmark, setting, field = PANEL
+    names = points[benchmark] + "." + points[setting] + "." + points[field]
     scale, _, last = panel.rpartition(".")
     fields = {cost.option: cost.field for cost in COSTS if cost.option}
     full = f"{scale}.{fields.get(last, last)}"
@@ -146,7 +147,6 @@ def scale_accuracy(axes: Axes, points: pd.DataFrame, name: str) -> None:
     low, high = points["accuracy_low"].min(), points["accuracy_high"].max()
     margin = 0.08 * (high - low) or 0.01
     axes.set(ylabel=name, ylim=(low - margin, high + margin))
-
 
 
 def panels(points: pd.DataFrame) -> list[Cost]:
