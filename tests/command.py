@@ -45,4 +45,5 @@ def records(folder):
 
 
 def manifest(folder, sweep):
-    return [json.loads(path.read_text()) for path in sorted((folder / f"results/{sweep}/.store/manifest").glob("*.json"))]
+    paths = sorted((folder / f"results/{sweep}/.store/manifest").glob("*.json"))
+    return [json.loads(path.read_text()) for path in paths]

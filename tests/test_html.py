@@ -304,9 +304,7 @@ def test_a_sweep_without_accuracy_claims_none(tmp_path):
     tables = analyse(store, "costs", *MONEY)
     first, second, third = verdict_on(store, "costs", tables).paragraphs
     assert "no accuracy" in first
-    assert second.startswith(
-        "Cheapest: xlmr-large, no training (query latency, p95 = 28.1 [26.9, 29.3] ms, measured"
-    )
+    assert second.startswith("Cheapest: xlmr-large, no training (query latency, p95 = 28.1 [26.9, 29.3] ms, measured")
     assert third == "Confidence: quality checks, by system: 1 passed."
     report.write(store, "costs", tables, tmp_path / "report.html")
     assert "Accuracy against cost" not in (tmp_path / "report.html").read_text().split("<script")[0]
@@ -355,7 +353,7 @@ def test_published_figures_lie_over_benchmarks_of_the_same_name(sweep):
 
 
 def test_the_command_is_hydras(sweep):
-    store, tables, path = sweep
+    store, tables, _ = sweep
     material = gather(store, "toy", tables)
     assert evidence.command(material) is None
     notes = store.kept_dir("toy") / "multirun.yaml"

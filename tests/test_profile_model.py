@@ -191,7 +191,10 @@ def test_the_command_on_a_bare_machine(bare_python, tmp_path):
             "drift",
         }
         assert entry["name"] in done.stdout
-        assert f"profile · {entry['name']} · round 1 of {entry['config']['profile']['rounds']} · throughput\n" in done.stderr
+        assert (
+            f"profile · {entry['name']} · round 1 of {entry['config']['profile']['rounds']} · throughput\n"
+            in done.stderr
+        )
     assert "not measured: faiss is not installed." in done.stdout
     assert "made-up words" in done.stdout
     with (tmp_path / "profiles-cli" / "profiles.csv").open() as file:

@@ -137,9 +137,9 @@ def test_nine_strategies_are_named_beside_the_panel_with_their_looks(points):
 
 
 def test_strategies_that_do_not_fit_have_a_legend(points):
-    (panel,) = figure.draw(many_strategies(points, 40), "title", "how to read it", "mAP").axes
+    (panel,) = figure.draw(many_strategies(points, 25), "title", "how to read it", "mAP").axes
     handles = panel.get_legend().legend_handles
-    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 40
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 25
     assert not names_beside(panel)
 
 
@@ -252,7 +252,7 @@ def test_one_panel_on_request(sweep, points):
     (panel,) = figure.draw_one(one, "title", "how to read it", "mAP").axes
     assert panel.get_ylabel() == "monolingual mAP"
     assert panel.get_xlabel() == "memory of the serving process (MiB)\nmeasured"
-    assert [*names_beside(panel)] == ["hybrid", "monolingual", "no training"]
+    assert {*names_beside(panel)} == {"hybrid", "monolingual", "no training"}
     front = [text.get_text() for text in panel.get_legend().get_texts()]
     assert front == ["Pareto front", "quality checks failed"]
 
@@ -272,7 +272,9 @@ def test_the_command_draws_the_panel_that_is_asked_for(tmp_path, monkeypatch, ca
     words = " ".join(ElementTree.parse(tmp_path / "toy" / "front.svg").getroot().itertext())
     assert "cross-lingual mAP" in words
     assert "energy per 1,000 queries (J)" in words
-    with pytest.raises(UserError, match=r"panel=multi\.p95: did you mean .*\? There are: facts\.mono\.query_latency"):
+    with pytest.raises(
+        UserError, match=r"panel=multi\.p95: did you mean multi\.p95_ms\? There are: mono\.p95_ms, mono"
+    ):
         publish.publish(options(tmp_path, "toy", "panel=multi.p95"))
 
 
@@ -281,20 +283,25 @@ def test_the_latex_table_has_the_numbers_of_the_csv(sweep, points):
     lines = (store.sweep_dir("toy") / "systems.tex").read_text().splitlines()
     assert [lines.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     rows = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r" \\")]
-    assert rows[0] == ["model", "strategy", "mono", "cross", "multi", "query latency, p95 (ms)"] + [
-        "memory of the serving process (MiB)"
-    ]
+    costs = ["query latency, p95 (ms)", "memory of the serving process (MiB)"]
+    assert rows[0] == ["model", "strategy", "mono", "cross", "multi", *costs]
     assert {len(row) for row in rows} == {7}
     models = [row[0] for row in rows[1:]]
     assert [model for model in models if model] == ["e5-small-l3", "e5-small-l6", "e5-small-l12", "xlmr-large"]
     point = points.query("model == 'e5-small-l12' and strategy == 'hybrid' and setting == 'multi'").iloc[0]
-    (row,) = [row for row, model in zip(rows[1:], filled(models), strict=True) if (model, row[1]) == ("e5-small-l12", "hybrid")]
+    (row,) = [
+        row
+        for row, model in zip(rows[1:], filled(models), strict=True)
+        if (model, row[1]) == ("e5-small-l12", "hybrid")
+    ]
     interval = f"{{\\scriptsize [{point['accuracy_low']:.3f}, {point['accuracy_high']:.3f}]}}"
     assert row[4] == f"\\textbf{{{point['accuracy']:.3f}}} {interval}"
     assert row[5] == "14.9"
     assert rows[-1][1:5] == ["no training", "--", "--", "--"]
     (caption,) = [line for line in lines if line.startswith(r"\caption")]
-    assert caption.startswith(r"\caption{mAP on facts; the best of each model in bold; in brackets: 95 \% intervals over pages")
+    assert caption.startswith(
+        r"\caption{mAP on facts; the best of each model in bold; in brackets: 95 \% intervals over pages"
+    )
     assert r"\label{tab:toy-facts}" in lines
 
 

@@ -1,8 +1,8 @@
 """NSGA-II searches for accurate and cheap runs where a sweep of all combinations would be too large.
 
-A trial is a run as `launch.runs` makes it; Optuna keeps the trials in <results_dir>/<sweep>/.store/search.db. What a trial
-tries follows from the search's seed, the trial's number and the trials before it, so a search that was killed continues
-as if it had not been. `pipeline.search` is the command; conf/search.yaml is the root of its config.
+A trial is a run as `launch.runs` makes it; Optuna keeps the trials in <results_dir>/<sweep>/.store/search.db. What a
+trial tries follows from the search's seed, the trial's number and the trials before it, so a search that was killed
+continues as if it had not been. `pipeline.search` is the command; conf/search.yaml is the root of its config.
 """
 
 import sys
@@ -72,7 +72,9 @@ def search(request: Search) -> pd.DataFrame:
         path = store.sweep_dir(request.sweep) / "search.csv"
         write_atomically(path, lambda temporary: trials.to_csv(temporary, index=False))
         front = trials[trials["on_front"]].sort_values(request.minimise).drop(columns=["state", "on_front"])
-        print(f"The Pareto front of {counted(len(trials), 'trial')} ({path}):\n{front.to_string(index=False)}", flush=True)
+        print(
+            f"The Pareto front of {counted(len(trials), 'trial')} ({path}):\n{front.to_string(index=False)}", flush=True
+        )
         sweep.end(request.results_dir, request.sweep)
     return trials
 

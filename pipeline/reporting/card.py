@@ -62,7 +62,8 @@ def card(record: Record, base: str | None, license: str | None) -> str:
 def facts(record: Record, base: str | None, license: str | None) -> Iterator[str]:
     """Yield what the encoder is made of, a line each."""
     choices, model = record.choices, record.config["model"]
-    yield f"Base model: {base or model['weights']}, {counted(record.provenance['layers'], 'layer')} ({choices['model']})"
+    layers = counted(record.provenance["layers"], "layer")
+    yield f"Base model: {base or model['weights']}, {layers} ({choices['model']})"
     yield f"Licence of the base model: {license or 'not known'}"
     if data := record.provenance.get("data"):
         yield f"Training data: {counted(data['rows'], 'row')} of {data['name']} in {', '.join(data['languages'])}"

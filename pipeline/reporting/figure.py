@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost, cost
+from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
 from pipeline.analysis.errors import QUERIES
 from pipeline.analysis.fronts import PANEL
 from pipeline.analysis.tables import FAILED, NOT_MEASURED, PASSED
@@ -100,13 +100,17 @@ def draw(points: pd.DataFrame, title: str, reading: str, accuracy: str) -> Figur
 
 
 def draw_one(points: pd.DataFrame, title: str, reading: str, accuracy: str) -> Figure:
-    """Draw one panel, as wide as a page of a paper: points of one benchmark, setting and cost. Arguments as of `draw`."""
+    """Draw one panel, as wide as a page of a paper: points of one benchmark, setting and cost.
+
+    Arguments as of `draw`.
+    """
     (setting,), (field,) = points["setting"].unique(), points["cost"].unique()
+    (entry,) = [cost for cost in COSTS if cost.field == field]
     looks = looks_of(points["strategy"].unique())
     figure, [[axes]] = grid(1, 1, (6.8, 4.4))
     scale_accuracy(axes, points, f"{SETTINGS[setting]} {accuracy}")
     draw_panel(axes, points, looks)
-    draw_cost_axis(axes, points, cost(field))
+    draw_cost_axis(axes, points, entry)
     axes.legend(handles=marks(points), loc="upper left", frameon=False)
     axes.set_title(f"{title}\n{reading}", fontsize=8, loc="left", color="0.35")
     figure.draw_without_rendering()
@@ -121,8 +125,8 @@ def select(points: pd.DataFrame, panel: str) -> pd.DataFrame:
 
     Args:
         points: table of `fronts.mark`.
-        panel: [BENCHMARK.]SETTING.COST, of the first benchmark that has it; COST is a field of costs.COSTS or the key of
-            `pipeline.recommend` that limits it.
+        panel: [BENCHMARK.]SETTING.COST, of the first benchmark that has it; COST is a field of costs.COSTS, or the
+            key of `pipeline.recommend` that limits it.
 
     Raises:
         UserError: there is no such panel.
@@ -134,11 +138,13 @@ def select(points: pd.DataFrame, panel: str) -> pd.DataFrame:
     benchmark, setting, field = PANEL
     names = points[benchmark] + "." + points[setting] + "." + points[field]
     scale, _, last = panel.rpartition(".")
-    fields = {cost.option: cost.field for cost in COSTS if cost.option}
+    options = {cost.field: cost.option for cost in COSTS if cost.option}
+    fields = {option: field for field, option in options.items()}
     full = f"{scale}.{fields.get(last, last)}"
     matches = [name for name in names.unique() if name == full or name.endswith(f".{full}")]
     if not matches:
-        raise UserError(unknown("panel", panel, names.unique()))
+        short = points[setting] + "." + points[field].replace(options)
+        raise UserError(unknown("panel", panel, short.unique()))
     return points[names == matches[0]]
 
 

@@ -57,7 +57,11 @@ def written(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     biases = [f"metrics.{name}.multi.{BIAS}" for name in dict.fromkeys(name for name, _ in scales(runs))]
     costs = [cost.column for cost in COSTS]
     columns = [*LABELS, *accuracies, *biases, *costs, QUALITY, "machine", "time", "notes"]
-    first = {"runs": runs[[column for column in columns if column in runs]], "metrics": metrics(runs), "sources": sources(runs)}
+    first = {
+        "runs": runs[[column for column in columns if column in runs]],
+        "metrics": metrics(runs),
+        "sources": sources(runs),
+    }
     return {name: table for name, table in {**first, **tables, **first}.items() if not table.empty}
 
 

@@ -1,8 +1,9 @@
-"""Direct labels for figures: strategies beside a panel instead of a legend, and sizes beside points, where there is room.
+"""Direct labels for figures: strategies beside a panel instead of a legend, sizes beside points, where there is room.
 
 Labels are placed in pixels, so the layout must be settled before (`Figure.draw_without_rendering`).
 """
 
+import math
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
@@ -36,13 +37,15 @@ def label_strategies(axes: Axes, points: pd.DataFrame, looks: Mapping[str, Look]
         points: `strategy`, `value` and `accuracy`; no `value` for a strategy that has no point in this panel.
         looks: of the strategies.
     """
-    ends = points.sort_values(["value", "accuracy"], na_position="first").groupby("strategy")[["value", "accuracy"]].last()
+    ends = (
+        points.sort_values(["value", "accuracy"], na_position="first").groupby("strategy")[["value", "accuracy"]].last()
+    )
     ends = ends.sort_values("accuracy")
     low, high = axes.get_ylim()
     spacing = LINE_PT / height_pt(axes)
-    if len(ends) * spacing > 1:
+    if (columns := math.ceil(len(ends) * spacing)) > 1:
         handles = [line(looks[strategy], label=strategy_name(strategy)) for strategy in ends.index[::-1]]
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), ncols=columns, frameon=False)
         return
     heights = spread((ends["accuracy"].to_numpy() - low) / (high - low), spacing)
     for (strategy, value, accuracy), height in zip(ends.itertuples(name=None), heights, strict=True):
@@ -74,7 +77,13 @@ def height_pt(axes: Axes) -> float:
 def line(look: Look, at: float | None = None, label: str = "") -> Line2D:
     """Return a line with its marker as it stands beside the name of a strategy; the marker alone at the place `at`."""
     place = [] if at is None else [at]
-    style = {"color": look.colour, "marker": look.marker, "ms": MARKER_PT + 1, "mec": "white", "mew": 0.7}
+    style: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "ms": MARKER_PT + 1,
+        "mec": "white",
+        "mew": 0.7,
+    }
     return Line2D(place, place, linewidth=1, label=label, **style)
 
 

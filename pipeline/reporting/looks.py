@@ -1,6 +1,7 @@
 """How strategies look: each has the same name, colour and marker in every figure, page and sweep.
 
-The colours are those of Okabe & Ito (2008), which people with any kind of colour vision can tell apart.
+The colours are those of Okabe & Ito (2008), which people with any kind of colour vision can tell apart, and a brown in
+place of their yellow, which is too light for markers on white.
 """
 
 import re
@@ -15,7 +16,7 @@ from pipeline.analysis.strategies import strategy_name
 __all__ = ["MARKERS", "Look", "looks_of", "looks_of_systems", "strategy_name"]
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#808080"
+BLUE, VERMILLION, PURPLE, BROWN = "#0072B2", "#D55E00", "#CC79A7", "#6B4C1E"
 LIGHT, DARK = "#A6DDFA", "#00263B"  # the ends of the hue of hybrid: alpha 0 and 1
 MARKERS = {  # of matplotlib -> plotly's name
     "o": "circle",
@@ -51,7 +52,7 @@ FIXED = {  # by the name of the strategy without its settings
     "crosslingual": Look(VERMILLION, "s"),
     "monolingual": Look(GREEN, "^"),
     "mixed": Look(PURPLE, "D"),
-    "english": Look(GREY, "v"),
+    "english": Look(BROWN, "v"),
     "no training": Look(BLACK, "X"),
 }
 FREE = list(zip((ORANGE, SKY, GREEN, PURPLE, VERMILLION, BLUE, BLACK), "P*phdP*", strict=True))
@@ -67,7 +68,7 @@ def looks_of(strategies: Iterable[str]) -> dict[str, Look]:
         strategies: as in the column `strategy` of the tables, or any other names.
 
     >>> [look.colour for look in looks_of(["mine", "hybrid", "hybrid_25"]).values()]
-    ['#E69F00', '#0072B2', '#53A8D6']
+    ['#0072B2', '#53A8D6', '#E69F00']
     """
     looks: dict[str, Look] = {}
     free = cycle(FREE)

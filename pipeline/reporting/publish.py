@@ -44,7 +44,8 @@ def publish(config: ReportConfig) -> None:
     latex_files = write_latex(tables, benchmarks, sweep, folder)
     fronts = draw_fronts(tables, sweep, folder)
     pictures = [*draw_front(tables, front, sweep, folder), *draw_pool_curves(tables, sweep, folder)]
-    for benchmark in benchmarks or [None]:
+    named: list[str | None] = [*benchmarks] or [None]
+    for benchmark in named:
         print(f"\n{sweep}, {benchmark or 'cost only'}\n{terminal.systems_table(tables['systems'], benchmark)}")
     for run in runs:
         if run.status == "failed":
@@ -97,7 +98,7 @@ def one_panel(tables: Mapping[str, pd.DataFrame], panel: str | None) -> pd.DataF
         return figure.select(points, panel)
     if not scale or not costs:
         return points.head(0)
-    main = (scale.benchmark, scale.setting, costs[0].field)
+    main = [scale.benchmark, scale.setting, costs[0].field]
     return points[(points[PANEL] == main).all(axis=1)]
 
 
@@ -110,7 +111,7 @@ def draw_front(tables: Mapping[str, pd.DataFrame], points: pd.DataFrame, sweep: 
 
 def write_latex(tables: Mapping[str, pd.DataFrame], benchmarks: list[str], sweep: str, folder: Path) -> list[Path]:
     """Write systems.tex for the first benchmark, which is the main one, and systems-<name>.tex for the others."""
-    paths = []
+    paths: list[Path] = []
     for benchmark in benchmarks:
         path = folder / (f"systems-{benchmark}.tex" if paths else "systems.tex")
         text = latex.table(tables["systems"], tables["pareto"], benchmark, sweep)

@@ -77,7 +77,8 @@ def provenance(material: Material) -> Table:
     machines = {plain(profiled.profile.details["machine"]): None for profiled in material.profiles}
     versions = {plain(source["libraries"]): None for source in sources if "libraries" in source}
     facts = {
-        "runs": f"{counted(len(records), 'run')} of {counted(len(material.records), 'system')}, from {times[0]} to {times[-1]}",
+        "runs": f"{counted(len(records), 'run')} of {counted(len(material.records), 'system')}, "
+        f"from {times[0]} to {times[-1]}",
         "command": command(material),
         "code": listed(dict.fromkeys(plain(source.get("commit")) for source in sources)),
         "seeds": listed(dict.fromkeys(str(record.seed) for record in records)),
