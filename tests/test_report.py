@@ -249,11 +249,12 @@ def test_one_panel_on_request(sweep, points):
     assert "multilingual mAP" in (folder / "front.svg").read_text()
     one = figure.select(points, "mono.memory_mib")
     assert set(one[["setting", "cost"]].itertuples(index=False, name=None)) == {("mono", "serving_mib")}
-    (panel,) = figure.draw_one(one, "title", "how to read it", "mAP").axes
+    drawn = figure.draw_one(one, "title", "how to read it", "mAP")
+    (panel,) = drawn.axes
     assert panel.get_ylabel() == "monolingual mAP"
     assert panel.get_xlabel() == "memory of the serving process (MiB)\nmeasured"
     assert {*names_beside(panel)} == {"hybrid", "monolingual", "no training"}
-    front = [text.get_text() for text in panel.get_legend().get_texts()]
+    front = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert front == ["Pareto front", "quality checks failed"]
 
 

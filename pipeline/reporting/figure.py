@@ -4,6 +4,7 @@ Reads tables only.
 """
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def reading(points: pd.DataFrame, cluster: str) -> str:
         labels = "Labels: inference variants on the Pareto front. "
     resampled = over(max(points["covers"], key=len), cluster)
     of_costs = "; at the foot: of the costs" if points["cost_drawn"].any() else ""
-    return f"{labels}Bars: 95 % intervals over {resampled}{of_costs}. Left is cheaper, up is better."
+    return f"{labels}Bars: 95 % intervals over {resampled}{of_costs}. Left is cheaper."
 
 
 def draw(points: pd.DataFrame, title: str, reading: str, accuracy: str) -> Figure:
@@ -111,8 +112,8 @@ def draw_one(points: pd.DataFrame, title: str, reading: str, accuracy: str) -> F
     scale_accuracy(axes, points, f"{SETTINGS[setting]} {accuracy}")
     draw_panel(axes, points, looks)
     draw_cost_axis(axes, points, entry)
-    axes.legend(handles=marks(points), loc="upper left", frameon=False)
-    axes.set_title(f"{title}\n{reading}", fontsize=8, loc="left", color="0.35")
+    figure.legend(handles=marks(points), loc="outside lower center", ncols=3, frameon=False)
+    axes.set_title(f"{title}\n{fill(reading, 100)}", fontsize=8, loc="left", color="0.35")
     figure.draw_without_rendering()
     label_strategies(axes, points, looks)
     figure.draw_without_rendering()
