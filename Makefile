@@ -5,9 +5,11 @@ ARGS ?=
 # cpu installs faiss-cpu, gpu installs faiss-gpu: they own the same package, so exactly one.
 FAISS ?= cpu
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report published wandb-sync bench notebooks check lock clean
+.PHONY: help sweep test report published docs wandb-sync bench notebooks check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -24,6 +26,13 @@ report: .venv/ready ## draw the fronts of results/$(SWEEP) again
 published: .venv/ready ## profile public architectures and choose one by published accuracy (XQUAD_R_DIR, PUBLISHED_DIR)
 	$(BIN)/python -m pipeline.run --config-dir sweeps --config-name published $(ARGS)
 	$(BIN)/python -m pipeline.published published
+
+docs: .venv/ready-docs ## build the documentation as a site, docs/build/site; a broken link fails
+	rm -rf docs/build && mkdir -p docs/build/pages/docs docs/build/pages/results
+	cp README.md CONTRIBUTING.md CHANGELOG.md docs/build/pages
+	cp -r docs/*.md docs/images docs/build/pages/docs
+	cp -r results/reference docs/build/pages/results
+	$(BIN)/zensical build --strict --clean --config-file docs/zensical.toml
 
 wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB_API_KEY or wandb login
 	$(BIN)/python -m pipeline.reporting.wandb results
@@ -43,22 +52,27 @@ lock: .venv/ready-test ## write what is installed to constraints.txt
 clean: ## remove the environment (results stay)
 	rm -rf .venv
 
-# pip alone, with every version pinned. On PyPI torch for Linux is the CUDA build (gigabytes), so a CPU machine takes
-# PyTorch's own CPU wheel; where that index cannot be reached, pip takes the build that it finds.
-CPU_WHEELS := https://download.pytorch.org/whl/cpu
-PIP := $(BIN)/pip --quiet --disable-pip-version-check
-
-.venv/ready: pyproject.toml constraints.txt
-	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) is missing: install Python 3.11, or name it with PYTHON=..."; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: PYTHON=$(PYTHON) is not Python 3.11"; exit 2; }
-	$(PYTHON) -m venv .venv
+# What is installed has pinned versions. torch comes first: PyPI's build for Linux holds gigabytes of CUDA, so the CPU build is
+# taken from PyTorch's own index. That index is asked for torch alone, so it decides no other package.
+.venv/ready: pyproject.toml constraints.txt | .venv/bin/python3.11
 ifeq ($(FAISS),cpu)
-	$(PIP) install --constraint constraints.txt --no-deps --index-url $(CPU_WHEELS) --timeout 10 --retries 1 torch \
-	  || echo "$(CPU_WHEELS) cannot be reached: taking torch from the default index"
+	$(PIP) --timeout 15 --retries 1 --no-deps --index-url $(TORCH_CPU) torch || \
+	    echo "make: no torch from $(TORCH_CPU): pip goes on with the build that its own index has" >&2
 endif
-	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS)]'
+	$(PIP) --editable '.[$(FAISS)]'
 	touch $@
 
 .venv/ready-test: .venv/ready
-	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS),test]'
+	$(PIP) --editable '.[$(FAISS),test]'
 	touch $@
+
+.venv/ready-docs: .venv/ready
+	$(PIP) --editable '.[$(FAISS),docs]'
+	touch $@
+
+# Checked before anything is written: pip would refuse another Python only after it has made the environment.
+.venv/bin/python3.11:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	    echo "make: this needs Python 3.11, and $(PYTHON) is missing or another version." \
+	        "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv
