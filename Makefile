@@ -52,8 +52,8 @@ lock: .venv/ready-test ## write what is installed to constraints.txt
 clean: ## remove the environment (results stay)
 	rm -rf .venv
 
-# What is installed has pinned versions. torch comes first: PyPI's build for Linux holds gigabytes of CUDA, so the CPU build is
-# taken from PyTorch's own index. That index is asked for torch alone, so it decides no other package.
+# All versions are pinned. torch comes first: PyPI's build for Linux holds gigabytes of CUDA, so the CPU build is taken
+# from PyTorch's own index. That index is asked for torch alone, so it decides no other package.
 .venv/ready: pyproject.toml constraints.txt | .venv/bin/python3.11
 ifeq ($(FAISS),cpu)
 	$(PIP) --timeout 15 --retries 1 --no-deps --index-url $(TORCH_CPU) torch || \

@@ -1,4 +1,4 @@
-"""The documentation: links and anchors, the examples that readers paste, the site, and what `make` says without Python 3.11."""
+"""The documentation: its links, the examples that readers paste, its site, and what `make` says without Python 3.11."""
 
 import re
 import subprocess
