@@ -35,7 +35,7 @@ docs: .venv/ready-docs ## build the documentation as a site, docs/build/site; a 
 	$(BIN)/zensical build --strict --clean --config-file docs/zensical.toml
 
 wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB_API_KEY or wandb login
-	$(BIN)/python -m pipeline.reporting.wandb results
+	$(BIN)/python -m pipeline.sync results
 
 bench: .venv/ready-test ## compare speed and trust of figures (ARGS="instrument" takes one); needs XQUAD_R_DIR
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.launch.commands import refusing
 from pipeline.values import UserError, unknown
 
-COMMANDS = ("run", "status", "report", "recommend", "export", "search", "profile_model", "published")
+COMMANDS = ("run", "status", "report", "recommend", "export", "search", "profile_model", "published", "sync")
 
 
 def overview() -> str:

@@ -33,13 +33,17 @@ from pipeline.sampling.strategy import batches
 from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
+from pipeline.store.stage import Log, unheard
 from pipeline.training.fit import fit
 from pipeline.values import Collection, Variant
 
 
-def run(request: Request) -> Iterator[Record]:
-    """Yield the record of the encoder as trained, then one per further inference variant, as soon as each is made."""
-    parts = Parts(request)
+def run(request: Request, log: Log = unheard) -> Iterator[Record]:
+    """Yield the record of the encoder as trained, then one per further inference variant, as soon as each is made.
+
+    `log` hears of each stage that begins, and of each point of the training curve.
+    """
+    parts = Parts(request, log)
     trained = train_or_restore(parts)
     for _, engine in groupby(request.config.inference_variants(), key=attrgetter("engine")):
         variants = list(engine)
@@ -118,9 +122,16 @@ def train_or_restore(parts: Parts) -> Trained:
             for corpus in (parts.corpus, parts.held_out)
         )
         with parts.meter(read_again(spent_file), partial(write_json, spent_file)) as spent:
-            encoder, device = parts.encoder, config.device.name
             curve, language_pairs = fit(
-                encoder, data, draw, draw_held_out, request.trainer, folder=unfinished, device=device, seed=config.seed
+                parts.encoder,
+                data,
+                draw,
+                draw_held_out,
+                request.trainer,
+                folder=unfinished,
+                device=config.device.name,
+                seed=config.seed,
+                on_point=parts.stage.log,
             )
             parts.store.save_frame(folder, "training", pd.DataFrame(curve))
             parts.encoder.save(folder / "encoder")

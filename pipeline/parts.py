@@ -27,12 +27,11 @@ from pipeline.retrieval.ranking import encode_side
 from pipeline.retrieval.relevant import check_answers
 from pipeline.sampling.strategy import Corpus, Strategy
 from pipeline.store.files import read_again, write_json
-from pipeline.store.keys import cache_key
 from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.shards import Shards
-from pipeline.store.stage import Stages
+from pipeline.store.stage import Log, Stages, unheard
 from pipeline.training.fit import hold_out
 from pipeline.values import Collection, ParallelText, UserError, Variant
 
@@ -59,12 +58,12 @@ class Evaluation:
 class Parts:
     """All that a run is made of; UserError for whatever cannot be built."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, log: Log = unheard):
         config = request.config
         require_device(config.device.name)
         torch.set_num_threads(config.threads)
         self.request, self.store = request, ResultStore(config.results_dir)
-        self.stage = Stages(self.store)
+        self.stage = Stages(self.store, log)
         self.cost_only = config.model.weights == "random"  # random weights have no accuracy
         with self.stage.timed("load"):
             self.strategy: Strategy = build("sampler", config.sampler)
@@ -112,7 +111,7 @@ class Parts:
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)
         return Record(
             name=variant.run_name(request.name),
-            cache_key=cache_key([request.inputs, variant.label]),
+            cache_key=request.record_key(variant.label),
             status="done",
             choices=request.choices,
             config=plain(request.config),

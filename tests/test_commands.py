@@ -56,7 +56,7 @@ def test_help_shows_an_example_and_the_keys(command, flag, tmp_path):
         ),
         (["report", "prices=dear"], "prices=dear: There are: arm_example, cpu_example, gpu_example."),
         (["status", "nowhere"], "no sweep nowhere in results: There are: none yet."),
-        (["status"], "the first word must be the name of a sweep or a run; --help shows an example."),
+        (["status"], "the first word must name a sweep, a run or a results folder; --help shows an example."),
         (["export", "nothing"], "no run nothing in results: There are: none yet."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -13,7 +13,7 @@ from pipeline.values import UserError
 ROOT = Path(__file__).parent.parent
 GROUPS = ("model", "sampler", "data", "eval", "trainer", "profile", "variants", "tracking")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
-SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
+SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if path.stem != "wandb")  # which is W&B's own
 
 
 def composed(*overrides, folder="conf", name="config"):

@@ -22,9 +22,9 @@ ALLOWED = {  # room -> the rooms that it may import, beside itself
     "reporting": {"values", "store", "analysis", "retrieval"},
     "launch": {"values", "config", "store", "analysis", "reporting", "retrieval", "experiment"},
 }
-COMMANDS = {"run", "report", "search", "status", "recommend", "export", "published", "profile_model"}
+COMMANDS = {"run", "report", "search", "status", "recommend", "export", "published", "profile_model", "sync"}
 FREE = {"__main__", "experiment", "parts", "bench", *COMMANDS}  # know every room
-NO_TORCH = ["run", "report", "search", "status", "recommend", "published"]
+NO_TORCH = ["run", "report", "search", "status", "recommend", "published", "sync"]
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -385,7 +385,10 @@ def test_bad_input_is_one_sentence(tmp_path, arguments, sentence):
 
 @pytest.mark.parametrize(
     ("modules", "absent"),
-    [("pipeline.report, pipeline.reporting.wandb", "torch wandb"), ("pipeline.reporting.config", "torch matplotlib")],
+    [
+        ("pipeline.report, pipeline.reporting.wandb.live", "torch wandb"),
+        ("pipeline.reporting.config", "torch matplotlib"),
+    ],
 )
 def test_reading_results_needs_no_torch(modules, absent):
     code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in '{absent}'.split()))"

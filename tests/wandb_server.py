@@ -6,6 +6,9 @@ It keeps each run as W&B does: `UpsertBucket` creates or updates it, `RunResumeS
     with WandbServer() as server:
         server.environment  # variables that lead a client to it
         server.runs["3f…"].summary
+
+It also hands out the runs of a sweep, one after the other, to `wandb agent`: `sweep` is the config, `queue` holds the
+parameters by the id of the run.
 """
 
 import json
@@ -44,6 +47,8 @@ class WandbServer:
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, dict[str, bytes]] = {}  # the files of each, by its name
         self.unknown: list[str] = []  # operations that it cannot answer
+        self.sweep: dict[str, Any] = {}
+        self.queue: dict[str, dict[str, Any]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.wandb = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -62,6 +67,8 @@ class WandbServer:
         match operation:
             case "Viewer":
                 return {"viewer": {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
+            case "OrganizationCoreWeaveOrganizationID":  # where system metrics are sent
+                return {"entity": None}
             case "ServerFeaturesQuery":
                 return {"serverInfo": {"features": []}}
             case "RunResumeStatus":
@@ -94,9 +101,26 @@ class WandbServer:
             case "CreateArtifactFiles":
                 nodes = [self._upload(spec["artifactID"], spec["name"]) for spec in variables["input"]["artifactFiles"]]
                 return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+            case "SweepWithRuns":
+                sweep = {"id": "s", "name": variables["sweep"], "config": json.dumps(self.sweep), "runs": {"edges": []}}
+                return {"project": {"sweep": sweep}}
+            case "CreateAgent":
+                return {"createAgent": {"agent": {"id": "a"}}}
+            case "Heartbeat":
+                return {"agentHeartbeat": {"agent": {"id": "a"}, "commands": json.dumps(self._commands(variables))}}
             case "CommitArtifact":
                 return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": ""}}}
         return None
+
+    def _commands(self, variables: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what an agent is to do: nothing while it has a run at work."""
+        if json.loads(variables["runState"]):
+            return []
+        if not self.queue:
+            return [{"type": "exit"}]
+        run_id = next(iter(self.queue))
+        args = {key: {"value": value} for key, value in self.queue.pop(run_id).items()}
+        return [{"type": "run", "run_id": run_id, "args": args, "program": self.sweep["program"]}]
 
     def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
         name = variables["name"]

@@ -90,8 +90,8 @@ def sweep_first() -> None:
 def arguments(usage: str, *options: str) -> tuple[str, dict[str, str]]:
     """Read `NAME key=value …` from the command line of a command that needs no config.
 
-    NAME, the first word, is a sweep or a run; `sweep=NAME` and `run=NAME` mean the same. --help prints `usage` and ends
-    the process.
+    NAME, the first word, is a sweep, a run or a results folder; `sweep=NAME`, `run=NAME` and `results_dir=NAME` mean
+    the same. --help prints `usage` and ends the process.
 
     Args:
         usage: what the command does, with an example and its keys.
@@ -107,9 +107,9 @@ def arguments(usage: str, *options: str) -> tuple[str, dict[str, str]]:
     if {"--help", "-h"} & {*words}:
         print(usage.strip())
         sys.exit(0)
-    name = re.sub("^(sweep|run)=", "", words[0]) if words else ""
+    name = re.sub("^(sweep|run|results_dir)=", "", words[0]) if words else ""
     if not name or name.startswith("-") or "=" in name:
-        raise UserError("the first word must be the name of a sweep or a run; --help shows an example.")
+        raise UserError("the first word must name a sweep, a run or a results folder; --help shows an example.")
     values = dict(word.partition("=")[::2] for word in words[1:])
     for key in values:
         if key not in options:

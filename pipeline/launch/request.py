@@ -60,6 +60,10 @@ class Request:
         """The runs that this request makes: as trained first, then each inference variant."""
         return [variant.run_name(self.name) for variant in self.config.inference_variants()]
 
+    def record_key(self, variant: str) -> str:
+        """Return the cache key of the record of one inference variant, by its label."""
+        return cache_key([self.inputs, variant])
+
     @property
     def trainer(self) -> TrainerConfig:
         """The config's trainer, after running out of memory with fewer tokens per forward pass and GradCache."""

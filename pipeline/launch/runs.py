@@ -1,11 +1,13 @@
 """Make one run: check it, look for it in the store, else have a child process run it, and record how it ended."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pipeline.launch import live
 from pipeline.launch.child import attempt
 from pipeline.launch.request import Request, unavailable_key
 from pipeline.store.results import ResultStore, RunState
@@ -36,6 +38,8 @@ def make(store: ResultStore, request: Request) -> RunState:
         refuse_clash(store, request)
         start_s = time.monotonic()
         if all(settled(store, request, variant) for variant in request.config.inference_variants()):
+            if "WANDB_SWEEP_ID" in os.environ:
+                live.log_again(request)
             return RunState(request.name, "cached", request.choices, 0.0)
         outcome = attempt(request, request.config.time_limit_min)
     if outcome["status"] == "refused":

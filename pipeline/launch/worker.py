@@ -15,10 +15,11 @@ import torch
 
 from pipeline import experiment
 from pipeline.launch.child import Outcome
+from pipeline.launch.live import followed
 from pipeline.launch.request import Request
-from pipeline.reporting import wandb
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
+from pipeline.store.stage import Log
 from pipeline.values import UserError
 
 LONGEST_REASON = 4000  # characters: it has to fit into the pipe
@@ -29,19 +30,21 @@ def main() -> None:
     os.dup2(2, 1)
     request = Request.from_json(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
-    outcome = perform(request)
+    with followed(request) as log:
+        outcome = perform(request, log)
+        log({"outcome": outcome})
     with os.fdopen(outcome_fd, "w") as file:
         json.dump(outcome, file)
 
 
-def perform(request: Request) -> Outcome:
+def perform(request: Request, log: Log) -> Outcome:
     """Run the experiment and save each record as it is made."""
     store = ResultStore(request.config.results_dir)
     try:
-        for record in experiment.run(request):
+        for record in experiment.run(request, log):
             store.save(record)
             if record.variant == AS_TRAINED:  # the others are rows of the sweep's table
-                wandb.log_run(store, record)
+                log({"record": record.name})
     except UserError as error:
         return {"status": "refused", "reason": str(error)[:LONGEST_REASON]}
     except Exception as error:

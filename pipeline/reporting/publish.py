@@ -13,11 +13,13 @@ from pipeline.analysis import verdict
 from pipeline.analysis.analyse import analyse
 from pipeline.analysis.fronts import PANEL
 from pipeline.analysis.tables import BIAS, cluster_name, main_metric, scales
-from pipeline.reporting import figure, latex, pool_figure, terminal, wandb
+from pipeline.reporting import figure, latex, pool_figure, terminal
 from pipeline.reporting.config import ReportConfig, options
 from pipeline.reporting.drawing import save
 from pipeline.reporting.files import readme, written
 from pipeline.reporting.html import write as html
+from pipeline.reporting.wandb.client import Tracking
+from pipeline.reporting.wandb.sweep import log_report
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
 from pipeline.store.results import ResultStore
@@ -55,7 +57,7 @@ def publish(config: ReportConfig) -> None:
 
     files = [*csv_files, *latex_files, *fronts.values(), *pictures, folder / "report.html"]
     records = [run.record for run in runs if run.record]
-    wandb.log_report(wandb.Tracking.of(records[0]), sweep, tables, fronts, files)
+    log_report(Tracking.of(records[0]), store, sweep, tables, files)
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
     print(f"\n{terminal.summary(tables.get('cards', pd.DataFrame()), sweep, store.root, notes)}", flush=True)
 

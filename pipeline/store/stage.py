@@ -9,12 +9,18 @@ from typing import Any
 
 from pipeline.store.results import ResultStore
 
+Log = Callable[[Mapping[str, Any]], None]  # takes what happens in a run: {"stage": "train"}, a point of a curve, …
+
+
+def unheard(message: Mapping[str, Any]) -> None:
+    """The Log of a run that nobody follows."""
+
 
 class Stages:
-    """The stages of one run; `seconds` holds the time that each took here."""
+    """The stages of one run; `seconds` holds the time that each took here, and `log` hears of each that begins."""
 
-    def __init__(self, store: ResultStore):
-        self.store, self.seconds = store, dict[str, float]()
+    def __init__(self, store: ResultStore, log: Log = unheard):
+        self.store, self.log, self.seconds = store, log, dict[str, float]()
 
     def __call__(
         self, name: str, key: str, make: Callable[[Path], Mapping[str, Any]], *, alone: bool = False
@@ -40,6 +46,7 @@ class Stages:
         """Log the start of a stage on stderr and add its time to `seconds`."""
         with self.store.machine(alone=alone):
             print(f"  {name} …", file=sys.stderr, flush=True)
+            self.log({"stage": name})
             start_s = time.perf_counter()
             yield
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start_s

@@ -29,7 +29,7 @@ from pipeline.config import Precision, TrainerConfig
 from pipeline.encoder.model import Encoder
 from pipeline.training import checkpoints, negatives
 from pipeline.training.lora import lora_adapters
-from pipeline.training.module import Contrastive, DrawBatches
+from pipeline.training.module import Contrastive, DrawBatches, OnPoint
 from pipeline.values import Draw, ParallelText, UserError
 
 RENDEZVOUS = timedelta(minutes=10)  # a process that waits longer for another ends with an error
@@ -62,6 +62,7 @@ def fit(
     folder: Path,
     device: str,
     seed: int,
+    on_point: OnPoint = lambda point: None,
 ) -> Training:
     """Train `encoder` in place on the batches of `draw`, and leave it in evaluation mode.
 
@@ -72,6 +73,8 @@ def fit(
         folder: holds the checkpoints of this training. A call that was killed resumes from them, and the result equals
             that of an undisturbed training (on a CPU bit by bit).
         device: cpu or cuda.
+        on_point: called with each point of the curve once it is complete, by one process. Must return at once. A call
+            that resumes begins with the points of the checkpoint.
 
     Raises:
         UserError: for a setting that does not fit the encoder, the data or the device.
@@ -91,7 +94,9 @@ def fit(
             hard_negatives = negatives.source(encoder, data, train_NL, count, folder / "negatives")
             encoder.train()
             set_dropout(encoder, trainer.dropout)
-            module = Contrastive(encoder, data, draw, held_out, trainer, hard_negatives, folder=folder, seed=seed)
+            module = Contrastive(
+                encoder, data, draw, held_out, trainer, hard_negatives, folder=folder, seed=seed, on_point=on_point
+            )
             if checkpoint:
                 module.resume(checkpoint)
             run_lightning(module, trainer, device)

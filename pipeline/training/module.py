@@ -30,6 +30,8 @@ from pipeline.training.losses import layerwise
 from pipeline.training.negatives import HardNegatives, Passage
 from pipeline.values import Draw, ParallelText
 
+OnPoint = Callable[[Mapping[str, float]], None]  # see fit
+
 
 class DrawBatches(Protocol):
     """A function that draws the batches of steps `start` to `steps - 1` of a training.
@@ -92,10 +94,12 @@ class Contrastive(pl.LightningModule):
         *,
         folder: Path,
         seed: int,
+        on_point: OnPoint = lambda point: None,
     ):
         super().__init__()
         self.encoder, self.data, self.draw, self.held_out = encoder, data, draw, held_out
         self.config, self.hard_negatives, self.folder, self.seed = config, hard_negatives, folder, seed
+        self.on_point = on_point
         self.progress = Progress()
         self.best_weights: Mapping[str, Tensor] = {}
         self.resumed: Mapping[str, Any] | None = None  # states of optimizer and schedule, until training starts
@@ -113,6 +117,7 @@ class Contrastive(pl.LightningModule):
             self.schedule.load_state_dict(self.resumed["schedule"])
             self.resumed = None
         self.last_log = self.progress.step, time.perf_counter()
+        self.show(self.progress.curve)
 
     def train_dataloader(self) -> RemainingBatches:
         """Return the batches of the remaining steps."""
@@ -181,10 +186,13 @@ class Contrastive(pl.LightningModule):
         progress.language_pairs = dict(Counter(progress.language_pairs) + Counter(batch.language_pairs))
         last = progress.step == config.steps
         validates = config.patience is not None and (last or progress.step % config.validate_every == 0)
-        if validates or progress.step % config.log_every == 0:
+        logs = validates or progress.step % config.log_every == 0
+        if logs:
             self.log_point(outputs["loss"].item())
         if validates:
             self.validate()
+        if logs:
+            self.show(progress.curve[-1:])
         out_of_patience = config.patience is not None and progress.validations_since_lowest >= config.patience
         progress.finished = last or out_of_patience
         self.trainer.should_stop = progress.finished
@@ -204,6 +212,12 @@ class Contrastive(pl.LightningModule):
         }
         self.progress.curve.append(point)
         self.log_dict({key: value for key, value in point.items() if key != "step"}, prog_bar=True)
+
+    def show(self, points: Sequence[Mapping[str, float]]) -> None:
+        """Hand points of the curve to whoever follows the training."""
+        if self.trainer.is_global_zero:
+            for point in points:
+                self.on_point(point)
 
     @torch.no_grad()
     def validate(self) -> None:

@@ -1,0 +1,25 @@
+"""`python -m pipeline.sync RESULTS`: send the W&B runs that were kept offline in a results folder.
+
+Needs an API key: WANDB_API_KEY, or wandb login. What was sent is not sent again.
+
+    python -m pipeline.sync results
+
+Keys:
+    results_dir         a folder of results; the first word may leave the key out
+"""
+
+from pathlib import Path
+
+from pipeline.launch.commands import arguments, refusing
+from pipeline.reporting.wandb.client import sync
+
+
+def main() -> None:
+    """Read the command line and send the runs."""
+    with refusing():
+        folder, _ = arguments(__doc__)
+        sync(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
