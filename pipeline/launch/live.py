@@ -58,15 +58,16 @@ class Pipe:
 
     def close(self) -> None:
         """Wait until all is logged, within limits of time."""
-        try:
-            self.process.communicate(bytes(self.unsent), timeout=LONGEST_S)
-            ended = f"exit code {self.process.returncode}" if self.process.returncode else ""
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
-            ended = f"no end after {LONGEST_S} s"
-        if ended:
-            print(f"W&B · {self.name} · incomplete: {ended}", file=sys.stderr, flush=True)
+        late = False
+        with self.process:  # which closes the pipe
+            try:
+                self.process.communicate(bytes(self.unsent), timeout=LONGEST_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                late = True
+        if code := self.process.returncode:
+            reason = f"no end after {LONGEST_S} s" if late else f"exit code {code}"
+            print(f"W&B · {self.name} · incomplete: {reason}", file=sys.stderr, flush=True)
 
 
 def about(request: Request) -> dict[str, Any]:

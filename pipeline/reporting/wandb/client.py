@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SERVER_TIMEOUT_S = 20
+HEADER_BYTES = 7  # with which W&B's files begin
 SERVICE_S = 60  # after which W&B's service process is killed
 Fill = Callable[["wandb.Run"], int]  # writes an open run and returns its exit code
 
@@ -193,7 +194,8 @@ def copies(folder: Path, run_id: str = "*") -> list[Path]:
 
     An empty copy, of a run that was killed in its first seconds, cannot be sent and is left out.
     """
-    return [path for path in sorted(folder.glob(f"wandb/offline-run-*/run-{run_id}.wandb")) if path.stat().st_size]
+    paths = sorted(folder.glob(f"wandb/offline-run-*/run-{run_id}.wandb"))
+    return [path for path in paths if path.stat().st_size > HEADER_BYTES]
 
 
 def unsent(copy: Path) -> bool:
