@@ -16,6 +16,13 @@ from typing import Any
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE_S = 60
+PICTURES = Path(__file__).parent.parent / "outputs/screenshots"  # of pages, kept after the tests
+AXE = Path(__file__).with_name("axe.min.js")
+SERIOUS = """axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}).then(({violations}) =>
+  violations.filter(({impact}) => ["serious", "critical"].includes(impact))
+    .flatMap(({id, nodes}) => nodes.map(({html, failureSummary}) => [id, html, failureSummary])))"""
+OPEN_ALL = """document.querySelectorAll("details").forEach((part) => (part.open = true));
+new Promise((done) => setTimeout(done, 300))"""
 
 
 class Browser:
@@ -109,10 +116,28 @@ class Browser:
         pressed = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
         self.call("Input.dispatchMouseEvent", type=kind, x=x_px, y=y_px, **pressed)
 
-    def screenshot(self, path: Path) -> Path:
-        """Save a picture of the whole page, not of the window only."""
+    def click(self, x_px: float, y_px: float) -> None:
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.mouse(kind, x_px, y_px)
+
+    def press(self, key: str) -> None:
+        """Press Tab or Enter."""
+        codes = {"Tab": {"windowsVirtualKeyCode": 9}, "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"}}
+        for kind in ("keyDown" if "text" in codes[key] else "rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **codes[key])
+
+    def screenshot(self, path: Path, *, whole: bool = True) -> Path:
+        """Save a picture of the whole page, or of the window only."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
-        path.write_bytes(base64.b64decode(picture["data"]))
+        more = {"captureBeyondViewport": True, "clip": clip} if whole else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **more)["data"]))
+        return path
+
+    def print(self, path: Path) -> Path:
+        """Save the page as it is printed on A4."""
+        a4_in = {"paperWidth": 8.27, "paperHeight": 11.69}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True, **a4_in)["data"]))
         return path

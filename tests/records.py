@@ -77,6 +77,7 @@ def add_run(
     quality: str = "passed",
     architecture: dict | None = None,
     settings: dict | None = None,
+    benchmark: str = "facts",
 ) -> Record:
     """Save a finished run, with `settings` of its sampler, and record it in the manifest of the sweep."""
     model = f"e5-small-l{layers}" if not cost_only else "xlmr-large"
@@ -97,8 +98,8 @@ def add_run(
     metrics = {}
     if not cost_only:
         table = per_query(layers, sampler, seed)
-        store.save_frame(store.run_dir(name), "per_query-facts", table)
-        metrics = {f"facts.{key}": value for key, value in macro(table).items()}
+        store.save_frame(store.run_dir(name), f"per_query-{benchmark}", table)
+        metrics = {f"{benchmark}.{key}": value for key, value in macro(table).items()}
     if sampler != "none":
         steps = range(5)
         curve = {"step": steps, "loss": [3 / (step + 1) for step in steps], "learning_rate": 3e-5, "pairs_per_s": 20.0}
@@ -110,7 +111,7 @@ def add_run(
         choices=choices,
         config=config,
         seed=seed,
-        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z", "clusters": {"facts": "page"}},
+        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z", "clusters": {benchmark: "page"}},
         metrics=metrics,
         profile=profile(layers, quality) if profiled else None,
         stage_s={"train": 12.5},

@@ -15,6 +15,7 @@ from scipy import stats
 from pipeline.analysis.costs import cost
 from pipeline.analysis.errors import estimate
 from pipeline.analysis.recommendation import sentences
+from pipeline.analysis.winners import chosen_interval
 from pipeline.recommend import LIMITS, answer
 from pipeline.reporting.config import CONF
 from pipeline.store.results import ResultStore
@@ -61,7 +62,9 @@ def share(sentence):
 
 def test_the_best_within_the_limits_and_the_runner_up():
     best, second, wins, modelled, exact = sentences(TABLE, ACCURACY, {P95: 6.0, MEMORY: 400.0}, "toy multi map")
-    interval = f"[{A.low:.3f}, {A.high:.3f}]"
+    low, high = chosen_interval(ACCURACY, ACCURACY.draws()[["a", "b"]], "a")  # a is the best of these two
+    assert low < A.low < A.high < high
+    interval = f"[{low:.3f}, {high:.3f}]"
     assert best == f"Deploy small with hybrid batches: toy multi map 0.600 {interval} at 5 ms per query (p95), 300 MiB."
     assert second.startswith("Runner-up: small with monolingual batches, inference variant SQ8, -0.050")
     assert f"[{B.low:+.3f}, {B.high:+.3f}], which these queries cannot tell from 0" in second

@@ -21,7 +21,7 @@ LATENCY_MS = {"tiny": 1.0, "small": 2.0, "middle": 4.0, "large": 32.0, "slow": 4
 
 
 def sweep(names):
-    """Runs, systems, points and accuracies of models whose figures are in the tables above; two seeds each."""
+    """Runs, systems, points, accuracies and draws of models whose figures are in the tables above; two seeds each."""
     systems = pd.DataFrame({"system": names, "model": names})
     systems = systems.assign(strategy="hybrid", variant="as trained", seeds=2, family="toy", layers=1, machine="m")
     systems["metrics.b.multi.map"] = [ACCURACY[name] for name in names]
@@ -33,7 +33,8 @@ def sweep(names):
     runs["name"] = runs["system"] + "-s" + runs["seed"].astype(str)
     of = estimate(pd.DataFrame({(name, seed): [ACCURACY[name]] * 3 for name in names for seed in (0, 1)}))
     scale = ("b", "multi")
-    return runs, systems, mark(points(systems), {scale: of}, {scale: of.draws(size=10)}, {}), of
+    draws = of.draws(size=10)
+    return runs, systems, mark(points(systems), {scale: of}, {scale: draws}, {}), of, draws
 
 
 def test_the_three_cards_by_hand():

@@ -65,5 +65,5 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         results["trades"] = trades.trades(costs, accuracies)
     main = verdict.main_scale(systems)
     assert main, "there are scales"
-    results["cards"] = verdict.cards(runs, systems, points, accuracies[main[:2]])
+    results["cards"] = verdict.cards(runs, systems, points, accuracies[main[:2]], draws[main[:2]])
     return results

@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline.analysis import draws, money, scores, tables, verdict
 from pipeline.analysis.costs import COSTS, Cost
 from pipeline.analysis.errors import QUERIES, Estimates
+from pipeline.analysis.winners import chosen_interval
 from pipeline.retrieval.metrics import metric
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
@@ -107,10 +108,10 @@ def sentences(
     if eligible.empty:
         return [_none_within(systems, within)]
     best = eligible.iloc[0]
-    interval = of.interval(best.name)
-    figure = f"{name} {best['accuracy']:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    text = [f"Deploy {verdict.name(best)}: {figure} at {_costs(best, limits)}."]
     accuracy_BS = of.draws()[systems.index]
+    low, high = chosen_interval(of, accuracy_BS[eligible.index], best.name)
+    figure = f"{name} {best['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+    text = [f"Deploy {verdict.name(best)}: {figure} at {_costs(best, limits)}."]
     fits_BS, place = _within(systems, limits, len(accuracy_BS)), systems.index.get_loc(best.name)
     if len(eligible) > 1:
         second = eligible.iloc[1]

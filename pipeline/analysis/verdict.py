@@ -4,6 +4,7 @@ The rule reads one panel of the fronts: the first benchmark, its last setting (m
 metric, and the first headline cost that was measured. Tables are those of `analysis.tables`.
 """
 
+from collections.abc import Iterable
 from typing import get_args
 
 import pandas as pd
@@ -13,6 +14,7 @@ from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
 from pipeline.analysis.errors import Estimates
 from pipeline.analysis.strategies import UNTRAINED, batches
 from pipeline.analysis.tables import Scale
+from pipeline.analysis.winners import chosen_interval
 from pipeline.retrieval.metrics import metric
 from pipeline.store.records import AS_TRAINED, Record
 from pipeline.values import Setting
@@ -20,6 +22,7 @@ from pipeline.values import Setting
 MOST_ACCURATE, BEST_VALUE, CHEAPEST = "most accurate", "best value", "cheapest worth having"
 WORTH_HAVING = 0.8  # share of the highest accuracy that the cheapest system worth having reaches at least
 COSTS_IN_CARD = 2
+TOYS = ("worldfacts",)  # generated benchmarks: they show how a sweep works and are no evidence
 
 
 def main_scale(table: pd.DataFrame) -> Scale | None:
@@ -34,6 +37,20 @@ def main_scale(table: pd.DataFrame) -> Scale | None:
     benchmark = known[0][0]
     setting = max((setting for name, setting in known if name == benchmark), key=get_args(Setting).index)
     return Scale(benchmark, setting, tables.main_metric(table, benchmark))
+
+
+def warning(benchmarks: Iterable[str]) -> str:
+    """Return the sentence that must stand above a verdict that rests on generated data; empty for real data.
+
+    >>> warning(["worldfacts"])
+    'Toy data: worldfacts is generated from a table of facts. Do not choose a model for deployment by it.'
+    >>> warning(["xquad_r"])
+    ''
+    """
+    toys = [benchmark for benchmark in benchmarks if benchmark in TOYS]
+    if not toys:
+        return ""
+    return f"Toy data: {toys[0]} is generated from a table of facts. Do not choose a model for deployment by it."
 
 
 def headline_costs(systems: pd.DataFrame) -> list[Cost]:
@@ -72,7 +89,9 @@ def run_of(runs: pd.DataFrame, system: str) -> str:
     return str(runs[runs["system"] == system].sort_values("seed")["name"].iloc[0])
 
 
-def cards(runs: pd.DataFrame, systems: pd.DataFrame, points: pd.DataFrame, of: Estimates) -> pd.DataFrame:
+def cards(
+    runs: pd.DataFrame, systems: pd.DataFrame, points: pd.DataFrame, of: Estimates, draws_BS: pd.DataFrame
+) -> pd.DataFrame:
     """Return the systems worth knowing, one row per card.
 
     Args:
@@ -80,13 +99,14 @@ def cards(runs: pd.DataFrame, systems: pd.DataFrame, points: pd.DataFrame, of: E
         systems: the table of systems.
         points: the table of `fronts.mark`; may be empty.
         of: the accuracies on the `main_scale`, with their errors.
+        draws_BS: the draws of `of`.
 
     Returns:
         Up to three rows; `card` is MOST_ACCURATE, BEST_VALUE (the knee of the Pareto front; a front of fewer than three
         points has none) or CHEAPEST (on the Pareto front, with at least WORTH_HAVING of the highest accuracy). The
         other columns: system, model, strategy, variant, `run` (to export), benchmark, setting, metric, accuracy with
-        `low` and `high` (95 % interval), and one column per cost of `headline_costs` in that cost's unit. A sweep
-        without profiles has the first row only.
+        `low` and `high` (95 % interval; that of the most accurate system allows for its having been chosen), and one
+        column per cost of `headline_costs` in that cost's unit. A sweep without profiles has the first row only.
     """
     scale, costs = main_scale(systems), headline_costs(systems)
     assert scale, "the sweep has accuracy"
@@ -104,8 +124,9 @@ def cards(runs: pd.DataFrame, systems: pd.DataFrame, points: pd.DataFrame, of: E
     rows = []
     for card, system in chosen.items():
         row, interval = table.loc[system], of.interval(system)
+        low, high = chosen_interval(of, draws_BS, system) if system == best["system"] else (interval.low, interval.high)
         labels = {label: row[label] for label in ("system", "model", "strategy", "variant")}
-        figures = {"accuracy": interval.value, "low": interval.low, "high": interval.high}
+        figures = {"accuracy": interval.value, "low": low, "high": high}
         figures |= {cost.field: row[cost.column] for cost in costs}
         rows.append({"card": card, **labels, "run": run_of(runs, system), **scale._asdict(), **figures})
     return pd.DataFrame(rows)

@@ -53,10 +53,9 @@ def winner(of: Estimates, draws_BS: pd.DataFrame) -> dict[str, Any]:
     systems = draws_BS.columns
     mean_S = of.mean_S[systems]
     best = mean_S.idxmax()
-    error_S = np.array([of.interval(system).standard_error for system in systems])
-    reach = critical(draws_BS.to_numpy() - mean_S.to_numpy(), error_S) * error_S[systems.get_loc(best)]
+    low, high = chosen_interval(of, draws_BS, best)
     row: dict[str, Any] = {"candidates": len(systems), "system": best, "accuracy": mean_S[best]}
-    row |= {"low": mean_S[best] - reach, "high": mean_S[best] + reach, "covers": of.covers(best), "runner_up": None}
+    row |= {"low": low, "high": high, "covers": of.covers(best), "runner_up": None}
     if len(systems) > 1:
         second = mean_S.drop(best).idxmax()
         lead = of.difference(best, second)
@@ -68,6 +67,21 @@ def winner(of: Estimates, draws_BS: pd.DataFrame) -> dict[str, Any]:
             "lead_high": lead.value + reach,
         }
     return row
+
+
+def chosen_interval(of: Estimates, draws_BS: pd.DataFrame, best: str) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy of `best`, which was chosen as the best of the systems of `draws_BS`.
+
+    >>> from pipeline.analysis.errors import estimate
+    >>> of = estimate(pd.DataFrame({("x", 0): [0.5, 0.5], ("y", 0): [0.6, 0.6]}))
+    >>> chosen_interval(of, of.draws(), "y")
+    (0.6, 0.6)
+    """
+    systems = draws_BS.columns
+    mean_S = of.mean_S[systems]
+    error_S = np.array([of.interval(system).standard_error for system in systems])
+    reach = critical(draws_BS.to_numpy() - mean_S.to_numpy(), error_S) * error_S[systems.get_loc(best)]
+    return float(mean_S[best] - reach), float(mean_S[best] + reach)
 
 
 def critical(error_BC: np.ndarray, standard_error_C: np.ndarray) -> float:

@@ -95,6 +95,19 @@ def next_commands(cards: pd.DataFrame, sweep: str, results_dir: Path) -> list[st
     card = by_card.loc[verdict.BEST_VALUE if verdict.BEST_VALUE in by_card.index else verdict.MOST_ACCURATE]
     known = [cost for cost in COSTS if cost.option and pd.notna(card.get(cost.field))]
     limits = [f" {cost.option}={math.ceil(card[cost.field])}" for cost in known[:1]]
-    folder = "" if str(results_dir) == "results" else f" results_dir={results_dir}"
-    recommend = f"python -m pipeline.recommend {sweep}{''.join(limits)}{folder}"
-    return [recommend, f"python -m pipeline.export {card['run']} to=my-retriever{folder}"]
+    recommend = f"python -m pipeline.recommend {sweep}{''.join(limits)}{folder_option(results_dir)}"
+    return [recommend, export_command(card["run"], results_dir)]
+
+
+def export_command(run: str, results_dir: Path) -> str:
+    """Return the command that exports a run.
+
+    >>> export_command("m-hybrid-s0", Path("elsewhere"))
+    'python -m pipeline.export m-hybrid-s0 to=my-retriever results_dir=elsewhere'
+    """
+    return f"python -m pipeline.export {run} to=my-retriever{folder_option(results_dir)}"
+
+
+def folder_option(results_dir: Path) -> str:
+    """Return the option that names the results folder; empty for the default one."""
+    return "" if str(results_dir) == "results" else f" results_dir={results_dir}"

@@ -90,7 +90,7 @@ def provenance(material: Material) -> Table:
     for part in ("data", "eval"):
         facts[part] = " | ".join(dict.fromkeys(plain(source[part]) for source in sources if part in source))
     facts["notes"] = " ".join(dict.fromkeys(note for record in records for note in record.notes))
-    return Table("Provenance", ["", ""], [row(key, text) for key, text in facts.items() if text])
+    return Table("Provenance", ["what", "value"], [row(key, text) for key, text in facts.items() if text])
 
 
 def runs(material: Material) -> Table:

@@ -1,7 +1,7 @@
-"""Further findings, one sentence each: bias as a third objective, model size saved, scaling, inference variants.
+"""What a section of report.html begins with: bias as a third objective, model size saved, scaling, inference variants.
 
-Like the verdict, they cover the first benchmark of the sweep: its last setting (the multilingual one, if there is one),
-and the first cost that is known of the winner.
+Like the verdict, the sentences cover the first benchmark of the sweep: its last setting (the multilingual one, if there
+is one), and the first cost that is known of the winner.
 """
 
 import pandas as pd
@@ -17,22 +17,18 @@ SMALL_LOSS = 0.01  # of accuracy, up to which a cheaper inference variant is wor
 FEW = 4  # names in one sentence
 
 
-def findings(material: Material) -> list[str]:
-    """Write the findings that the sweep is large enough for."""
-    if not material.scales:
-        return []
-    benchmark, settings = next(iter(material.scales.items()))
-    best = winner(material, benchmark, settings[-1])
-    cost = next((cost for cost in material.findings_on if pd.notna(material.value(best.system, cost.column))), None)
-    if cost is None:
-        return []
-    sentences = [
-        with_bias(material, best, cost),
-        size_saved(material, best),
-        scaling(material, best, cost),
-        variants(material, best),
-    ]
-    return [sentence for sentence in sentences if sentence]
+def findings(material: Material) -> dict[str, list[str]]:
+    """Write the findings that the sweep is large enough for, by the section of the report that begins with them."""
+    sentences: dict[str, list[str | None]] = {"sizes": [], "languages": [], "variants": []}
+    if material.scales:
+        benchmark, settings = next(iter(material.scales.items()))
+        best = winner(material, benchmark, settings[-1])
+        cost = next((cost for cost in material.findings_on if pd.notna(material.value(best.system, cost.column))), None)
+        if cost:
+            sentences["sizes"] = [size_saved(material, best), scaling(material, best, cost)]
+            sentences["languages"] = [with_bias(material, best, cost)]
+            sentences["variants"] = [variants(material, best)]
+    return {section: [sentence for sentence in of if sentence] for section, of in sentences.items()}
 
 
 def of_winner(table: pd.DataFrame, best: Winner) -> pd.DataFrame:

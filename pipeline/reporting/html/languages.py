@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.analysis.costs import COSTS
 from pipeline.analysis.tables import BIAS
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Row, Table, TableCell, amount
@@ -14,9 +13,6 @@ from pipeline.retrieval.metrics import language_matrix, metric
 from pipeline.store.records import Profile, Record
 
 Values = list[list[float | None]]  # row: query language, column: passage language; None: not measured
-
-# Figures of a query by language: label -> key in a profile's details["by_language"].
-BY_LANGUAGE = {"tokens per query": "tokens"} | {cost.label: cost.by_language for cost in COSTS if cost.by_language}
 
 
 class Matrices(NamedTuple):
@@ -63,8 +59,8 @@ def seed_mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def values(matrix: pd.DataFrame, languages: list[str]) -> Values:
-    """List a matrix with rows and columns in the order of `languages`."""
-    ordered = matrix.reindex(index=languages, columns=languages).astype(object)
+    """List a matrix, to five decimals, with rows and columns in the order of `languages`."""
+    ordered = matrix.reindex(index=languages, columns=languages).round(5).astype(object)
     return ordered.where(ordered.notna(), None).to_numpy().tolist()
 
 
@@ -87,16 +83,20 @@ def bias(material: Material, benchmark: str) -> Table | None:
 
 
 def by_language(profile: Profile, key: str) -> dict[str, float]:
-    """Return one of the figures of BY_LANGUAGE for each language that has it."""
+    """Return a figure of a query (a key of the details `by_language`) for each language that has it."""
     rows = profile.details.get("by_language", [])
     return {row["language"]: row[key] for row in rows if row[key] is not None}
 
 
 def costs(material: Material) -> Table | None:
     """Tabulate one row per figure and profile, one column per language; None if no meter measured languages."""
+    labels = {"tokens": "tokens per query, counted"}
+    labels |= {
+        cost.by_language: f"{cost.label}, {material.origin(cost)}" for cost in material.costs if cost.by_language
+    }
     figures = {
         (label, profiled.label): figure
-        for label, key in BY_LANGUAGE.items()
+        for key, label in labels.items()
         for profiled in material.profiles
         if (figure := by_language(profiled.profile, key))
     }
@@ -109,4 +109,4 @@ def costs(material: Material) -> Table | None:
         bars = [TableCell(amount(figure[name]), "bar", max(figure[name] / highest, 0.0)) for name in names]
         rows.append(Row([TableCell(label), TableCell(profile), *bars]))
     caption = "Cost of a query by language; bars: share of the highest value in the row"
-    return Table(caption, ["", "", *names], rows, labels=2)
+    return Table(caption, ["cost", "profile", *names], rows, labels=2)

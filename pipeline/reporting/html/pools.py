@@ -1,7 +1,5 @@
 """Benchmarks whose pools are samples: the nDCG@10 that analysis.pool estimates for the full pool."""
 
-from typing import Any
-
 import pandas as pd
 
 from pipeline.reporting.html.material import Material
@@ -11,13 +9,13 @@ from pipeline.retrieval.metrics import metric
 NDCG = metric("ndcg_10")
 
 
-def curves(material: Material) -> list[dict[str, Any]]:
+def curves(material: Material) -> pd.DataFrame:
     """Return what report.js draws: one row per (benchmark, system, language, pool size), with its figure in words."""
     curves = material.tables.get("pool_curve")
     if curves is None:
-        return []
+        return pd.DataFrame()
     texts = [f"{in_words(line)} of {line['pool_size']:,} passages" for _, line in curves.iterrows()]
-    return curves.assign(text=texts).to_dict("records")
+    return curves.assign(text=texts)
 
 
 def in_words(line: pd.Series) -> str:
@@ -35,6 +33,6 @@ def full(material: Material) -> Table | None:
         ranked, largest = curve[curve["kind"] == "measured"].iloc[-1], curve.iloc[-1]
         texts = [text for line in (ranked, largest) for text in (f"{line['pool_size']:,}", in_words(line))]
         rows.append(row(f"{benchmark}, {language}", material.label(system), *texts, largest["kind"]))
-    columns = ["benchmark", "system", "ranked pool", NDCG.label, "full pool", NDCG.label, ""]
+    columns = ["benchmark", "system", "ranked pool", NDCG.label, "full pool", f"{NDCG.label} there", "source"]
     caption = f"{NDCG.label} in the pool that was ranked, and in the full pool; pool sizes in passages"
     return Table(caption, columns, rows, labels=2)

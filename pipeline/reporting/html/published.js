@@ -1,9 +1,12 @@
-// Draws the fronts of published.html with the helpers of report.js, which comes before it.
+// The fronts of published.html.
+const rows = unpack(data.rows);
+const hiddenClasses = new Set();
+
 function publishedPoints() {
   const [benchmark, setting] = $("published-panel").value.split("|");
-  const chosen = data.rows.filter((p) => p.benchmark === benchmark && p.setting === setting);
+  const chosen = rows.filter((p) => p.benchmark === benchmark && p.setting === setting);
   const pool = $("published-pool").value;
-  const points = chosen.filter((p) => p.cost === $("published-cost").value);
+  const points = chosen.filter((p) => p.cost === $("published-cost").value && !hiddenClasses.has(p.zero_shot));
   return pool === data.everyone ? points : points.filter((p) => p.zero_shot === pool);
 }
 
@@ -17,7 +20,10 @@ function frontOf(points) {
 function drawPublished() {
   const colours = theme();
   const points = publishedPoints();
-  if (points.length === 0) return Plotly.purge("published-front");
+  const entries = Object.entries(data.looks).map(([name, {colour, symbol}]) => [name, name, colour, GLYPHS[symbol]]);
+  legend($("published-classes"), entries, hiddenClasses, drawPublished);
+  fill($("point"), [["", "click a marker, or choose"], ...unique(points.map((p) => p.model)).sort().map((name) => [name, name])], $("point").value);
+  if (points.length === 0) return draw("published-front", [], {});
   const axis = costAxis(points.map((p) => p.value), data.costs[$("published-cost").value], colours);
   const front = frontOf(points), end = axis.type === "log" ? 10 ** axis.range[1] : axis.range[1];
   const traces = [{
@@ -28,30 +34,39 @@ function drawPublished() {
     unique(points.map((p) => p.recipe).filter(Boolean)).forEach((recipe) => {
       const sizes = points.filter((p) => p.recipe === recipe).sort((a, b) => a.value - b.value);
       if (sizes.length > 1) traces.push({
-        x: sizes.map((p) => p.value), y: sizes.map((p) => p.accuracy), mode: "lines", name: recipe, showlegend: false,
-        line: {color: colours.soft, width: 1}, hoverinfo: "name",
+        x: sizes.map((p) => p.value), y: sizes.map((p) => p.accuracy), mode: "lines", name: recipe,
+        line: {color: colours.soft, width: 1}, hoverinfo: phone.matches ? "none" : "name",
       });
     });
   }
   Object.entries(data.looks).forEach(([name, {colour, symbol}]) => {
     const group = points.filter((p) => p.zero_shot === name);
     traces.push({
-      x: group.map((p) => p.value), y: group.map((p) => p.accuracy), mode: "markers", name, hoverinfo: "text",
+      x: group.map((p) => p.value), y: group.map((p) => p.accuracy), mode: "markers", name, hoverinfo: hoverinfo(),
       marker: {size: 9, color: colour, line: {width: 1}, symbol: group.map((p) => symbol + (p.solid ? "" : "-open"))},
-      hovertext: group.map((p) => p.text),
+      hovertext: group.map((p) => p.text), customdata: group.map((p) => p.model),
     });
   });
-  Plotly.react("published-front", traces, layout(colours, {
-    xaxis: axis, hovermode: "closest", margin: {l: 56, r: 12, t: 12, b: 48},
-    yaxis: {title: {text: "nDCG@10"}, gridcolor: colours.line, zeroline: false, automargin: true},
-    legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
-  }), config());
+  draw("published-front", traces, {xaxis: axis, yaxis: valueAxis("nDCG@10", colours), hovermode: "closest"});
+  $("published-front").ariaLabel = `nDCG@10 against ${data.costs[$("published-cost").value]}: ${points.length} models, ${front.length} of them on the Pareto front`;
+}
+
+function chooseModel(model) {
+  // The figures of the chosen model stay below the plot.
+  const point = publishedPoints().find((p) => p.model === model);
+  if (!point) return;
+  const [, ...lines] = point.text.split("<br>");
+  $("chosen").replaceChildren(make("strong", {}, model), ...lines.map((line) => make("span", {}, line)));
+  $("chosen").hidden = false;
+  $("point").value = model;
 }
 
 fill($("published-panel"), data.panels);
 fill($("published-cost"), Object.entries(data.costs));
 fill($("published-pool"), data.pools.map((name) => [name, name]));
 ["panel", "cost", "pool", "recipes"].forEach((id) => $(`published-${id}`).addEventListener("change", drawPublished));
-[dark, phone].forEach((query) => query.addEventListener("change", drawPublished));
-matchMedia("print").addEventListener("change", drawPublished);
+$("point").addEventListener("change", () => chooseModel($("point").value));
+figures["published-front"] = drawPublished;
 drawPublished();
+showTables();
+$("published-front").on("plotly_click", ({points: [{customdata}]}) => chooseModel(customdata));

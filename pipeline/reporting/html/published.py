@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from pipeline.analysis.published import costs
 from pipeline.analysis.published.models import CLASSES, NOT_TRAINED
@@ -17,25 +15,38 @@ from pipeline.analysis.published.size import ALL, GAP
 from pipeline.analysis.published.study import BUDGET, COUNTED, EVERYONE, PANELS
 from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
-from pipeline.reporting.html.show import Table, TableCell, accuracy, amount, between, difference, listed, row
-from pipeline.reporting.html.write import HERE, as_json, environment
+from pipeline.reporting.html import show
+from pipeline.reporting.html.cards import Card, Figure
+from pipeline.reporting.html.payload import SYMBOLS, packed
+from pipeline.reporting.html.show import Row, Table, TableCell, accuracy, amount, between, difference, listed, row
+from pipeline.reporting.html.write import page
 from pipeline.reporting.looks import looks_of
 
 LABELS = {benchmark.name: benchmark.label for benchmark in BENCHMARKS}
 SETTINGS = {**figure.SETTINGS, GAP: "gap (mono less cross)"}
 POOLS = {EVERYONE: "of all models", NOT_TRAINED: "of those that say they did not train on MIRACL"}
+TYPICAL = 100.0  # of BUDGET, in the first sentence
+SCRIPTS = ["page.js", "plot.js", "published.js"]
+SECTIONS = {  # in the order in which people ask: id -> title, what the folded section holds
+    "deploy": ("What to deploy", "the choice within every latency, caveats, steps up the fronts"),
+    "sizes": ("Size", "what a doubling buys, monolingual against cross-lingual search"),
+    "trust": ("Costs and refusals", "architectures, modelled against measured cost, results left out"),
+}
 
 
 def render(sweep: str, tables: Mapping[str, pd.DataFrame]) -> str:
     """Return the text of published.html."""
     points = tables["points"]
-    scripts = [(HERE / name).read_text(encoding="utf-8") for name in ("report.js", "published.js")]
-    template = environment().get_template("published.html")
-    return template.render(
+    return page(
+        "published.html",
+        SCRIPTS,
+        payload(points),
+        sections=SECTIONS,
         sweep=sweep,
         counts=counts(tables),
         machines=", ".join(sorted(points["machine"].dropna().unique())),
-        verdict=[sentence for panel in PANELS if (sentence := choice(tables["choices"], *panel))],
+        cards=[card for panel in PANELS if (card := card_of(tables["choices"], *panel))],
+        sentence=sentence(tables["choices"]),
         choices=choices(tables["choices"]),
         findings=findings(tables),
         caveats=caveats(tables),
@@ -43,10 +54,6 @@ def render(sweep: str, tables: Mapping[str, pd.DataFrame]) -> str:
         size=[trends(tables["trends"]), ladders(tables["ladders"])],
         gaps=gaps(tables["gaps"]),
         trust=[architectures(tables["architectures"]), held_out(tables["held_out"]), refused(tables["refused"])],
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup("\n".join(scripts)),
-        plotly=Markup(get_plotlyjs()),
-        data=as_json(payload(points)),
     )
 
 
@@ -63,33 +70,61 @@ def benchmark_label(benchmark: str, setting: str) -> str:
     return f"{LABELS[benchmark]}, {SETTINGS[setting]}"
 
 
-def choice(choices: pd.DataFrame, benchmark: str, setting: str) -> str:
-    """Return the sentence that chooses a model of all per budget; empty if the benchmark was not read."""
-    panel = choices.query("benchmark == @benchmark and setting == @setting and pool == @EVERYONE")
+def of_all(choices: pd.DataFrame, benchmark: str, setting: str) -> pd.DataFrame:
+    """Return the choices among all models on one benchmark, by budget."""
+    return choices.query("benchmark == @benchmark and setting == @setting and pool == @EVERYONE")
+
+
+def sentence(choices: pd.DataFrame) -> str:
+    """Return the verdict: the most accurate model within TYPICAL, for each setting."""
     parts = []
-    for best in panel.itertuples():
-        part = f"within {best.budget:g} ms {best.model} ({accuracy(best.accuracy)}{modelled(best.source)})"
+    for benchmark, setting in PANELS[:2]:
+        within = of_all(choices, benchmark, setting).query("budget <= @TYPICAL")
+        if len(within):
+            best = within.iloc[-1]
+            parts.append(f"{best['model']} for {SETTINGS[setting]} search (nDCG@10 {accuracy(best['accuracy'])})")
+    if not parts:
+        return f"No public encoder was found within {TYPICAL:g} ms ({BUDGET.name})."
+    return f"Within {TYPICAL:g} ms ({BUDGET.name}), the most accurate public encoder is {listed(parts)}."
+
+
+def card_of(choices: pd.DataFrame, benchmark: str, setting: str) -> Card | None:
+    """Return the card of a benchmark: the most accurate model within each latency; None if it was not read."""
+    panel = of_all(choices, benchmark, setting)
+    if panel.empty:
+        return None
+    marks = show.marks(list(panel["accuracy"]), list(zip(panel["accuracy_low"], panel["accuracy_high"], strict=True)))
+    figures = []
+    for best, mark in zip(panel.itertuples(), marks, strict=True):
+        value = between(best.accuracy, (best.accuracy_low, best.accuracy_high), accuracy)
+        note = f"{value} at {cost_of(best)}"
         if best.cheapest != best.model:
-            part += f", from which {best.cheapest} at {amount(best.cheapest_value)} ms cannot be told apart"
-        parts.append(part)
-    return f"{SETTINGS[setting].capitalize()} search ({LABELS[benchmark]}): {'; '.join(parts)}." if parts else ""
+            note += f"; not told apart: {best.cheapest}, {amount(best.cheapest_value)} ms"
+        figures.append(Figure(f"within {best.budget:g} ms", best.model, note, mark))
+    return Card(f"{SETTINGS[setting]} search", f"{LABELS[benchmark]}, nDCG@10", figures)
 
 
-def modelled(source: str) -> str:
-    """Return a mark for a cost that was not measured."""
-    return ", modelled cost" if str(source).startswith("modelled") else ""
+def cost_of(best: Any) -> str:
+    """Write the latency of a chosen model, and whether it was measured or modelled."""
+    return f"{amount(best.value)} ms, {str(best.source).split(':')[0]}"
 
 
 def choices(table: pd.DataFrame) -> Table:
     """Tabulate the most accurate model within each latency, and the cheapest that cannot be told apart from it."""
+    marks: dict[Any, show.Mark | None] = {}
+    for _, panel in table.groupby(["benchmark", "setting"]):
+        ends = list(zip(panel["accuracy_low"], panel["accuracy_high"], strict=True))
+        marks |= dict(zip(panel.index, show.marks(list(panel["accuracy"]), ends), strict=True))
     rows = [
         row(
             benchmark_label(best.benchmark, best.setting),
             best.pool,
             f"{best.budget:g} ms",
             best.model,
-            between(best.accuracy, (best.accuracy_low, best.accuracy_high), accuracy),
-            TableCell(f"{amount(best.value)} ms{modelled(best.source)}", "" if best.quality == PASSED else "doubt"),
+            TableCell(
+                between(best.accuracy, (best.accuracy_low, best.accuracy_high), accuracy), mark=marks[best.Index]
+            ),
+            TableCell(cost_of(best), "" if best.quality == PASSED else "doubt"),
             f"{best.cheapest}, {amount(best.cheapest_value)} ms" if best.cheapest != best.model else "none",
         )
         for best in table.itertuples()
@@ -156,35 +191,22 @@ def steps(neighbours: pd.DataFrame, pool: str) -> Table:
     return Table(f"Steps up the fronts {POOLS[pool]}", columns, rows, labels=2)
 
 
+def slope(line: Any, of: str, *more: str) -> Row:
+    """Write a row about a slope over active parameters: of a class of models or of a recipe."""
+    value = between(line.slope, (line.low, line.high), difference)
+    return row(benchmark_label(line.benchmark, line.quantity), of, value, str(line.models), *more)
+
+
 def trends(table: pd.DataFrame) -> Table:
     """Tabulate slopes over active parameters by class of models."""
-    rows = [
-        row(
-            benchmark_label(trend.benchmark, trend.quantity),
-            trend.group,
-            between(trend.slope, (trend.low, trend.high), difference),
-            accuracy(trend.lack_of_fit),
-            f"{trend.models}",
-            f"{trend.languages}",
-        )
-        for trend in table.itertuples()
-    ]
-    columns = ["benchmark", "models", "nDCG@10 per doubling", "lack of fit", "number of models", "languages"]
+    rows = [slope(line, line.group, str(line.languages), accuracy(line.lack_of_fit)) for line in table.itertuples()]
+    columns = ["benchmark", "models", "nDCG@10 per doubling", "number of models", "languages", "lack of fit"]
     return Table("Accuracy per doubling of the active parameters", columns, rows, labels=2)
 
 
 def ladders(table: pd.DataFrame) -> Table:
     """Tabulate slopes within recipes."""
-    rows = [
-        row(
-            benchmark_label(ladder.benchmark, ladder.quantity),
-            ladder.recipe,
-            between(ladder.slope, (ladder.low, ladder.high), difference),
-            f"{ladder.models}",
-            f"{ladder.smallest} to {ladder.largest}",
-        )
-        for ladder in table.itertuples()
-    ]
+    rows = [slope(line, line.recipe, f"{line.smallest} to {line.largest}") for line in table.itertuples()]
     columns = ["benchmark", "recipe", "nDCG@10 per doubling", "sizes", "from, to"]
     return Table("The sizes of one recipe", columns, rows, labels=2)
 
@@ -217,7 +239,7 @@ def architectures(table: pd.DataFrame) -> Table:
         sizes = [amount(known["active_parameters"] / 1e6), amount(known["parameters"] / 1e6), known["precision"]]
         rows.append(row(known["architecture"], *sizes, *values, origin))
     columns = ["architecture", "active parameters (M)", "parameters (M)", "precision"]
-    return Table("Architectures", [*columns, *(cost.label for cost in shown), ""], rows)
+    return Table("Architectures", [*columns, *(cost.label for cost in shown), "source"], rows)
 
 
 def held_out(table: pd.DataFrame) -> Table:
@@ -253,7 +275,7 @@ def payload(points: pd.DataFrame) -> dict[str, Any]:
     ]
     panels = points[["benchmark", "setting"]].drop_duplicates().itertuples(index=False, name=None)
     return {
-        "rows": rows,
+        "rows": packed(pd.DataFrame(rows)),
         "everyone": EVERYONE,
         "pools": [EVERYONE, *CLASSES],
         "panels": [["|".join(panel), benchmark_label(*panel)] for panel in panels],

@@ -1,6 +1,6 @@
 """How numbers and tables look in the report: one rounding for sentences, tables and hover texts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,12 +87,21 @@ def listed(words: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
+class Mark(NamedTuple):
+    """An interval drawn beside its number: value and ends in percent of an axis that a column shares."""
+
+    value: int
+    low: int
+    high: int
+
+
 class TableCell(NamedTuple):
     """A text with how it looks."""
 
     text: str
     kind: str = ""  # a CSS class: best, doubt, failed, passed
     share: float = 0.0  # of the width, filled by a bar
+    mark: Mark | None = None
 
 
 class Row(NamedTuple):
@@ -100,6 +109,21 @@ class Row(NamedTuple):
 
     entries: list[TableCell]
     panel: str = ""  # shown while the plot of the fronts shows this 'benchmark|setting|cost'; empty: always
+
+
+def marks(values: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> list[Mark | None]:
+    """Place values with their intervals on one axis, from the lowest end to the highest; None without an interval.
+
+    >>> marks([2.0, 4.0], [(1.0, 3.0), None])
+    [Mark(value=50, low=0, high=100), None]
+    """
+    known = [ends if ends is not None and pd.notna(ends[0]) else None for ends in intervals]
+    ends = [end for interval in known if interval for end in interval]
+    low, width = (min(ends), max(ends) - min(ends)) if ends else (0.0, 0.0)
+    return [
+        Mark(*(round(100 * (number - low) / width) for number in (value, *interval))) if interval and width else None
+        for value, interval in zip(values, known, strict=True)
+    ]
 
 
 def row(*values: str | TableCell, panel: str = "") -> Row:

@@ -1,4 +1,4 @@
-"""The statistics behind the fronts as tables; rows follow the benchmark, setting and cost that the reader picks."""
+"""The statistics behind the fronts as tables; most rows follow the axes of the plot that the reader picks."""
 
 import pandas as pd
 
@@ -20,33 +20,65 @@ def panel(line: pd.Series) -> str:
 def points(material: Material) -> Table:
     """Tabulate the points of the fronts."""
     with_bias = bool(material.bias_intervals)
+    ordered = material.tables["pareto"].sort_values("value", kind="stable")
     rows = []
-    for _, point in material.tables["pareto"].sort_values("value", kind="stable").iterrows():
-        chance = show.probability(point["front_probability"])
-        chance_with_bias = show.probability(point["front_with_bias_probability"])
-        of_bias = (point[f"{BIAS}_low"], point[f"{BIAS}_high"]) if point["cost"] == BIAS else None
-        interval = of_bias or material.cost_interval(point["system"], cost(point["cost"]))
-        value = show.between(point["value"], interval, show.amount)
+    for _, of_setting in ordered.groupby(["benchmark", "setting"], sort=False):
+        ends = list(zip(of_setting["accuracy_low"], of_setting["accuracy_high"], strict=True))
+        marks = show.marks(list(of_setting["accuracy"]), ends)
+        for (_, point), interval, mark in zip(of_setting.iterrows(), ends, marks, strict=True):
+            chance = show.probability(point["front_probability"])
+            chance_with_bias = show.probability(point["front_with_bias_probability"])
+            rows.append(
+                row(
+                    material.label(point["system"]),
+                    TableCell(value_of(material, point), "" if point["quality"] == PASSED else "doubt"),
+                    point["source"].split(":")[0],
+                    TableCell(show.between(point["accuracy"], interval, show.accuracy), mark=mark),
+                    TableCell(chance + (", knee" if point["knee"] else ""), "best" if point["on_front"] else ""),
+                    *(
+                        [TableCell(chance_with_bias, "best" if point["on_front_with_bias"] else "")]
+                        if with_bias
+                        else []
+                    ),
+                    panel=panel(point),
+                )
+            )
+    columns = ["system", "cost", "source", "accuracy", "on the Pareto front in"]
+    columns += ["with language bias in"] if with_bias else []
+    drawn = "costs and accuracies" if material.tables["pareto"]["cost_drawn"].any() else "accuracies"
+    caption = f"All points of the plot, cheapest first; share of draws of {drawn}; bold: on the Pareto front"
+    return Table(caption, columns, rows)
+
+
+def value_of(material: Material, point: pd.Series) -> str:
+    """Write the cost of a point with interval and unit, or its language bias."""
+    if point["cost"] == BIAS:
+        return show.between(point["value"], (point[f"{BIAS}_low"], point[f"{BIAS}_high"]), show.amount)
+    known = cost(point["cost"])
+    return f"{show.between(point['value'], material.cost_interval(point['system'], known), show.amount)} {known.unit}"
+
+
+def winners(material: Material) -> Table:
+    """Tabulate the most accurate system of each setting, with its lead over the runner-up."""
+    rows = []
+    for _, best in material.tables["winners"].iterrows():
+        lead = show.MISSING
+        if pd.notna(best["runner_up"]):
+            ends = best["lead_low"], best["lead_high"]
+            lead = f"{show.between(best['lead'], ends, show.difference)} over {material.label(best['runner_up'])}"
         rows.append(
             row(
-                material.label(point["system"]),
-                TableCell(value, "" if point["quality"] == PASSED else "doubt"),
-                show.between(point["accuracy"], (point["accuracy_low"], point["accuracy_high"]), show.accuracy),
-                TableCell(chance + (", knee" if point["knee"] else ""), "best" if point["on_front"] else ""),
-                *([TableCell(chance_with_bias, "best" if point["on_front_with_bias"] else "")] if with_bias else []),
-                panel=panel(point),
+                f"{material.accuracy_label(best['benchmark'], best['setting'])}, {best['benchmark']}",
+                best["variant"],
+                material.label(best["system"]),
+                show.between(best["accuracy"], (best["low"], best["high"]), show.accuracy),
+                lead,
+                str(best["candidates"]),
             )
         )
-    columns = [
-        "system",
-        "cost",
-        "accuracy",
-        "on the Pareto front in",
-        *(["with language bias in"] if with_bias else []),
-    ]
-    drawn = "costs and accuracies" if material.tables["pareto"]["cost_drawn"].any() else "accuracies"
-    caption = f"All points of the plot above, cheapest first; share of draws of {drawn}; bold: on the Pareto front"
-    return Table(caption, columns, rows)
+    columns = ["accuracy", "inference variant", "most accurate", "value", "lead over the runner-up", "candidates"]
+    caption = "The most accurate systems; intervals allow for their having been chosen from all candidates"
+    return Table(caption, columns, rows, labels=2)
 
 
 def tests(material: Material) -> Table:
@@ -180,7 +212,7 @@ def fits(material: Material) -> Table:
         )
         for _, point in material.tables["fits"].iterrows()
     ]
-    caption = "Straight-line fits: residuals of the lines plotted below"
+    caption = "Straight-line fits: residuals of the lines plotted above"
     return Table(caption, ["system", "accuracy", "on its line", "residual"], rows)
 
 
@@ -236,20 +268,18 @@ def noise(material: Material) -> Table:
     return Table("Measurement noise: repeated profiles of one architecture", columns, rows)
 
 
-STATISTICS = {
-    "pareto": points,
-    "trades": trades,
-    "tests": tests,
-    "exchange": exchange,
-    "savings": savings,
-    "slopes": slopes,
-    "fits": fits,
-    "hypervolume": volumes,
-    "noise": noise,
+SECTIONS = {  # section of the report -> its tables: name of the table of analysis, function
+    "deploy": {"pareto": points},
+    "sizes": {"exchange": exchange, "savings": savings, "slopes": slopes, "fits": fits},
+    "variants": {"trades": trades},
+    "statistics": {"winners": winners, "tests": tests, "hypervolume": volumes, "noise": noise},
 }
 
 
-def statistics(material: Material) -> list[Table]:
-    """Return the tables that the sweep is large enough for."""
-    tables = material.tables
-    return [make(material) for name, make in STATISTICS.items() if name in tables and not tables[name].empty]
+def statistics(material: Material) -> dict[str, list[Table]]:
+    """Return the tables that the sweep is large enough for, by section of the report."""
+    known = {name for name, table in material.tables.items() if not table.empty}
+    return {
+        section: [make(material) for name, make in tables.items() if name in known]
+        for section, tables in SECTIONS.items()
+    }

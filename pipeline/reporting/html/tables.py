@@ -27,6 +27,15 @@ class Block(NamedTuple):
         values = self.values[systems]
         return values.max() if self.metric.higher_is_better else values.min()
 
+    def entries(self) -> dict[str, TableCell]:
+        """Write the value of each system with its interval, which is also drawn on an axis that all share."""
+        intervals = [self.intervals.get(str(system)) for system in self.values.index]
+        marks = show.marks(list(self.values), intervals)
+        return {
+            str(system): TableCell(show.between(value, interval, self.form), mark=mark)
+            for (system, value), interval, mark in zip(self.values.items(), intervals, marks, strict=True)
+        }
+
 
 def by_model(material: Material, caption: str, blocks: Mapping[str, Block]) -> Table:
     """Tabulate strategy x model; the best value of each model and block is bold."""
@@ -35,15 +44,16 @@ def by_model(material: Material, caption: str, blocks: Mapping[str, Block]) -> T
     rows = []
     for name, block in blocks.items():
         best = {model: block.best(group.index) for model, group in systems.groupby("model")}
+        by_system = block.entries()
         for strategy in dict.fromkeys(material.short_labels[system] for system in block.values.dropna().index):
             entries = [TableCell(name), TableCell(strategy)]
             for model in material.models:
                 system = positions.get((model, strategy))
-                value = block.values[system] if system else float("nan")
-                text = show.between(value, block.intervals.get(system or ""), block.form)
-                entries.append(TableCell(text, "best" if value == best[model] else ""))
+                entry = by_system[system] if system else TableCell(show.MISSING)
+                is_best = system is not None and block.values[system] == best[model]
+                entries.append(entry._replace(kind="best") if is_best else entry)
             rows.append(Row(entries))
-    return Table(caption, ["", "batch strategy", *material.models], rows, labels=2)
+    return Table(caption, ["accuracy", "batch strategy", *material.models], rows, labels=2)
 
 
 def accuracies(material: Material, benchmark: str) -> Table:
@@ -70,7 +80,7 @@ def costs(material: Material) -> Table:
                 text = NOT_RESOLVED
             entries.append(TableCell(text, "" if profiled.profile.quality == PASSED else "doubt"))
         rows.append(Row(entries))
-    columns = ["cost", "", *(profiled.label for profiled in material.profiles)]
+    columns = ["cost", "source", *(profiled.label for profiled in material.profiles)]
     return Table("Cost; with a 95 % interval where the meter gives one", columns, rows, labels=2)
 
 

@@ -1,4 +1,4 @@
-"""The verdict: which strategy, which model, at what cost, how sure; three paragraphs by plain rules, then caveats.
+"""The verdict in detail: the best strategy of each setting, the next cheaper system, how sure; short, then caveats.
 
 It covers the first benchmark of the sweep. Two strategies count as different if the p-value of their difference, after
 Holm's correction, is below 5 %, which is when its interval, at the same correction, excludes 0. The interval of a
@@ -26,10 +26,11 @@ DRAWN, ONLY_ACCURACIES = "costs and accuracies", "the accuracies (the profiles s
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict in a sentence (analysis.verdict), the paragraphs about it, and what to bear in mind."""
+    """The verdict: a warning if the data are a toy, one sentence (analysis.verdict), details, what to bear in mind."""
 
+    warning: str
     sentence: str
-    paragraphs: list[str]
+    details: list[str]
     caveats: list[str]
 
 
@@ -47,13 +48,14 @@ class Winner:
 def verdict(material: Material) -> Verdict:
     """Write the verdict on a sweep."""
     if not material.scales:
-        paragraphs = cost_only(material)
+        details = cost_only(material)
     else:
         benchmark, settings = next(iter(material.scales.items()))
         winners = [winner(material, benchmark, setting) for setting in settings]
-        paragraphs = [most_accurate(material, winners), its_cost(material, winners), how_sure(material, winners)]
+        details = [best_strategy(material, each) for each in winners]
+        details += [*how_sure(material, winners[-1]), next_cheaper(material, winners[-1])]
     cards = material.tables.get("cards", pd.DataFrame())
-    return Verdict(rule.sentence(cards), paragraphs, caveats(material))
+    return Verdict(rule.warning(material.scales), rule.sentence(cards), details, caveats(material))
 
 
 def winner(material: Material, benchmark: str, setting: str) -> Winner:
@@ -92,31 +94,17 @@ def headline_costs(material: Material) -> list[Cost]:
     return [cost for cost in material.costs if cost.headline and not material.repeats_latency(cost)]
 
 
-def most_accurate(material: Material, winners: list[Winner]) -> str:
-    """Name the best model, and the best strategy in each setting."""
-    models = list(dict.fromkeys(material.value(best.system, "model") for best in winners))
-    parts = []
-    for best in winners:
-        scale = (best.benchmark, best.setting)
-        name = material.short_labels[best.system] if len(models) == 1 else material.label(best.system)
-        ties = best.leads.loc[~significant(best.leads), "other"]
-        notes = [show.between(best.chosen["accuracy"], (best.chosen["low"], best.chosen["high"]), show.accuracy)]
-        if len(ties):
-            named = (f"{material.short_labels[other]}, {accuracy(material, other, *scale)}" for other in ties)
-            notes.append(f"not significantly better than {'; '.join(named)}")
-        if overlapping := overlaps(material, best):
-            nearest, *others = overlapping
-            more = f" and those of {len(others)} further models" if others else ""
-            leading = f"{material.label(nearest)}, {accuracy(material, nearest, *scale)}"
-            notes.append(f"the interval overlaps that of {leading}{more}")
-        parts.append(f"{name} for {material.accuracy_label(*scale)} ({'; '.join(notes)})")
-    if len(models) > 1:
-        summary = "no model is the most accurate in every setting. The best systems are"
-    elif len(material.models) == 1:
-        summary = f"{models[0]} is the only model tried. The best batch strategies are"
-    else:
-        summary = f"{models[0]} is the most accurate model. The best batch strategies are"
-    return f"On {winners[0].benchmark}, {summary} {show.listed(parts)}."
+def best_strategy(material: Material, best: Winner) -> str:
+    """Name the best system in one setting, and those that are not significantly worse or whose intervals overlap."""
+    label = material.accuracy_label(best.benchmark, best.setting)
+    text = f"On {best.benchmark}, {material.label(best.system)} has the highest {label}."
+    if ties := [material.short_labels[other] for other in best.leads.loc[~significant(best.leads), "other"]]:
+        text += f" It is not significantly better than {show.listed(ties)}."
+    if overlapping := overlaps(material, best):
+        nearest, *others = overlapping
+        more = f" and those of {len(others)} further models" if others else ""
+        text += f" Its interval overlaps that of {material.label(nearest)}{more}."
+    return text
 
 
 def overlaps(material: Material, best: Winner) -> list[str]:
@@ -131,28 +119,21 @@ def overlaps(material: Material, best: Winner) -> list[str]:
     return others.loc[others["accuracy_high"] > best.chosen["low"], "system"].tolist()
 
 
-def its_cost(material: Material, winners: list[Winner]) -> str:
-    """Write what the last winner costs, and what the next cheaper system on its front reaches."""
-    last = winners[-1]
-    best, model = last.system, material.value(last.system, "model")
-    costs = [cost for cost in headline_costs(material) if pd.notna(material.value(best, cost.column))]
+def next_cheaper(material: Material, best: Winner) -> str:
+    """Write what the next cheaper system on the front of a winner reaches, at its first known cost."""
+    costs = [cost for cost in headline_costs(material) if pd.notna(material.value(best.system, cost.column))]
     if not costs:
-        return f"{model} was not profiled, so its cost is unknown."
-    sentence = f"Costs of {model}: {'; '.join(cost_in_words(material, best, cost) for cost in costs)}."
-    main = costs[0]
-    points = front_points(material, last, main)
-    cheaper = points[points["on_front"] & (points["value"] < material.value(best, main.column))]
+        return f"{material.value(best.system, 'model')} was not profiled, so its cost is unknown."
+    points = front_points(material, best, costs[0])
+    cheaper = points[points["on_front"] & (points["value"] < material.value(best.system, costs[0].column))]
     if cheaper.empty:
-        return f"{sentence} No cheaper system is on the Pareto front."
+        return "No cheaper system is on the Pareto front."
     other = str(cheaper.sort_values("value")["system"].iloc[-1])
-    reached = [
-        f"{material.accuracy_label(each.benchmark, each.setting)} "
-        f"{accuracy(material, other, each.benchmark, each.setting)}"
-        for each in winners
-    ]
+    reached = accuracy(material, other, best.benchmark, best.setting)
+    label = material.accuracy_label(best.benchmark, best.setting)
     return (
-        f"{sentence} The next cheaper system on the Pareto front is {material.label(other)} "
-        f"({cost_in_words(material, other, main)}). It reaches {show.listed(reached)}."
+        f"The next cheaper system on the Pareto front is {material.label(other)}: {label} {reached}, "
+        f"{cost_in_words(material, other, costs[0])}."
     )
 
 
@@ -163,36 +144,29 @@ def front_points(material: Material, best: Winner, cost: Cost) -> pd.DataFrame:
     return points[scale & (points["cost"] == cost.field)]
 
 
-def how_sure(material: Material, winners: list[Winner]) -> str:
-    """Write how often each winner is on the front, and its lead over the runner-up of its model."""
-    chances, leads, drawn = [], [], False
-    for best in winners:
-        label = material.accuracy_label(best.benchmark, best.setting)
-        for cost in material.axes[:1]:
-            points = front_points(material, best, cost)
-            drawn = drawn or bool(points["cost_drawn"].any())
-            variants = points[points["system"].str.startswith(best.system)].sort_values("front_probability")
-            for _, point in variants.tail(1).iterrows():
-                variant = "" if point["variant"] == AS_TRAINED else f", {point['variant']}"
-                chances.append(f"{show.probability(point['front_probability'])} ({label}{variant})")
-        if len(best.leads):
-            lead = best.leads.iloc[0]
-            value = show.between(lead["difference"], (lead["holm_low"], lead["holm_high"]), show.difference)
-            other = material.short_labels[lead["other"]]
-            leads.append(f"{value} ({label}, over {other}, {show.p_value(lead['p_holm'])})")
+def how_sure(material: Material, best: Winner) -> list[str]:
+    """Write how often a winner is on the front, its lead over the runner-up of its model, and what intervals are."""
     sentences = []
-    if chances:
-        share = f"{show.listed(chances)} of {DRAWS:,} draws of {DRAWN if drawn else ONLY_ACCURACIES}"
-        sentences.append(
-            f"the most accurate system is on the Pareto front against {material.axes[0].name}, in {share}."
-        )
-    if leads:
-        sentences.append(f"The winner's lead over the runner-up of its model is {show.listed(leads)}.")
-    if not sentences:
-        return "Confidence: no other system of its model was tried."
-    covers = max((best.chosen["covers"] for best in winners), key=len)
-    basis = f"Intervals and p-values are over {material.over(winners[0].benchmark, covers)}, with Holm's correction;"
-    return f"Confidence: {' '.join(sentences)} {basis} the intervals of the winners allow for their having been chosen."
+    for cost in material.axes[:1]:
+        points = front_points(material, best, cost)
+        variants = points[points["system"].str.startswith(best.system)].sort_values("front_probability")
+        for _, point in variants.tail(1).iterrows():
+            variant = "" if point["variant"] == AS_TRAINED else f" ({point['variant']})"
+            drawn = DRAWN if points["cost_drawn"].any() else ONLY_ACCURACIES
+            share = f"{show.probability(point['front_probability'])} of {DRAWS:,} draws of {drawn}"
+            front = f"on the Pareto front against {cost.name}"
+            sentences.append(f"{material.label(best.system)}{variant} is {front} in {share}.")
+    if best.leads.empty:
+        return [*sentences, "No other system of its model was tried."]
+    lead = best.leads.iloc[0]
+    value = show.between(lead["difference"], (lead["holm_low"], lead["holm_high"]), show.difference)
+    other = material.short_labels[lead["other"]]
+    sentences.append(f"Its lead over {other}, the runner-up of its model, is {value}, {show.p_value(lead['p_holm'])}.")
+    basis = f"Intervals and p-values are over {material.over(best.benchmark, best.chosen['covers'])}"
+    sentences.append(
+        f"{basis}, with Holm's correction; the intervals of the winners allow for their having been chosen."
+    )
+    return sentences
 
 
 def cost_only(material: Material) -> list[str]:

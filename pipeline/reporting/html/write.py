@@ -1,35 +1,40 @@
 """Writes report.html: one file that works offline, made of the tables of a sweep and the records behind them.
 
-Tables and sentences are made here. The figures are drawn in the browser (report.js) from JSON in the file, which holds
-the numbers of the csv files.
+Tables and sentences are made here. The figures are drawn in the browser (report.js) from JSON in the file (payload.py).
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from pipeline.analysis.costs import COSTS
-from pipeline.analysis.tables import BIAS, BIAS_LABEL
-from pipeline.reporting.figure import repeating
-from pipeline.reporting.html import evidence, languages, pools, statistics, tables
+from pipeline.reporting.html import evidence, languages, pools, tables
+from pipeline.reporting.html.cards import cards
 from pipeline.reporting.html.findings import findings
-from pipeline.reporting.html.languages import Matrices
 from pipeline.reporting.html.material import Material, gather
-from pipeline.reporting.html.show import accuracy, amount, between, probability
+from pipeline.reporting.html.payload import as_json, payload
+from pipeline.reporting.html.statistics import statistics
 from pipeline.reporting.html.verdict import verdict
-from pipeline.reporting.looks import looks_of, strategy_name
-from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
 from pipeline.store.progress import counted
 from pipeline.store.results import ResultStore
 
 HERE = Path(__file__).parent
+SCRIPTS = ["page.js", "plot.js", "front.js", "languages.js", "pools.js", "report.js"]
+SECTIONS = {  # in the order in which people ask: id -> title, what the folded section holds
+    "deploy": ("What to deploy", "the verdict in detail, caveats, every point of the plot"),
+    "sizes": ("Strategy by size", "accuracy and cost of every model, exchange rates, scaling"),
+    "languages": ("Language bias and matrices", "query by passage language, rank distance"),
+    "language-costs": ("Costs by language", "tokens, latency and energy of a query"),
+    "variants": ("Inference variants", "what engines, precisions and indexes save and lose"),
+    "pools": ("The full pool", "accuracy estimated beyond the sampled pool"),
+    "statistics": ("Statistics", "winners, paired tests, hypervolume, measurement noise"),
+    "trust": ("Provenance and quality checks", "machines, versions, failed runs, all runs"),
+    "published": ("Published figures", "from papers, for comparison"),
+}
 
 
 def write(store: ResultStore, sweep: str, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -41,32 +46,69 @@ def write(store: ResultStore, sweep: str, tables: Mapping[str, pd.DataFrame], pa
 def render(material: Material) -> str:
     """Return the text of report.html."""
     matrices = languages.matrices(material)
-    template = environment().get_template("template.html")
-    return template.render(
+    bias = [table for benchmark in material.scales if (table := languages.bias(material, benchmark))]
+    content = {
+        "accuracies": [tables.accuracies(material, benchmark) for benchmark in material.scales],
+        "costs": tables.costs(material) if material.profiles else None,
+        "bias": bias,
+        "language_costs": languages.costs(material),
+        "pools": pools.full(material),
+    }
+    statistics_of = statistics(material)
+    empty = {
+        "sizes": not (content["accuracies"] or content["costs"]),
+        "languages": not (matrices or bias),
+        "language-costs": not content["language_costs"],
+        "variants": not statistics_of["variants"],
+        "pools": not content["pools"],
+        "statistics": not statistics_of["statistics"],
+    }
+    return page(
+        "template.html",
+        SCRIPTS,
+        payload(material, matrices),
+        sections={name: texts for name, texts in SECTIONS.items() if not empty.get(name)},
         sweep=material.sweep,
         metrics=material.metrics,
         machines=list(material.systems["machine"].dropna().unique()),
         seeds=sorted({record.seed for record in material.all_records()}),
         verdict=verdict(material),
+        cards=cards(material),
         findings=findings(material),
+        statistics=statistics_of,
         has_front=not material.tables["pareto"].empty,
         has_attraction=any(of_benchmark.attraction for of_benchmark in matrices.values()),
         has_matrix=bool(matrices),
-        accuracies=[tables.accuracies(material, benchmark) for benchmark in material.scales],
-        costs=tables.costs(material) if material.profiles else None,
-        statistics=statistics.statistics(material),
-        bias=[table for benchmark in material.scales if (table := languages.bias(material, benchmark))],
-        language_costs=languages.costs(material),
-        pools=pools.full(material),
         quality_checks=tables.quality_checks(material),
         failures=evidence.failures(material),
         published=evidence.published_tables(),
         provenance=evidence.provenance(material),
         runs=evidence.runs(material),
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup((HERE / "report.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
-        data=as_json(payload(material, matrices)),
+        **content,
+    )
+
+
+def page(template: str, scripts: Sequence[str], data: Mapping[str, Any], **content: Any) -> str:
+    """Return the text of a page: a template of this folder with styles, scripts and data inside.
+
+    Args:
+        template: its file.
+        scripts: files of this folder, in the order in which they run.
+        data: what the scripts draw.
+        content: what the template shows.
+    """
+    texts = {name: (HERE / name).read_text(encoding="utf-8") for name in ("report.css", *scripts)}
+    vendored = [path.read_text(encoding="utf-8") for path in sorted((HERE / "vendor").glob("*.js"))]
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            style=Markup(texts["report.css"]),
+            vendored=Markup("\n".join(vendored)),
+            script=Markup("\n".join(texts[name] for name in scripts)),
+            data=as_json(data),
+            **content,
+        )
     )
 
 
@@ -79,61 +121,3 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, Any]:
-    """Return all that report.js draws, as JSON values."""
-    points = material.tables["pareto"].astype(object)
-    chances = points.filter(["front_probability", "front_with_bias_probability"])
-    return {
-        "points": points.where(points.notna(), None).to_dict("records"),
-        "chances": [[probability(share) for share in shares] for shares in chances.to_numpy()],
-        "fits": material.tables.get("fits", pd.DataFrame()).to_dict("records"),
-        "pools": pools.curves(material),
-        "pool_metric": pools.NDCG.label,
-        "repeats_latency": sorted(repeating(points)),
-        "costs": {cost.field: cost.label for cost in COSTS} | {BIAS: BIAS_LABEL},
-        "settings": {
-            benchmark: {setting: material.accuracy_label(benchmark, setting) for setting in settings}
-            for benchmark, settings in material.scales.items()
-        },
-        "looks": {
-            strategy: {"name": strategy_name(strategy), "colour": look.colour, "symbol": look.symbol}
-            for strategy, look in looks_of(material.systems["strategy"].unique()).items()
-        },
-        "systems": {
-            system: {
-                "label": material.label(system),
-                "variant": material.records[system][0].variant,
-                "numbers": numbers(material, system),
-            }
-            for system in material.systems.index
-        },
-        "published": evidence.overlay(material),
-        "matrices": {benchmark: of_benchmark._asdict() for benchmark, of_benchmark in matrices.items()},
-    }
-
-
-def numbers(material: Material, system: str) -> list[str]:
-    """Write all figures of one system, one line each."""
-    values = material.systems.loc[system]
-    lines = [f"{counted(values['layers'], 'layer')}, seeds: {values['seeds']}"]
-    for benchmark, settings in material.scales.items():
-        for setting in settings:
-            interval = material.accuracy_intervals.get((system, benchmark, setting))
-            value = between(material.accuracy(system, benchmark, setting), interval, accuracy)
-            lines.append(f"{material.accuracy_label(benchmark, setting)} {value}, {benchmark}")
-        if (column := f"metrics.{benchmark}.multi.{BIAS}") in values:
-            interval = material.bias_intervals.get((system, benchmark))
-            lines.append(f"{metric(BIAS).label} {between(values[column], interval, amount)}")
-    for cost in material.axes:
-        if pd.notna(values[cost.column]):
-            value = between(values[cost.column], material.cost_interval(system, cost), amount)
-            lines.append(f"{cost.label} {value}, {values[cost.source].split(':')[0]}")
-    lines.append(f"quality checks: {material.quality(system)}")
-    return lines
-
-
-def as_json(value: Any) -> Markup:
-    """Serialise for a script element: no text in it can end the element."""
-    return Markup(json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
