@@ -15,7 +15,7 @@ from pipeline.reporting.terminal import export_command
 MEANINGS = {
     MOST_ACCURATE: "the highest {accuracy}",
     BEST_VALUE: "the knee of the Pareto front against {cost}: beyond it, accuracy costs more and more",
-    CHEAPEST: f"the cheapest on the Pareto front with at least {WORTH_HAVING:.0%} of the highest accuracy",
+    CHEAPEST: f"the cheapest on the Pareto front with at least {100 * WORTH_HAVING:.0f} % of the highest accuracy",
 }
 
 

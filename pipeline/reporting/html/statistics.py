@@ -59,9 +59,11 @@ def value_of(material: Material, point: pd.Series) -> str:
 
 
 def winners(material: Material) -> Table:
-    """Tabulate the most accurate system of each setting, with its lead over the runner-up."""
+    """Tabulate the most accurate system of each setting and inference variant, with its lead over the runner-up."""
+    table = material.tables["winners"]
+    one_variant = table["variant"].nunique() == 2  # "all" and the only one
     rows = []
-    for _, best in material.tables["winners"].iterrows():
+    for _, best in (table[table["variant"] == "all"] if one_variant else table).iterrows():
         lead = show.MISSING
         if pd.notna(best["runner_up"]):
             ends = best["lead_low"], best["lead_high"]

@@ -53,7 +53,7 @@ def by_model(material: Material, caption: str, blocks: Mapping[str, Block]) -> T
                 is_best = system is not None and block.values[system] == best[model]
                 entries.append(entry._replace(kind="best") if is_best else entry)
             rows.append(Row(entries))
-    return Table(caption, ["accuracy", "batch strategy", *material.models], rows, labels=2)
+    return Table(caption, ["metric", "batch strategy", *material.models], rows, labels=2)
 
 
 def accuracies(material: Material, benchmark: str) -> Table:
