@@ -60,17 +60,29 @@ function equip(block) {
   block.append(more);
 }
 
+const rowsOf = new WeakMap(); // table -> all its rows; the document holds those of the panel only, or 1,000 systems are slow
+
+function follow(block, table) {
+  // Put the rows of the panel into the table.
+  if (!rowsOf.has(table)) rowsOf.set(table, [...table.tBodies[0].rows]);
+  const rows = rowsOf.get(table);
+  if (block.dataset.panel === panel || !rows.some((row) => row.dataset.panel)) return;
+  block.dataset.panel = panel;
+  table.tBodies[0].replaceChildren(...rows.filter(inPanel));
+  table.querySelector("[aria-sort]")?.removeAttribute("aria-sort");
+}
+
 function showRows(block) {
   const table = block.querySelector("table");
   if (!table.classList.contains("sortable")) equip(block);
+  follow(block, table);
   const filter = block.querySelector("input"), more = block.querySelector(":scope > button");
   const words = (filter?.value ?? "").toLowerCase().split(" ");
-  const rows = [...table.tBodies[0].rows].filter((row) => {
-    row.hidden = true;
-    return inPanel(row);
-  });
-  const fitting = filter?.value ? rows.filter((row) => words.every((word) => row.textContent.toLowerCase().includes(word))) : rows;
-  fitting.slice(0, more?.ariaExpanded === "true" ? Infinity : TEN).forEach((row) => (row.hidden = false));
+  const rows = [...table.tBodies[0].rows];
+  const fits = (row) => !filter?.value || words.every((word) => row.textContent.toLowerCase().includes(word));
+  const fitting = rows.filter(fits);
+  const shown = new Set(fitting.slice(0, more?.ariaExpanded === "true" ? Infinity : TEN));
+  rows.forEach((row) => (row.hidden = !shown.has(row)));
   block.hidden = rows.length === 0;
   if (!more) return;
   filter.hidden = rows.length <= TEN;
@@ -78,11 +90,8 @@ function showRows(block) {
   more.textContent = more.ariaExpanded === "true" ? "Show ten rows" : `Show all ${fitting.length} rows`;
 }
 
-const folded = (element) => element.closest("details:not([open])");
-
-function showTables(part = document) {
-  [...part.querySelectorAll(".block")].filter((block) => !folded(block)).forEach(showRows);
-}
+// Also in folded sections, before they open: then a browser lays out ten rows and not thousands.
+const showTables = () => document.querySelectorAll(".block").forEach(showRows);
 
 // ---- commands ----
 

@@ -99,6 +99,7 @@ function legend(fieldset, entries, hidden, redraw) {
 }
 
 const figures = {}; // id of a figure -> what draws it
+const folded = (element) => element.closest("details:not([open])");
 
 function drawAll(part = document) {
   Object.entries(figures).forEach(([id, drawFigure]) => {
@@ -106,11 +107,7 @@ function drawAll(part = document) {
   });
 }
 
-document.addEventListener("toggle", ({target}) => {
-  if (!target.open) return;
-  showTables(target);
-  drawAll(target);
-}, true);
+document.addEventListener("toggle", ({target}) => target.open && drawAll(target), true);
 
 // On paper: light, without controls, and with the sections that make a summary.
 const PRINTED = ["deploy", "sizes"];
@@ -119,7 +116,6 @@ paper.addEventListener("change", () => drawAll());
 addEventListener("beforeprint", () => {
   unfolded = PRINTED.map($).filter((part) => part && !part.open);
   unfolded.forEach((part) => (part.open = true));
-  unfolded.forEach((part) => showTables(part));
 });
 addEventListener("afterprint", () => unfolded.forEach((part) => (part.open = false)));
 [dark, phone].forEach((query) => query.addEventListener("change", () => drawAll()));
