@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from run_notebooks import NOTEBOOKS, executed, stripped
 from reports import unpacked
+from run_notebooks import NOTEBOOKS, executed, stripped
 from test_wandb import read_back, store, table_of  # noqa: F401 (a fixture)
 
 from pipeline.analysis.tables import main_metric

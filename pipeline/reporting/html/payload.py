@@ -13,22 +13,14 @@ from markupsafe import Markup
 
 from pipeline.analysis.costs import COSTS
 from pipeline.analysis.tables import BIAS, BIAS_LABEL
-from pipeline.reporting.figure import looks_of, repeating
+from pipeline.reporting.figure import repeating
 from pipeline.reporting.html import evidence, pools
 from pipeline.reporting.html.languages import Matrices
 from pipeline.reporting.html.material import Material
-from pipeline.reporting.html.show import accuracy, amount, between, probability, strategy_name
+from pipeline.reporting.html.show import accuracy, amount, between, probability
+from pipeline.reporting.looks import looks_of, strategy_name
 from pipeline.retrieval.metrics import metric
 
-SYMBOLS = {  # plotly's, for the markers of matplotlib
-    "o": "circle",
-    "s": "square",
-    "^": "triangle-up",
-    "D": "diamond",
-    "v": "triangle-down",
-    "P": "cross",
-    "X": "x",
-}
 POINT = ["benchmark", "setting", "cost", "system", "model", "strategy", "family", "layers", "quality", "value"]
 POINT += ["value_low", "value_high", "cost_drawn", "source", "accuracy", "accuracy_low", "accuracy_high", "on_front"]
 POINT += ["on_own_front", "on_front_with_bias", BIAS]
@@ -50,8 +42,8 @@ def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, A
             for benchmark, settings in material.scales.items()
         },
         "looks": {
-            strategy: {"name": strategy_name(strategy), "colour": colour, "symbol": SYMBOLS[marker]}
-            for strategy, (colour, marker) in looks_of(material.systems["strategy"].unique()).items()
+            strategy: {"name": strategy_name(strategy), "colour": look.colour, "symbol": look.symbol}
+            for strategy, look in looks_of(material.systems["strategy"].unique()).items()
         },
         "figures": lines,
         "systems": {

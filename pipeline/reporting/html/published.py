@@ -17,7 +17,7 @@ from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
 from pipeline.reporting.html import show
 from pipeline.reporting.html.cards import Card, Figure
-from pipeline.reporting.html.payload import SYMBOLS, packed
+from pipeline.reporting.html.payload import packed
 from pipeline.reporting.html.show import Row, Table, TableCell, accuracy, amount, between, difference, listed, row
 from pipeline.reporting.html.write import page
 from pipeline.reporting.looks import looks_of

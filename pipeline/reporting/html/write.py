@@ -19,7 +19,6 @@ from pipeline.reporting.html.payload import as_json, payload
 from pipeline.reporting.html.statistics import statistics
 from pipeline.reporting.html.verdict import verdict
 from pipeline.store.files import write_atomically
-from pipeline.store.progress import counted
 from pipeline.store.results import ResultStore
 
 HERE = Path(__file__).parent
