@@ -300,9 +300,7 @@ def test_inference_variants_can_be_hidden(browser, tmp_path):
     for layers in (3, 6):
         record = records.add_run(store, "s", layers, "hybrid")
         table = store.per_query(record.name, "facts")
-        variant = replace(
-            record, name=f"{record.name}-int8", variant="onnx int8", profile=records.profile(layers - 1)
-        )
+        variant = replace(record, name=f"{record.name}-int8", variant="onnx int8", profile=records.profile(layers - 1))
         store.save_frame(store.run_dir(variant.name), "per_query-facts", table)
         store.save(variant)
         store.add_to_manifest("s", RunState(variant.name, "done", variant.choices, 1.0))
