@@ -11,9 +11,8 @@ import plotly.graph_objects as go
 
 from pipeline.analysis.costs import Cost
 from pipeline.analysis.tables import FAILED, NOT_MEASURED
-from pipeline.reporting.figure import SETTINGS, looks_of, panels
-from pipeline.reporting.html.show import strategy_name
-from pipeline.reporting.html.write import SYMBOLS
+from pipeline.reporting.figure import SETTINGS, panels
+from pipeline.reporting.looks import Look, looks_of, strategy_name
 
 SUFFIX = {FAILED: "-open", NOT_MEASURED: "-open-dot"}  # of a plotly symbol: hollow without passed quality checks
 LAYOUT = {"template": "plotly_white", "hovermode": "closest", "xaxis": {"type": "log"}}
@@ -49,14 +48,14 @@ def draw(points: pd.DataFrame, accuracy: str) -> go.Figure:
     return figure.update_layout({**axes, "updatemenus": [{"buttons": buttons, **MENU}]})
 
 
-def panel_traces(panel: pd.DataFrame, looks: Mapping[str, tuple[str, str]], cost: Cost) -> list[go.Scatter]:
+def panel_traces(panel: pd.DataFrame, looks: Mapping[str, Look], cost: Cost) -> list[go.Scatter]:
     """Return the Pareto front of a panel, then the points of each strategy; plain lists, since W&B draws no arrays."""
     front = panel[panel["on_front"]]
     coordinates: dict[str, Any] = {"x": front["value"].tolist(), "y": front["accuracy"].tolist()}
     traces = [go.Scatter(name="Pareto front", mode="lines", line=FRONT, hoverinfo="skip", **coordinates)]
-    for strategy, (colour, marker) in looks.items():
+    for strategy, look in looks.items():
         own = panel[panel["strategy"] == strategy]
-        symbols = [f"{SYMBOLS[marker]}{SUFFIX.get(quality, '')}" for quality in own["quality"]]
+        symbols = [f"{look.symbol}{SUFFIX.get(quality, '')}" for quality in own["quality"]]
         bars = [own["accuracy_high"] - own["accuracy"], own["accuracy"] - own["accuracy_low"]]
         above, below = (bar.tolist() for bar in bars)
         traces.append(
@@ -65,7 +64,7 @@ def panel_traces(panel: pd.DataFrame, looks: Mapping[str, tuple[str, str]], cost
                 mode="markers",
                 x=own["value"].tolist(),
                 y=own["accuracy"].tolist(),
-                marker={"color": colour, "symbol": symbols, "size": 10},
+                marker={"color": look.colour, "symbol": symbols, "size": 10},
                 error_y={"array": above, "arrayminus": below, "thickness": 1, "width": 3},
                 hovertext=[hover(row, cost) for row in own.to_dict("records")],
                 hoverinfo="text",

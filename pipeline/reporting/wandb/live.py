@@ -1,6 +1,6 @@
 """The W&B process of a run (launch.live starts it): follows the run's messages, and logs its record at the end.
 
-Messages are lines of JSON: who the run is, then {"stage": "train"}, points of the training curve {"step": 10, "loss": …},
+Messages are lines of JSON: who the run is, then {"stage": "train"}, points of the curve {"step": 10, "loss": …},
 {"record": name} once it is saved, and {"outcome": {"status": "done"}}. Without an outcome the run was killed.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline.analysis.tables import main_metric, scales
-from pipeline.reporting.html.show import strategy_name
+from pipeline.reporting.looks import strategy_name
 from pipeline.reporting.wandb.client import Identity, Tracking, first_step, send, table
 from pipeline.retrieval.metrics import SETTING_COLUMNS, language_matrix
 from pipeline.store.records import AS_TRAINED, Record, row

@@ -60,7 +60,9 @@ def panels(store: ResultStore, tables: Mapping[str, pd.DataFrame], files: Sequen
         cards = tables["cards"]
         keyed["2_cards/cards"] = table(cards)
         for benchmark in benchmarks:
-            keyed[f"3_languages/{benchmark}"] = table(matrices(store, cards, benchmark, main_metric(systems, benchmark)))
+            keyed[f"3_languages/{benchmark}"] = table(
+                matrices(store, cards, benchmark, main_metric(systems, benchmark))
+            )
     (report,) = [path for path in files if path.name == "report.html"]
     keyed["4_report/report"] = wandb.Html(str(report), inject=False)
     keyed |= {f"5_further_fronts/{benchmark}": front for benchmark, front in list(fronts.items())[1:]}
@@ -69,5 +71,7 @@ def panels(store: ResultStore, tables: Mapping[str, pd.DataFrame], files: Sequen
 
 def matrices(store: ResultStore, cards: pd.DataFrame, benchmark: str, main: str) -> pd.DataFrame:
     """Return the language matrix of each card's run, one row per card and query language."""
-    frames = {card["card"]: language_matrix(store.per_query(card["run"], benchmark), main) for _, card in cards.iterrows()}
+    frames = {
+        card["card"]: language_matrix(store.per_query(card["run"], benchmark), main) for _, card in cards.iterrows()
+    }
     return pd.concat(frames, names=["card"]).reset_index()
