@@ -131,7 +131,7 @@ def test_ctrl_c_ends_everything_and_keeps_the_state(tmp_path):
     assert "Traceback" not in err
     assert err.splitlines()[-1] == "interrupted: run the same command again to resume"
     assert ended(worker)
-    assert status("stopped", tmp_path)[-1].startswith("stopped: 0 of 1 runs; dead")
+    assert status("stopped", tmp_path)[-1].startswith("stopped: 0 of 1 run; dead")
 
 
 def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):
@@ -160,7 +160,7 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
     assert ended(worker)  # it notices by itself
     table, *_, last = status("twice", tmp_path)
     assert table.startswith("waiting ")
-    assert last.startswith("twice: 0 of 1 runs; dead")
+    assert last.startswith("twice: 0 of 1 run; dead")
 
     first = start(*command, cwd=tmp_path)
     child_of(first)

@@ -91,9 +91,9 @@ def test_strategies_can_be_hidden(sweep, browser):
     names = (
         "[...document.querySelectorAll('#strategies label')].map((label) => label.textContent.trim().slice(2).trim())"
     )
-    assert browser.run(names) == ["hybrid", "monolingual", "none (untrained)"]
+    assert browser.run(names) == ["hybrid", "monolingual", "no training"]
     browser.run("document.querySelector('#strategies input[value=hybrid]').click()")
-    assert browser.run(f"{MARKERS}.map((trace) => trace.name)") == ["none (untrained)", "monolingual"]
+    assert browser.run(f"{MARKERS}.map((trace) => trace.name)") == ["no training", "monolingual"]
     assert browser.run("document.activeElement.value") == "hybrid"  # the box keeps the focus
     browser.run("document.querySelector('#strategies input[value=hybrid]').click()")
     assert browser.run(f"{MARKERS}.length") == 3
@@ -149,7 +149,7 @@ def test_every_point_lies_at_its_cost(sweep, browser, tmp_path):
         assert browser.run("document.getElementById('repeats').hidden") != repeats
     text = browser.run("document.getElementById('repeats').innerText")
     assert text == "This cost is modelled as a constant power times time: it repeats latency."
-    assert browser.run(f"{MARKERS}.map((t) => t.name)") == ["none (untrained)", "monolingual", "hybrid"]
+    assert browser.run(f"{MARKERS}.map((t) => t.name)") == ["no training", "monolingual", "hybrid"]
     assert browser.run(f"{MARKERS}.at(-1).marker.symbol") == ["circle-open-dot", "circle-open", "circle"]
     assert browser.errors == []
 

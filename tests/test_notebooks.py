@@ -12,7 +12,8 @@ from reports import unpacked
 from run_notebooks import NOTEBOOKS, executed, stripped
 from test_wandb import read_back, store, table_of  # noqa: F401 (a fixture)
 
-from pipeline.analysis.tables import main_metric
+from pipeline.analysis.costs import COSTS
+from pipeline.analysis.tables import BIAS, main_metric
 from pipeline.reporting import publish
 
 ROOT = Path(__file__).parent.parent
@@ -68,13 +69,15 @@ def test_report_csv_wandb_and_notebook_show_the_same_numbers(store, monkeypatch)
     points = unpacked(data["points"]).set_index(POINT)
     pd.testing.assert_frame_equal(points[numbers], csv[numbers], rtol=1e-5)
 
-    systems, (run,) = pd.read_csv(store.root / "small/systems.csv"), read_back(store)
+    systems, (run,) = pd.read_csv(store.root / "small/systems.csv"), read_back(store.root)
+    sent = table_of(run, "6_systems/systems").set_index("system")
+    columns = {cost.field: cost.column for cost in COSTS}
     for (benchmark, setting, cost), panel in csv.groupby(POINT[:3], sort=False):
-        sent = table_of(run, f"pareto/{benchmark}/{setting}/{cost}_table").set_index("system")
-        accuracy = sent[f"{benchmark}_{setting}_{main_metric(systems, benchmark)}"]
         by_system = panel.droplevel(POINT[:3])
-        assert sent[cost].astype(float).to_dict() == by_system["value"].to_dict()
+        accuracy = sent[f"metrics.{benchmark}.{setting}.{main_metric(systems, benchmark)}"]
         assert accuracy.to_dict() == by_system["accuracy"].to_dict()
+        value = sent[columns.get(cost, f"metrics.{benchmark}.multi.{BIAS}")]
+        assert value.astype(float).to_dict() == by_system["value"].to_dict()
 
     (store.root.parent / "home").mkdir()  # a kernel needs one
     monkeypatch.setenv("RESULTS", str(store.root))

@@ -56,6 +56,12 @@ def test_a_finished_run_is_cached(finished):
     assert {path: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("*") if path.is_file()} == before
 
 
+def test_what_another_sweep_has_made_counts_from_the_start(finished):
+    code, _, err = run("-m", *SMALL, "sampler=none,hybrid", "sweep=again", cwd=finished[0])
+    assert code == 0, err
+    assert [line.partition("; ")[2] for line in err.splitlines() if "cached in" in line] == ["2 of 2 runs"] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -160,4 +160,4 @@ def test_an_agent_of_wandb_runs_the_cells_of_a_sweep(alone, monkeypatch):
         assert logged.summary[metric] == record["metrics"][metric.removeprefix("metrics/").replace("/", ".")]
         assert {key: logged.config[key] for key in first} == first
         assert logged.config["strategy"] == first["sampler"]
-    assert (alone / "results/agents/manifest").is_dir()
+    assert (alone / "results/agents/.store/manifest").is_dir()

@@ -94,7 +94,7 @@ def test_the_front_is_coloured_and_has_a_line_and_a_logarithmic_axis(store, fron
     assert (line["x"], line["y"]) == (on_front["value"].tolist(), on_front["accuracy"].tolist())
     looks = figure.looks_of(pd.read_csv(store.root / "toy/pareto.csv")["strategy"].unique())
     assert [trace["marker"]["color"] for trace in strategies] == [colour for colour, _ in looks.values()]
-    assert [trace["name"] for trace in strategies] == ["hybrid", "monolingual", "none (untrained)"]
+    assert [trace["name"] for trace in strategies] == ["hybrid", "monolingual", "no training"]
     for trace, strategy in zip(strategies, looks, strict=True):
         own = points[points["strategy"] == strategy]
         assert (trace["x"], trace["y"]) == (own["value"].tolist(), own["accuracy"].tolist())

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ def make(store: ResultStore, request: Request) -> RunState:
     with store.lock(request.name):  # another process may be making it: then it is finished once the lock is free
         refuse_clash(store, request)
         start_s = time.monotonic()
-        if all(settled(store, request, variant) for variant in request.config.inference_variants()):
+        if finished(store, request):
             if "WANDB_SWEEP_ID" in os.environ:
                 live.log_again(request)
             return RunState(request.name, "cached", request.choices, 0.0)
@@ -57,6 +57,19 @@ def shared_profile_s(store: ResultStore, request: Request) -> float:
         return 0.0
     records = [record for name in request.run_names if (record := store.finished(name))]
     return max((record.stage_s.get("profile", 0.0) for record in records), default=0.0)  # the last counts all of them
+
+
+def record_finished(store: ResultStore, sweep: str, requests: Sequence[Request]) -> None:
+    """Record the planned runs that other sweeps have made, so that the count and the time left know of them."""
+    recorded = store.manifest(sweep)
+    for request in requests:
+        if request.name not in recorded and finished(store, request):
+            record_state(store, sweep, RunState(request.name, "cached", request.choices, 0.0), request.run_names[1:])
+
+
+def finished(store: ResultStore, request: Request) -> bool:
+    """Whether nothing of a run is left to do."""
+    return all(settled(store, request, variant) for variant in request.config.inference_variants())
 
 
 def settled(store: ResultStore, request: Request, variant: Variant) -> bool:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config import check
 from pipeline.launch.commands import check_as_written, refusing
 from pipeline.launch.request import Request, make_request
+from pipeline.launch.runs import record_finished
 from pipeline.store import progress
 from pipeline.store.names import check_sweep
 from pipeline.store.results import ResultStore
@@ -43,6 +44,7 @@ class SweepCallback(Callback):
                 store.clear(config.sweep, keep=[name for request in requests for name in request.run_names])
                 runs = {request.name: request.choices for request in requests}
                 store.plan(config.sweep, runs, config.costs_from)
+                record_finished(store, config.sweep, requests)
                 print(f"{config.sweep}: {progress.counted(len(requests), 'run')}", file=sys.stderr, flush=True)
             ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 

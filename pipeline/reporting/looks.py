@@ -18,20 +18,20 @@ __all__ = ["MARKERS", "Look", "looks_of", "looks_of_systems", "strategy_name"]
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, BROWN = "#0072B2", "#D55E00", "#CC79A7", "#6B4C1E"
 LIGHT, DARK = "#A6DDFA", "#00263B"  # the ends of the hue of hybrid: alpha 0 and 1
-MARKERS = {  # of matplotlib -> plotly's name
-    "o": "circle",
-    "s": "square",
-    "^": "triangle-up",
-    "D": "diamond",
-    "v": "triangle-down",
-    "X": "x",
-    "<": "triangle-left",
-    ">": "triangle-right",
-    "P": "cross",
-    "*": "star",
-    "p": "pentagon",
-    "h": "hexagon",
-    "d": "diamond-tall",
+MARKERS = {  # of matplotlib -> plotly's name, and the character that stands for it in a legend
+    "o": ("circle", "●"),
+    "s": ("square", "■"),
+    "^": ("triangle-up", "▲"),
+    "D": ("diamond", "◆"),
+    "v": ("triangle-down", "▼"),
+    "X": ("x", "✖"),
+    "<": ("triangle-left", "◀"),
+    ">": ("triangle-right", "▶"),
+    "P": ("cross", "✚"),
+    "*": ("star", "★"),
+    "p": ("pentagon", "⬟"),
+    "h": ("hexagon", "⬢"),
+    "d": ("diamond-tall", "⧫"),
 }
 
 
@@ -44,7 +44,13 @@ class Look(NamedTuple):
     @property
     def symbol(self) -> str:
         """The marker by the name that plotly has for it."""
-        return MARKERS[self.marker]
+        return MARKERS[self.marker][0]
+
+    @property
+    def in_browser(self) -> dict[str, str]:
+        """What the figures of a page need of it."""
+        symbol, glyph = MARKERS[self.marker]
+        return {"colour": self.colour, "symbol": symbol, "glyph": glyph}
 
 
 FIXED = {  # by the name of the strategy without its settings

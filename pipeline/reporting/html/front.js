@@ -137,8 +137,8 @@ function drawFront() {
 
 function drawLegend(strategies, colours) {
   const entries = strategies.map((strategy) => {
-    const {name, colour, symbol} = lookOf(strategy, colours);
-    return [strategy, name, colour, GLYPHS[symbol]];
+    const {name, colour, glyph} = lookOf(strategy, colours);
+    return [strategy, name, colour, glyph];
   });
   if (publishedLines().length) entries.push(["published", "published", colours.soft, "⋯"]);
   legend($("strategies"), entries, hidden, drawFront);

@@ -42,7 +42,7 @@ def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, A
             for benchmark, settings in material.scales.items()
         },
         "looks": {
-            strategy: {"name": strategy_name(strategy), "colour": look.colour, "symbol": look.symbol}
+            strategy: {"name": strategy_name(strategy)} | look.in_browser
             for strategy, look in looks_of(material.systems["strategy"].unique()).items()
         },
         "figures": lines,

@@ -54,7 +54,7 @@ function costAxis(values, title, colours) {
   }
   const margin = 0.12 * Math.log10(high / low);
   const range = [Math.log10(low) - margin, Math.log10(high) + margin];
-  const steps = high > 10 * low ? [1, 2, 5] : [1, 1.5, 2, 3, 5, 7];
+  const steps = high > 100 * low ? [1] : high > 10 * low ? [1, 2, 5] : [1, 1.5, 2, 3, 5, 7];
   const decades = [...Array(Math.ceil(range[1]) - Math.floor(range[0])).keys()].map((i) => i + Math.floor(range[0]));
   const ticks = decades.flatMap((decade) => steps.map((step) => Number((step * 10 ** decade).toPrecision(2))));
   return {...axis, type: "log", range, tickvals: ticks, ticktext: ticks.map((tick) => tick.toLocaleString("en"))};
@@ -76,10 +76,6 @@ function lookOf(strategy, colours) {
   const {colour, ...look} = data.looks[strategy];
   return {...look, colour: colour === "#000000" ? colours.ink : colour};
 }
-
-const GLYPHS = {
-  circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", "triangle-down": "▼", cross: "✚", x: "✖",
-};
 
 function legend(fieldset, entries, hidden, redraw) {
   // entries: [key, name, colour, glyph]; a box per entry shows or hides it, in the order given.

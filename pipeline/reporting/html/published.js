@@ -1,6 +1,9 @@
 // The fronts of published.html.
 const rows = unpack(data.rows);
 const hiddenClasses = new Set();
+const SOLID = {suffix: "", size: 9, opacity: 1}, MODELLED = {suffix: "", size: 5, opacity: 0.5};
+const FACES = {passed: SOLID, counted: SOLID, failed: {...SOLID, suffix: "-open"}}; // by quality, as in published.png
+const faceOf = (point) => FACES[point.quality] ?? MODELLED;
 
 function publishedPoints() {
   const [benchmark, setting] = $("published-panel").value.split("|");
@@ -20,7 +23,7 @@ function frontOf(points) {
 function drawPublished() {
   const colours = theme();
   const points = publishedPoints();
-  const entries = Object.entries(data.looks).map(([name, {colour, symbol}]) => [name, name, colour, GLYPHS[symbol]]);
+  const entries = Object.entries(data.looks).map(([name, {colour, glyph}]) => [name, name, colour, glyph]);
   legend($("published-classes"), entries, hiddenClasses, drawPublished);
   fill($("point"), [["", "click a marker, or choose"], ...unique(points.map((p) => p.model)).sort().map((name) => [name, name])], $("point").value);
   if (points.length === 0) return draw("published-front", [], {});
@@ -43,7 +46,10 @@ function drawPublished() {
     const group = points.filter((p) => p.zero_shot === name);
     traces.push({
       x: group.map((p) => p.value), y: group.map((p) => p.accuracy), mode: "markers", name, hoverinfo: hoverinfo(),
-      marker: {size: 9, color: colour, line: {width: 1}, symbol: group.map((p) => symbol + (p.solid ? "" : "-open"))},
+      marker: {
+        color: colour, line: {width: 1}, symbol: group.map((p) => symbol + faceOf(p).suffix),
+        size: group.map((p) => faceOf(p).size), opacity: group.map((p) => faceOf(p).opacity),
+      },
       hovertext: group.map((p) => p.text), customdata: group.map((p) => p.model),
     });
   });

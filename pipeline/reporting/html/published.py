@@ -12,7 +12,7 @@ from pipeline.analysis.published import costs
 from pipeline.analysis.published.models import CLASSES, NOT_TRAINED
 from pipeline.analysis.published.scores import BENCHMARKS
 from pipeline.analysis.published.size import ALL, GAP
-from pipeline.analysis.published.study import BUDGET, COUNTED, EVERYONE, PANELS
+from pipeline.analysis.published.study import BUDGET, EVERYONE, PANELS
 from pipeline.analysis.tables import FAILED, PASSED
 from pipeline.reporting import figure
 from pipeline.reporting.html import show
@@ -268,7 +268,7 @@ def payload(points: pd.DataFrame) -> dict[str, Any]:
         {key: point[key] for key in ("benchmark", "setting", "cost", "model", "zero_shot", "value", "accuracy")}
         | {
             "recipe": point["recipe"] if isinstance(point["recipe"], str) else None,
-            "solid": point["quality"] in (PASSED, COUNTED),
+            "quality": point["quality"] if isinstance(point["quality"], str) else None,
             "text": hover(point, labels[point["cost"]]),
         }
         for point in points.to_dict("records")
@@ -280,7 +280,7 @@ def payload(points: pd.DataFrame) -> dict[str, Any]:
         "pools": [EVERYONE, *CLASSES],
         "panels": [["|".join(panel), benchmark_label(*panel)] for panel in panels],
         "costs": {field: label for field, label in labels.items() if field in set(points["cost"])},
-        "looks": {name: {"colour": look.colour, "symbol": look.symbol} for name, look in looks_of(CLASSES).items()},
+        "looks": {name: look.in_browser for name, look in looks_of(CLASSES).items()},
     }
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -32,12 +33,16 @@ def main() -> None:
 
 
 def follow(about: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], *, watched_pid: int | None = None) -> None:
-    """Log a run to W&B while it sends messages.
+    """Log a run to W&B while it sends messages; nothing of a run that is refused before its work begins.
 
     Args:
         about: W&B `id`, `name`, `job_type`, `choices` and `config` of the run.
         watched_pid: the run's process, to which this one gives way.
     """
+    messages = iter(messages)
+    begun = next((message for message in messages if message != {"stage": "load"}), None)
+    if begun is None or begun.get("outcome", {}).get("status") == "refused":
+        return  # bad input is found while data are read, and leaves nothing
     config = about["config"]
     identity = Identity(about["id"], about["name"], about["job_type"], config["sweep"], columns(about))
 
@@ -45,7 +50,7 @@ def follow(about: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], *, w
         if watched_pid is not None:
             os.nice(NICENESS)
         store, curve = ResultStore(config["results_dir"]), Curve(run)
-        for message in messages:
+        for message in chain([begun], messages):
             match message:
                 case {"step": _}:
                     curve.add(message)
