@@ -1,9 +1,11 @@
-# `make` lists the targets. Everything lives in .venv; PYTHON names the interpreter that makes it.
-PYTHON ?= python3.11
+# `make` lists the targets. Everything lives in .venv. PYTHON names the interpreter that makes it; by default that is the
+# first of these that works. CI and the published figures use 3.11.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 SWEEP ?= default
 ARGS ?=
-# cpu installs faiss-cpu, gpu installs faiss-gpu: they own the same package, so exactly one.
-FAISS ?= cpu
+# cpu installs faiss-cpu, gpu installs faiss-gpu: they own the same package, so exactly one. By default what .venv has.
+FAISS_THERE := $(shell cat .venv/ready 2>/dev/null)
+FAISS ?= $(or $(FAISS_THERE),cpu)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH_CPU := https://download.pytorch.org/whl/cpu
@@ -13,6 +15,7 @@ TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@echo "All take PYTHON=/path/to/python (3.11, 3.12 or 3.13) and FAISS=gpu (CUDA builds of torch and faiss)."
 
 sweep: .venv/ready ## run sweeps/$(SWEEP).yaml, from set-up to the fronts (ARGS="seed=0,1" adds overrides)
 	$(BIN)/python -m pipeline.run --config-dir sweeps --config-name $(SWEEP) $(ARGS)
@@ -52,27 +55,40 @@ lock: .venv/ready-test ## write what is installed to constraints.txt
 clean: ## remove the environment (results stay)
 	rm -rf .venv
 
+# .venv is kept while it is whole (no installation was interrupted) and what PYTHON and FAISS ask for; else it is made anew.
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+THERE := $(if $(wildcard .venv/installing),,$(call version,$(BIN)/python) $(FAISS_THERE))
+ifneq ($(THERE),$(call version,$(or $(PYTHON),$(BIN)/python)) $(FAISS))
+.venv/ready: .venv/new
+endif
+
+# The interpreter is checked before anything is written.
+.PHONY: .venv/new
+.venv/new:
+	@for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	        echo "$$python -m venv --clear .venv"; exec $$python -m venv --clear .venv; \
+	    fi; \
+	done; \
+	echo "make: this needs Python 3.11, 3.12 or 3.13, which $(PYTHONS) is not." \
+	    "Install one, or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 2
+
+# .venv/installing stays if make is interrupted or killed; if pip itself refuses or fails, .venv is as it was before.
+begin = @touch .venv/installing
+end = ; status=$$?; rm .venv/installing; exit $$status
+
 # All versions are pinned. torch comes first: PyPI's build for Linux holds gigabytes of CUDA, so the CPU build is taken
 # from PyTorch's own index. That index is asked for torch alone, so it decides no other package.
-.venv/ready: pyproject.toml constraints.txt | .venv/bin/python3.11
+.venv/ready: pyproject.toml constraints.txt
+	$(begin)
 ifeq ($(FAISS),cpu)
 	$(PIP) --timeout 15 --retries 1 --no-deps --index-url $(TORCH_CPU) torch || \
-	    echo "make: no torch from $(TORCH_CPU): pip goes on with the build that its own index has" >&2
+	    echo "make: no torch from $(TORCH_CPU): pip takes the build of its own index, on Linux with 2.5 GB of CUDA" >&2
 endif
-	$(PIP) --editable '.[$(FAISS)]'
-	touch $@
+	$(PIP) --editable '.[$(FAISS)]' $(end)
+	@echo $(FAISS) > $@
 
-.venv/ready-test: .venv/ready
-	$(PIP) --editable '.[$(FAISS),test]'
-	touch $@
-
-.venv/ready-docs: .venv/ready
-	$(PIP) --editable '.[$(FAISS),docs]'
-	touch $@
-
-# Checked before anything is written: pip would refuse another Python only after it has made the environment.
-.venv/bin/python3.11:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	    echo "make: this needs Python 3.11, and $(PYTHON) is missing or another version." \
-	        "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	$(PYTHON) -m venv --clear .venv
+.venv/ready-%: .venv/ready # with an extra of pyproject.toml
+	$(begin)
+	$(PIP) --editable '.[$(FAISS),$*]' $(end)
+	@touch $@
