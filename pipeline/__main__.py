@@ -1,4 +1,7 @@
-"""`python -m pipeline`: list the commands; with the name of a command, run it as `python -m pipeline.COMMAND` does."""
+"""`python -m pipeline`: list the commands; with the name of a command, run it as `python -m pipeline.COMMAND` does.
+
+An installed package has the same as a console script, `paretrieve`.
+"""
 
 import ast
 import os
@@ -6,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.launch.commands import refusing
-from pipeline.values import UserError, unknown
+from pipeline.values import CONF, UserError, unknown
 
 COMMANDS = ("run", "status", "report", "recommend", "export", "search", "profile_model", "published", "sync")
 
@@ -18,6 +21,7 @@ def overview() -> str:
         module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
         first, *_ = (ast.get_docstring(module) or "").splitlines()
         lines.append(f"  {name:15}{first.partition('`: ')[2]}")
+    lines += ["", f"Configs: {CONF}; sweeps for `run --config-dir`: {CONF.with_name('sweeps')}"]
     return "\n".join(lines)
 
 
@@ -32,6 +36,10 @@ def main(words: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", f"pipeline.{command}", *arguments])
 
 
-if __name__ == "__main__":
+def console() -> None:
     with refusing():
         main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    console()

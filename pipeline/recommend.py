@@ -17,6 +17,7 @@ from pipeline.analysis.recommendation import Recommendation, recommend
 from pipeline.launch.commands import refusing, sweep_first
 from pipeline.reporting.config import SweepConfig
 from pipeline.store.results import ResultStore
+from pipeline.values import CONF
 
 LIMITS = {cost.option: cost for cost in COSTS if cost.option}
 KEYS = [("accuracy", str | None, None), *((option, float | None, None) for option in LIMITS)]
@@ -33,7 +34,7 @@ def answer(cfg: DictConfig) -> Recommendation:
     return recommend(store, request.sweep, request.accuracy, limits, request.prices, request.scenario)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="recommend")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="recommend")
 def job(cfg: DictConfig) -> None:
     """Print the recommendation; exit with 1 if nothing is within the limits."""
     with refusing():  # here, since Hydra would name the overrides before the sentence

@@ -9,9 +9,10 @@ from omegaconf import DictConfig
 from pipeline.launch.commands import refusing, sweep_first
 from pipeline.reporting.config import typed
 from pipeline.reporting.publish import publish
+from pipeline.values import CONF
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="report")
 def job(cfg: DictConfig) -> None:
     """Publish the report that the composed config describes."""
     with refusing():  # here, since Hydra would name the overrides before the sentence

@@ -19,9 +19,10 @@ from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
 from pipeline.store import progress
 from pipeline.store.results import ResultStore
+from pipeline.values import CONF
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     store = ResultStore(cfg.results_dir)
@@ -35,7 +36,7 @@ def job(cfg: DictConfig) -> None:
     log_finished(state)
     if state.status == "failed":
         sys.exit(1)
-    print(*of_run(store.load(state.name)), f"record: {store.run_dir(state.name) / 'record.json'}", sep="\n")
+    print(*of_run(store.load(state.name)), f"record: {store.run_dir(state.name).absolute() / 'record.json'}", sep="\n")
 
 
 def main() -> None:

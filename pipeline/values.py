@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ import numpy as np
 Side = Literal["query", "passage"]
 Setting = Literal["mono", "cross", "multi"]
 
+PACKAGE = Path(__file__).parent
+INSTALLED = (PACKAGE / "conf").is_dir()  # from a wheel, which holds conf and sweeps; in a checkout they lie beside it
+CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 REFUSED = 2  # the exit code of bad input
 

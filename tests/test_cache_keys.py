@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import platform
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,21 @@ def test_resolved_device_and_precision_count(monkeypatch):
     assert changed_stages(cpu, gpu) == {"train", "rank", "profile"}
     monkeypatch.setattr(hardware, "gpu_capability", lambda: 7)
     assert requested().config.trainer.precision.name == "float32"
+
+
+def test_of_python_only_the_profile_follows(monkeypatch):
+    here = requested()
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "0"))
+    assert changed_stages(here, requested()) == {"profile"}
+    assert requested().name != here.name
+
+
+def test_a_syntax_tree_is_written_as_python_311_does():
+    """Other versions write what is empty (3.12: type_params), or leave it out (3.13)."""
+    (body,) = keys.dump(ast.parse("def f():\n return []")).split("body=", 1)[1:]
+    arguments = "args=arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])"
+    returned = "body=[Return(value=List(elts=[], ctx=Load()))]"
+    assert body == f"[FunctionDef(name='f', {arguments}, {returned}, decorator_list=[])], type_ignores=[])"
 
 
 def test_hardware_is_what_torch_says():

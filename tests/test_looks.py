@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.markers import MarkerStyle
 from omegaconf import OmegaConf
 
-from pipeline.reporting.config import CONF
 from pipeline.reporting.looks import MARKERS, Look, hybrid, known, looks_of, looks_of_systems, strategy_name
+from pipeline.values import CONF
 
 SAMPLERS = ["crosslingual", "english", "hybrid", "hybrid_25", "hybrid_75", "mixed", "monolingual", "none"]
 VISION = {  # Machado et al. 2009, severity 1, for linear RGB

@@ -17,9 +17,8 @@ from pipeline.analysis.errors import estimate
 from pipeline.analysis.recommendation import sentences
 from pipeline.analysis.winners import chosen_interval
 from pipeline.recommend import LIMITS, answer
-from pipeline.reporting.config import CONF
 from pipeline.store.results import ResultStore
-from pipeline.values import UserError
+from pipeline.values import CONF, UserError
 
 P95, MEMORY = cost("query_latency_p95_ms"), cost("serving_mib")
 TABLE = pd.DataFrame(

@@ -51,7 +51,7 @@ def test_a_finished_run_is_cached(finished):
     assert out.splitlines() == [
         f"worldfacts, mAP: mono {mono:.3f}, cross {cross:.3f}, multi {multi:.3f}",
         "costs: not measured",
-        f"record: results/runs/{record['name']}/record.json",
+        f"record: {folder}/results/runs/{record['name']}/record.json",
     ]
     assert {path: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("*") if path.is_file()} == before
 

@@ -15,13 +15,12 @@ from pipeline.encoder.deploy import describe
 from pipeline.encoder.model import Encoder
 from pipeline.profiling.meters.throughput import transformer_flop
 from pipeline.profiling.samples import round_robin
-from pipeline.values import UserError, Variant
+from pipeline.values import CONF, UserError, Variant
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def config(*overrides: str) -> Config:

@@ -4,6 +4,7 @@ The table of what each stage's result follows from is `stage_inputs`; docs/desig
 """
 
 import json
+import platform
 import re
 import shutil
 from collections.abc import Mapping
@@ -138,6 +139,7 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
         inputs[f"rank.{name}"] = {"encoder": cache_key(train), "eval": node, **machine, **follow([*RANK, *here])}
     inputs["score"] = {"metrics": settings["metrics"], **follow(SCORE)}
     inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
+    inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
 
 

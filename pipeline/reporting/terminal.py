@@ -24,16 +24,16 @@ def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[
         results_dir: holds the sweep.
         notes: what to bear in mind, such as that the data are an exercise.
 
-    >>> print(summary(pd.DataFrame(), "costs", Path("results"), ["an exercise"]))
+    >>> print(summary(pd.DataFrame(), "costs", Path("/results"), ["an exercise"]))
     This sweep has no accuracy, so it says what systems cost and not which one to prefer.
     Note: an exercise
     <BLANKLINE>
-    Report: results/costs/report.html
+    Report: /results/costs/report.html
     """
     lines = [verdict.sentence(cards), *(f"Note: {note}" for note in notes), ""]
     if not cards.empty:
         lines += [table(cards), ""]
-    lines.append(f"Report: {results_dir / sweep / 'report.html'}")
+    lines.append(f"Report: {results_dir.absolute() / sweep / 'report.html'}")
     if not cards.empty:
         lines += [f"Next:   {command}" for command in next_commands(cards, sweep, results_dir)]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ and folders named in a config count by their contents.
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -120,16 +121,25 @@ def external_imports(module: str) -> set[str]:
 @cache
 def code_hash(module: str) -> str:
     """Hash of a module's syntax tree without docstrings; comments and layout are not part of the tree."""
-    bare = ast.parse(ast.unparse(tree(module)))  # a copy, which may be changed
+    code = source(module)
+    assert code
+    bare = ast.parse(code.read_text(encoding="utf-8"))
     for node in ast.walk(bare):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             head = node.body[:1]
             if head and isinstance(head[0], ast.Expr) and isinstance(head[0].value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
-    code = source(module)
-    assert code
     text = code.with_suffix(".yaml")  # data that a module keeps beside itself
-    return hashlib.sha256(ast.dump(bare).encode() + (text.read_bytes() if text.is_file() else b"")).hexdigest()[:16]
+    return hashlib.sha256(dump(bare).encode() + (text.read_bytes() if text.is_file() else b"")).hexdigest()[:16]
+
+
+def dump(code: ast.Module) -> str:
+    """Return a syntax tree as Python 3.11 writes it, so that cache keys are the same under newer versions."""
+    if sys.version_info < (3, 13):
+        text = ast.dump(code)
+    else:
+        text = ast.dump(code, show_empty=True)
+    return text.replace(", type_params=[]", "")
 
 
 def contents(node: Any) -> Any:

@@ -4,11 +4,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline.store.keys import LIBRARIES, installed
-from pipeline.values import Collection, ParallelText
+from pipeline.values import INSTALLED, PACKAGE, Collection, ParallelText
 
 
 def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], device_name: str) -> dict[str, Any]:
@@ -20,8 +19,6 @@ def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], devi
         device_name: the processor or GPU that trained and encoded.
     """
     benchmarks = list(benchmarks)
-    command = ["git", "describe", "--always", "--dirty"]
-    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     distributions = sorted({name for names in LIBRARIES.values() for name in names})
     return {
         "data": None
@@ -33,9 +30,17 @@ def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], devi
         "device": device_name,
         "python": platform.python_version(),
         "libraries": {name: version for name in distributions if (version := installed(name))},
-        "commit": git.stdout.strip() or None,
+        "commit": commit(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def commit() -> str | None:
+    """The commit of the checkout; of an installed wheel, which may lie in someone else's checkout, its version."""
+    if INSTALLED:
+        return installed("paretrieve")
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def notes(
