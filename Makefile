@@ -58,7 +58,7 @@ clean: ## remove the environment (results stay)
 # .venv is kept while it is whole (no installation was interrupted) and what PYTHON and FAISS ask for; else it is made anew.
 version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 THERE := $(if $(wildcard .venv/installing),,$(call version,$(BIN)/python) $(FAISS_THERE))
-ifneq ($(THERE),$(call version,$(or $(PYTHON),$(BIN)/python)) $(FAISS))
+ifneq ($(THERE),$(or $(call version,$(or $(PYTHON),$(BIN)/python)),none) $(FAISS))
 .venv/ready: .venv/new
 endif
 
@@ -70,7 +70,7 @@ endif
 	        echo "$$python -m venv --clear .venv"; exec $$python -m venv --clear .venv; \
 	    fi; \
 	done; \
-	echo "make: this needs Python 3.11, 3.12 or 3.13, which $(PYTHONS) is not." \
+	echo "make: this needs Python 3.11, 3.12 or 3.13, and found none as $(PYTHONS)." \
 	    "Install one, or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 2
 
 # .venv/installing stays if make is interrupted or killed; if pip itself refuses or fails, .venv is as it was before.
