@@ -5,6 +5,7 @@ Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D e
 
 import difflib
 import re
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ Setting = Literal["mono", "cross", "multi"]
 
 
 REFUSED = 2  # the exit code of bad input
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
 
 
 class UserError(Exception):

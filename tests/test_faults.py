@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from pipeline.config import check
 from pipeline.launch import child
-from pipeline.launch.commands import resumable
+from pipeline.launch.commands import command
 from pipeline.launch.request import make_request
 
 ROOT = Path(__file__).parent.parent
@@ -143,10 +143,10 @@ def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):
         finally:
             raise AttributeError("_flags")
 
-    with pytest.raises(SystemExit, match="130"), resumable():
+    with pytest.raises(SystemExit, match="130"), command():
         copy()
     assert capsys.readouterr().err == "interrupted: run the same command again to resume\n"
-    with pytest.raises(AttributeError), resumable():
+    with pytest.raises(AttributeError), command():
         raise AttributeError
 
 
