@@ -122,7 +122,9 @@ class Contrastive(pl.LightningModule):
         self.last_log = self.progress.step, time.perf_counter()
         self.show(self.progress.curve)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler would wait, and hide what ended training
+            signal.signal(
+                signal.SIGTERM, signal.SIG_DFL
+            )  # Lightning's handler would wait, and hide what ended training
 
     def train_dataloader(self) -> RemainingBatches:
         """Return the batches of the remaining steps."""
