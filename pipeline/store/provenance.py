@@ -1,6 +1,7 @@
 """What a reader needs to trust or repeat a run, and the sentences that must stand wherever its figures do."""
 
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -20,8 +21,6 @@ def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], devi
         device_name: the processor or GPU that trained and encoded.
     """
     benchmarks = list(benchmarks)
-    command = ["git", "describe", "--always", "--dirty"]
-    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     distributions = sorted({name for names in LIBRARIES.values() for name in names})
     return {
         "data": None
@@ -33,9 +32,18 @@ def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], devi
         "device": device_name,
         "python": platform.python_version(),
         "libraries": {name: version for name in distributions if (version := installed(name))},
-        "commit": git.stdout.strip() or None,
+        "commit": commit(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def commit() -> str | None:
+    """The commit of this code; None outside a checkout, or without git, as in a container."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "describe", "--always", "--dirty"]
+    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return git.stdout.strip() or None
 
 
 def notes(
