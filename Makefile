@@ -6,12 +6,13 @@ ARGS ?=
 # cpu installs faiss-cpu, gpu installs faiss-gpu: they own the same package, so exactly one. By default what .venv has.
 FAISS_THERE := $(shell cat .venv/ready 2>/dev/null)
 FAISS ?= $(or $(FAISS_THERE),cpu)
+BUILDER ?= docker
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report published docs wandb-sync bench notebooks check lock clean
+.PHONY: help sweep test report published docs wandb-sync bench image notebooks check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -42,6 +43,9 @@ wandb-sync: .venv/ready ## send the W&B runs that were kept offline; needs WANDB
 
 bench: .venv/ready-test ## compare speed and trust of figures (ARGS="instrument" takes one); needs XQUAD_R_DIR
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2 $(BIN)/python -m pipeline.bench $(ARGS)
+
+image: ## build a container image of the commands, paretrieve:cpu or, with FAISS=gpu, paretrieve:gpu (BUILDER=podman)
+	$(BUILDER) build --build-arg FAISS=$(FAISS) --tag paretrieve:$(FAISS) $(ARGS) .
 
 notebooks: .venv/ready-test ## run the notebooks again and keep their outputs
 	$(BIN)/python tests/run_notebooks.py

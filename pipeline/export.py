@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.config import from_plain
 from pipeline.encoder import model_folder
 from pipeline.encoder.sources import load, origin
-from pipeline.launch.commands import arguments, refusing
+from pipeline.launch.commands import arguments, command
 from pipeline.reporting.card import card
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
@@ -40,7 +40,7 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
 
 def main() -> None:
     """Read the command line and export."""
-    with refusing():
+    with command():
         name, options = arguments(__doc__, "to", "results_dir")
         folder = Path(options.get("to", name))
         export(ResultStore(options.get("results_dir", "results")), name, folder)

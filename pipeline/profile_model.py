@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.launch.commands import refusing
+from pipeline.launch.commands import command
 from pipeline.profiling.architectures import Comparison, check
 from pipeline.values import CONF
 
@@ -22,7 +22,7 @@ def main() -> None:
     def job(cfg: DictConfig) -> None:
         comparison.add(HydraConfig.get().runtime.choices["model"], check(cfg))
 
-    with refusing():
+    with command():
         job()
     sys.exit(comparison.show())
 

@@ -16,14 +16,14 @@ Keys:
 import os
 from pathlib import Path
 
-from pipeline.launch.commands import arguments, refusing
+from pipeline.launch.commands import arguments, command
 from pipeline.reporting.config import options
 from pipeline.reporting.published import publish
 from pipeline.values import UserError
 
 
 def main() -> None:
-    with refusing():
+    with command():
         sweep, values = arguments(__doc__, "scores", "results_dir", "prices", "scenario")
         folder = values.get("scores") or os.environ.get("PUBLISHED_DIR")
         if not folder:

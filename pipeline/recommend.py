@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.analysis.costs import COSTS
 from pipeline.analysis.recommendation import Recommendation, recommend
-from pipeline.launch.commands import refusing, sweep_first
+from pipeline.launch.commands import command, refusing, sweep_first
 from pipeline.reporting.config import SweepConfig
 from pipeline.store.results import ResultStore
 from pipeline.values import CONF
@@ -47,7 +47,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    with refusing():
+    with command():
         sweep_first()
         job()
 

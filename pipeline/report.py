@@ -6,7 +6,7 @@ Nothing is trained, scored or profiled. conf/report.yaml lists the options; a sw
 import hydra
 from omegaconf import DictConfig
 
-from pipeline.launch.commands import refusing, sweep_first
+from pipeline.launch.commands import command, refusing, sweep_first
 from pipeline.reporting.config import typed
 from pipeline.reporting.publish import publish
 from pipeline.values import CONF
@@ -20,7 +20,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    with refusing():
+    with command():
         sweep_first()
         job()
 

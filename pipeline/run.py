@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from pipeline.analysis.verdict import of_run
 from pipeline.config import check
-from pipeline.launch.commands import check_as_written, refusing, resumable
+from pipeline.launch.commands import check_as_written, command, refusing
 from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
@@ -40,7 +40,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    with resumable(), refusing():
+    with command():
         job()
 
 

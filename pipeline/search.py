@@ -8,7 +8,7 @@ from typing import cast
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.launch.commands import refusing, resumable, sweep_first
+from pipeline.launch.commands import command, sweep_first
 from pipeline.launch.search import Search, search
 from pipeline.values import CONF
 
@@ -20,7 +20,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    with resumable(), refusing():
+    with command():
         sweep_first()
         job()
 

@@ -9,14 +9,14 @@ Keys:
     results_dir         results
 """
 
-from pipeline.launch.commands import arguments, refusing
+from pipeline.launch.commands import arguments, command
 from pipeline.store.progress import describe
 from pipeline.store.results import ResultStore
 
 
 def main() -> None:
     """Read the command line and print the state of the sweep."""
-    with refusing():
+    with command():
         sweep, options = arguments(__doc__, "results_dir")
         print(describe(ResultStore(options.get("results_dir", "results")), sweep))
 

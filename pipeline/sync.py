@@ -10,13 +10,13 @@ Keys:
 
 from pathlib import Path
 
-from pipeline.launch.commands import arguments, refusing
+from pipeline.launch.commands import arguments, command
 from pipeline.reporting.wandb.client import sync
 
 
 def main() -> None:
     """Read the command line and send the runs."""
-    with refusing():
+    with command():
         folder, _ = arguments(__doc__)
         sync(Path(folder))
 

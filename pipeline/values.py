@@ -5,6 +5,7 @@ Axes in array names: N rows, Q queries, K the top of a ranking, L languages, D e
 
 import difflib
 import re
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ INSTALLED = (PACKAGE / "conf").is_dir()  # from a wheel, which holds conf and sw
 CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 REFUSED = 2  # the exit code of bad input
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
 
 
 class UserError(Exception):

@@ -16,12 +16,10 @@ TINY = ["model=e5-small", "model.weights=random", "model.layers=1", *(f"model.ar
 TINY += RUN  # has no accuracy: only its record is made
 
 
-def start(*arguments, cwd, module="pipeline.run"):
+def start(*arguments, cwd, module="pipeline.run", stderr=subprocess.PIPE):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
 
 def run(*arguments, cwd, module="pipeline.run"):

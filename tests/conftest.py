@@ -1,6 +1,7 @@
 """Fixtures for all tests. Threads that spin while a neighbour has the cores would make small steps crawl."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -8,6 +9,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from pathlib import Path
 
 import pytest
+
+# nohup, or & in a script, has the tests started with SIGINT ignored. Their child processes would inherit that, and
+# rightly ignore Ctrl-C as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

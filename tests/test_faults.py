@@ -2,6 +2,8 @@
 
 import resource
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from hydra import compose, initialize_config_dir
 
 from pipeline.config import check
 from pipeline.launch import child
-from pipeline.launch.commands import resumable
+from pipeline.launch.commands import command
 from pipeline.launch.request import make_request
+from pipeline.launch.signals import Terminated, passed_on
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,7 +60,8 @@ def test_a_kill_and_a_nan_loss_are_failures(tmp_path):
     assert second["reason"].startswith("FloatingPointError: the loss is nan at step")
     assert not list(tmp_path.glob("results/stages/train-*/done.json"))
     table = [line for line in err.splitlines() if line.startswith("failed ")]
-    assert [line.partition(" s  ")[2] for line in table] == [first["reason"], second["reason"]]
+    for line, state in zip(table, (first, second), strict=True):
+        assert line.endswith(f"  {state['reason']}")
     assert "2 failed" in err.splitlines()
     assert sentences(err) == ["error: sweep failing in results has no finished run."]
 
@@ -122,16 +126,63 @@ def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path):
     assert manifest(tmp_path, "adhoc")[0]["status"] == "failed"
 
 
-def test_ctrl_c_ends_everything_and_keeps_the_state(tmp_path):
-    process = start("-m", *TINY, "sweep=stopped", cwd=tmp_path)
+def leaves(process, folder, number, sentence):
+    """Send a signal to a sweep with a worker: both end, with the sentence and the exit code of the signal."""
     worker = child_of(process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "interrupted: run the same command again to resume"
+    assert err.splitlines()[-1] == f"{sentence}: run the same command again to resume"
     assert ended(worker)
-    assert status("stopped", tmp_path)[-1].startswith("stopped: 0 of 1 run; dead")
+    assert status("stopped", folder)[-1].startswith("stopped: 0 of 1 run; dead")
+    assert not list(folder.glob("results/**/.*-*"))
+
+
+def test_ctrl_c_ends_everything_and_keeps_the_state(tmp_path):
+    leaves(start("-m", *TINY, "sweep=stopped", cwd=tmp_path), tmp_path, signal.SIGINT, "interrupted")
+
+
+def test_a_warning_of_slurm_ends_everything_too(tmp_path):
+    """Of a sweep by joblib, whose processes are not commands of ours."""
+    launcher = ["launcher=joblib", "hydra.launcher.n_jobs=1"]
+    leaves(start("-m", *TINY, *launcher, "sweep=stopped", cwd=tmp_path), tmp_path, signal.SIGUSR1, "preempted")
+
+
+def test_process_1_of_a_container_ends_by_sigterm(tmp_path):
+    """The kernel hides from process 1 every signal that it has no handler for."""
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespace for processes here")
+    command = [*unshare, sys.executable, "-m", "pipeline.run", "-m", *TINY, "sweep=stopped"]
+    with (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=err)
+    worker = child_of(process)
+    (first,) = psutil.Process(process.pid).children()
+    first.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert (tmp_path / "err").read_text().endswith("terminated: run the same command again to resume\n")
+    assert ended(worker)
+
+
+@pytest.fixture
+def heard():
+    """The signals that reach whoever handled them before; SIGHUP is ignored, as by nohup."""
+    numbers: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR2)}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, lambda number, frame: numbers.append(number))
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_is_passed_on_to_a_launcher_and_what_the_shell_ignores_stays_ignored(heard):
+    with passed_on():
+        signal.raise_signal(signal.SIGHUP)
+    with pytest.raises(Terminated), passed_on():
+        signal.raise_signal(signal.SIGUSR2)
+    assert heard == [signal.SIGUSR2]
 
 
 def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):
@@ -143,10 +194,10 @@ def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):
         finally:
             raise AttributeError("_flags")
 
-    with pytest.raises(SystemExit, match="130"), resumable():
+    with pytest.raises(SystemExit, match="130"), command():
         copy()
     assert capsys.readouterr().err == "interrupted: run the same command again to resume\n"
-    with pytest.raises(AttributeError), resumable():
+    with pytest.raises(AttributeError), command():
         raise AttributeError
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -685,6 +686,13 @@ def test_a_child_that_dies_gives_its_reason(folder):
             measure._result("memory", killed, job)
         with pytest.raises(RuntimeError, match=r"^the latency meter failed: .*moon"):
             measure._result("latency", broken, job)
+
+
+def test_a_signal_does_not_wait_for_meters(folder):
+    job = Job(folder, TEXTS, SETTINGS, threads=1, device="cpu", seed=0, token_budget=32, made_up_words=True)
+    with pytest.raises(KeyboardInterrupt), measure._workers(["latency"], job) as workers:
+        raise KeyboardInterrupt
+    assert workers["latency"].returncode == -signal.SIGKILL
 
 
 def test_a_job_crosses_to_its_child_as_json():

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from pipeline.launch.request import Request
+from pipeline.launch.signals import Terminated, passed_on
+from pipeline.values import WARNINGS
 
+CHECKPOINT_S = 60  # that a training may take for its last checkpoint; launcher=slurm warns 120 s before the end
 HALVINGS = 2  # 1,024 tokens become 256, one passage of the greatest length; less would save no memory
 # Files of the kernel that count its kills for memory: of the container (cgroup v2, v1), and of the whole machine.
 KILL_COUNTS = [
@@ -43,7 +46,8 @@ def run_child(request: Request, time_limit_min: float | None) -> Outcome:
     command, pipe = [sys.executable, "-m", "pipeline.launch.start", "launch.worker"], subprocess.PIPE
     kills_before = oom_kills()
     # Its own process group: Ctrl-C reaches this process alone, and one signal ends the child and all it started.
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0) as process:
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0)
+    with passed_on(), child as process:
         assert process.stdin
         assert process.stdout
         try:
@@ -53,6 +57,12 @@ def run_child(request: Request, time_limit_min: float | None) -> Outcome:
             process.wait(60 * time_limit_min if time_limit_min else None)
         except subprocess.TimeoutExpired:
             return {"status": "failed", "reason": f"took longer than time_limit_min={time_limit_min:g}"}
+        except Terminated as end:
+            if end.number in WARNINGS:
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(process.pid, end.number)
+                    process.wait(CHECKPOINT_S)
+            raise
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

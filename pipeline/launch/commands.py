@@ -1,4 +1,4 @@
-"""What all commands share: `key=value` arguments, --help, and how bad input (exit code 2) and Ctrl-C end a process.
+"""What all commands share: `key=value` arguments, --help, and how bad input (exit code 2) and signals end a process.
 
 Needs no more than Hydra, so that a command can run where little else is installed.
 """
@@ -16,9 +16,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from pipeline.launch.signals import ended_by, farewell, raised
 from pipeline.values import REFUSED, UserError, alternatives, unknown
-
-INTERRUPTED = 130  # the exit code after Ctrl-C, as in shells
 
 
 def sentence(error: Exception) -> str:
@@ -56,20 +55,16 @@ def refusing() -> Iterator[None]:
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Ctrl-C in the block ends the process without a traceback."""
+def command() -> Iterator[None]:
+    """The whole of a command: bad input, Ctrl-C or another signal ends it with one sentence and no traceback."""
     try:
-        yield
+        with raised(), refusing():
+            yield
     except BaseException as error:
-        if not interrupted(error):
+        number = ended_by(error)
+        if number is None:
             raise
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-
-
-def interrupted(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C led to an error: code that it cut short, such as a copy in OmegaConf, may raise another."""
-    return error is not None and (isinstance(error, KeyboardInterrupt) or interrupted(error.__context__))
+        sys.exit(farewell(number))
 
 
 def library(module: str, extra: str) -> Any:

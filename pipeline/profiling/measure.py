@@ -106,7 +106,10 @@ def _workers(meters: Sequence[str], job: Job) -> Iterator[dict[str, subprocess.P
     """A child process per meter. Importing libraries takes longer than some meters, so all children import at once;
     none measures before all are done."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(start(name, job)) for name in meters}
+        workers = {}
+        for name in meters:
+            workers[name] = stack.enter_context(start(name, job))
+            stack.callback(workers[name].kill)  # an error or a signal does not wait for those that measure
         for worker in workers.values():
             assert worker.stdout  # a pipe; it says "ready", or closes if the child died
             worker.stdout.readline()

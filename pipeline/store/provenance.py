@@ -1,6 +1,7 @@
 """What a reader needs to trust or repeat a run, and the sentences that must stand wherever its figures do."""
 
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -36,9 +37,14 @@ def provenance(data: ParallelText | None, benchmarks: Iterable[Collection], devi
 
 
 def commit() -> str | None:
-    """The commit of the checkout; of an installed wheel, which may lie in someone else's checkout, its version."""
+    """The commit of the checkout; of an installed wheel, which may lie in someone else's checkout, its version.
+
+    None without git, as in a container.
+    """
     if INSTALLED:
         return installed("paretrieve")
+    if shutil.which("git") is None:
+        return None
     command = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False).stdout.strip() or None
 

@@ -7,13 +7,16 @@ Legend: N rows of the training data, L languages.
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -29,8 +32,8 @@ from pipeline.config import Precision, TrainerConfig
 from pipeline.encoder.model import Encoder
 from pipeline.training import checkpoints, negatives
 from pipeline.training.lora import lora_adapters
-from pipeline.training.module import Contrastive, DrawBatches, OnPoint
-from pipeline.values import Draw, ParallelText, UserError
+from pipeline.training.module import Contrastive, DrawBatches, OnPoint, end_by
+from pipeline.values import WARNINGS, Draw, ParallelText, UserError
 
 RENDEZVOUS = timedelta(minutes=10)  # a process that waits longer for another ends with an error
 HELD_OUT_BATCHES = 8  # per validation; drawn once, as the strategy draws over a whole training
@@ -189,6 +192,29 @@ def several_processes() -> Iterator[LightningEnvironment]:
             os.environ |= environment
 
 
+@contextmanager
+def heeding_warnings(module: Contrastive) -> Iterator[None]:
+    """Let one of WARNINGS end the process after the step in hand, with its checkpoint written.
+
+    Processes that train together inherit this. The first of them writes the checkpoint and ends; this one follows it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        module.warning = number
+
+    before = {number: signal.signal(number, heed) for number in WARNINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if module.warning:
+            end_by(module.warning)
+
+
 def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> None:
     """Run the remaining steps. The module writes checkpoints, the last of them finished, to its folder."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -216,6 +242,7 @@ def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> N
         for message in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):  # Lightning's own calls
             warnings.filterwarnings("ignore", message=message, category=FutureWarning)
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # see OneMachine
+        stack.enter_context(heeding_warnings(module))
         try:
             lightning.fit(module)
         except ProcessRaisedException as error:  # its message holds the traceback of the other process

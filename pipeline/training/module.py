@@ -4,6 +4,8 @@ Legend: N pairs per batch, P passages per batch (see losses), K passages per pai
 """
 
 import math
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,6 +104,7 @@ class Contrastive(pl.LightningModule):
         self.on_point = on_point
         self.progress = Progress()
         self.best_weights: Mapping[str, Tensor] = {}
+        self.warning: int | None = None  # the signal that came: the step in hand is the last
         self.resumed: Mapping[str, Any] | None = None  # states of optimizer and schedule, until training starts
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -118,6 +121,10 @@ class Contrastive(pl.LightningModule):
             self.resumed = None
         self.last_log = self.progress.step, time.perf_counter()
         self.show(self.progress.curve)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(
+                signal.SIGTERM, signal.SIG_DFL
+            )  # Lightning's handler would wait, and hide what ended training
 
     def train_dataloader(self) -> RemainingBatches:
         """Return the batches of the remaining steps."""
@@ -196,8 +203,10 @@ class Contrastive(pl.LightningModule):
         out_of_patience = config.patience is not None and progress.validations_since_lowest >= config.patience
         progress.finished = last or out_of_patience
         self.trainer.should_stop = progress.finished
-        if progress.finished or progress.step % config.checkpoint_every == 0:
+        if progress.finished or self.warning or progress.step % config.checkpoint_every == 0:
             self.save()
+        if self.warning and self.trainer.is_global_zero:
+            end_by(self.warning)
 
     def log_point(self, loss: float) -> None:
         """Add a point to the curve and show it on the progress bar."""
@@ -266,3 +275,9 @@ def schedule(optimizer: torch.optim.Optimizer, config: TrainerConfig) -> LambdaL
         return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
 
     return LambdaLR(optimizer, factor)
+
+
+def end_by(number: int) -> None:
+    """End this process by a signal, so that its parent knows which."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
