@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.values import UserError
+from pipeline.values import UserError, unreadable
 
 
 class Damaged(UserError):
@@ -71,20 +71,23 @@ def read_json(path: Path) -> Any:
     """Read what `write_json` wrote.
 
     Raises:
-        UserError: if the file is missing.
+        UserError: if the file is missing or cannot be read.
         Damaged: if this file, or a file whose checksum it holds, is not what was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("sha256") != digest(content):
             raise ValueError("checksum")
+        vouched = dict(content.pop("files"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (ValueError, KeyError, AttributeError):  # no JSON, or none of ours
+    except OSError as error:
+        raise UserError(unreadable(path, error)) from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # no JSON, or none of ours
         raise Damaged(f"{path} is damaged: it has to be made again.") from None
-    for name, wanted in content.pop("files").items():
+    for name, wanted in vouched.items():
         file = path.parent / name
-        if not file.exists() or file_digest(file) != wanted:
+        if not file.is_file() or file_digest(file) != wanted:  # a device or a pipe might never end
             raise Damaged(f"{file} is damaged or missing: it has to be made again.")
     return content
 
