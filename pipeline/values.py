@@ -69,9 +69,10 @@ def conforming(kind: type[Kind], value: Any, where: str) -> Kind:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(f"{part!s:.80}" for part in first["loc"])
+        if first["type"] == "missing":
+            raise UserError(f"{where} lacks {place}.") from error
         message = first["msg"][0].lower() + first["msg"][1:]
-        got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-        raise UserError(f"{where}: {f'{place}: ' if place else ''}{message}{got}.") from error
+        raise UserError(f"{where}: {f'{place}: ' if place else ''}{message}, got {first['input']!r:.80}.") from error
 
 
 @cache

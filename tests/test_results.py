@@ -19,14 +19,13 @@ from pipeline.values import UserError
 
 @pytest.fixture
 def profile():
-    numbers = {name: field.type(1.5) for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
-    optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
+    fields = Profile.__dataclass_fields__.items()
+    numbers = {name: field.type(1.5) for name, field in fields if field.type in (float, int)}
+    optional = {name: None for name, field in fields if "None" in str(field.type)}
     machine = {"cpu": "Imaginary 9000", "device": "cpu"}
     details = {"raw_ms": [1.0, 2.0], "machine": machine, "threads": 2, "quality": {"checks": []}}
     further = {"quality": "passed", "relative_errors": {"peak_rss_mib": 0.02}, "encoder_key": "0a1b"}
-    return Profile(
-        **numbers | optional | further, sources={"peak_rss_mib": "measured: VmHWM"}, details=details
-    )
+    return Profile(**numbers | optional | further, sources={"peak_rss_mib": "measured: VmHWM"}, details=details)
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_a_sweep_lists_its_runs_and_flattens_the_finished_ones(tmp_path, record)
 
 def test_frames_come_back(tmp_path):
     store = ResultStore(tmp_path)
-    frame = pd.DataFrame({**dict.fromkeys(PER_QUERY, ["a"]), "map": [0.25]})
+    frame = pd.DataFrame(dict.fromkeys(PER_QUERY, "a") | {"map": [0.25]})
     store.save_frame(store.run_dir("run"), "per_query-b", frame)
     pd.testing.assert_frame_equal(store.per_query("run", "b"), frame)
     assert store.curve("run").empty

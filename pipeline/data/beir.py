@@ -173,7 +173,7 @@ def _qrels(file: Path) -> Iterator[tuple[str, str, str, int]]:
         grade = row[-1].strip()
         if number == 1 and len(row) == 3 and not grade.lstrip("-").isdecimal():
             continue
-        if len(row) != 3 or not grade.lstrip("-").isdecimal() or not -128 <= int(grade) <= 127:
+        if len(row) != 3:
             wanted = "a query's id, a passage's id and a whole grade, separated by tabs"
             raise UserError(f"{place}: expected {wanted}; got {line!r:.80}.")
-        yield place, normal(row[0]), normal(row[1]), int(grade)
+        yield place, normal(row[0]), normal(row[1]), corpus.grade(grade, place)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.data.arrow import folder_name
-from pipeline.data.corpus import Passage, Read, distinct, passage, positions, stored
+from pipeline.data.corpus import Passage, Read, distinct, grade, passage, positions, stored
 from pipeline.data.corpus import relevance as corpus_relevance
 from pipeline.data.hub import fetch, listing
 from pipeline.data.mteb import read_grades, read_passages, read_topics
@@ -136,8 +136,8 @@ def _full(path: str | None, language: str, key: str) -> Published:
     for place, (id, text) in _tsv(_dev_file(path, language, "topics", key), columns=2):
         _put_topic(topics, id, text, place)
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
-    for place, (topic, _, docid, grade) in _tsv(_dev_file(path, language, "qrels", key), columns=4):
-        grades.put((normal(topic), normal(docid)), int(grade), place)
+    for place, (topic, _, docid, text) in _tsv(_dev_file(path, language, "qrels", key), columns=4):
+        grades.put((normal(topic), normal(docid)), grade(text, place), place)
     folder = f"miracl-corpus-v1.0-{language}"
     names = listing("miracl/miracl-corpus", folder, folder=path, key=key)
     numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", name)))
@@ -164,8 +164,8 @@ def _tsv(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
     """Yield the place and the columns of each line."""
     for number, line in lines(file):
         place, row = f"{file}, line {number}", line.split("\t")
-        if len(row) != columns or (columns == 4 and not row[3].isdecimal()):
-            raise UserError(f"{place}: expected {columns} columns of MIRACL's format, got {line!r}.")
+        if len(row) != columns:
+            raise UserError(f"{place}: expected {columns} columns of MIRACL's format, got {line!r:.80}.")
         yield place, row
 
 

@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pipeline.values import UserError, conforming, unreadable
 
@@ -25,9 +25,7 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
     """
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-            for number, raw in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
-                if len(raw) > LONGEST_LINE:
-                    raise UserError(f"{file}, line {number} has more than {LONGEST_LINE:,} bytes.")
+            for number, raw in raw_lines(stream, file):
                 line = decode(raw, file, number).rstrip("\r\n")
                 if line.strip():
                     yield number, line
@@ -36,6 +34,14 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
         raise UserError(message) from error
     except OSError as error:
         raise UserError(unreadable(file, error)) from error
+
+
+def raw_lines(stream: IO[bytes], file: Path) -> Iterator[tuple[int, bytes]]:
+    """Stream the numbered lines of an open file with their ends; UserError for one of more than LONGEST_LINE bytes."""
+    for number, raw in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
+        if len(raw) > LONGEST_LINE:
+            raise UserError(f"{file}, line {number} has more than {LONGEST_LINE:,} bytes.")
+        yield number, raw
 
 
 def decode(raw: bytes, file: Path, number: int) -> str:

@@ -25,7 +25,6 @@ from pipeline.store.files import others, read_again, read_json, write_atomically
 from pipeline.store.records import Record, from_json, made_by_older
 from pipeline.values import UserError, alternatives, conforming
 
-
 PER_QUERY = ["setting", "query_language", "passage_language", "query_id"]  # columns beside the metrics
 
 
