@@ -65,13 +65,14 @@ def conforming(kind: type[Kind], value: Any, where: str) -> Kind:
     from pydantic import ValidationError  # pipeline.profile_model does without
 
     try:
-        return _adapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)  # type: ignore[arg-type]  # types are hashable
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(f"{part!s:.80}" for part in first["loc"])
         if first["type"] == "missing":
             raise UserError(f"{where} lacks {place}.") from error
         message = first["msg"][0].lower() + first["msg"][1:]
+        message = "must be an object" if first["type"] == "dataclass_type" else message
         raise UserError(f"{where}: {f'{place}: ' if place else ''}{message}, got {first['input']!r:.80}.") from error
 
 

@@ -36,7 +36,7 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
         raise UserError(unreadable(file, error)) from error
 
 
-def raw_lines(stream: IO[bytes], file: Path) -> Iterator[tuple[int, bytes]]:
+def raw_lines(stream: IO[bytes] | gzip.GzipFile, file: Path) -> Iterator[tuple[int, bytes]]:
     """Stream the numbered lines of an open file with their ends; UserError for one of more than LONGEST_LINE bytes."""
     for number, raw in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
         if len(raw) > LONGEST_LINE:

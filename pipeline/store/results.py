@@ -180,8 +180,9 @@ class ResultStore:
             raise UserError(f"no sweep {sweep} in {self.root}: {alternatives(sweep, known)}")
         paths = sorted((kept / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
         raw = {path: entry for path in paths if (entry := read_again(path))}
-        known = {"record": None}
-        states = [conforming(RunState, entry | known | {"name": path.stem}, str(path)) for path, entry in raw.items()]
+        states = [
+            conforming(RunState, {**entry, "name": path.stem, "record": None}, str(path)) for path, entry in raw.items()
+        ]
         return {state.name: entry_of(state) for state in states}
 
     def runs(self, sweep: str) -> list[RunState]:
