@@ -47,6 +47,7 @@ class Published:
     grades: Keyed[tuple[str, str], int]  # by topic and docid
     corpus: list[Path]
     read: Read
+    source: Path  # of the topics: a file, or a folder of files
 
     @property
     def note(self) -> str | None:
@@ -86,7 +87,8 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int, *, key: st
     for language in languages:
         published = _hard(path, language) if pool == "hard" else _full(path, language, key)
         if orphans := {topic for topic, _ in published.grades} - published.topics.keys():
-            raise UserError(f"{key}: the {language} qrels judge topic {min(orphans)}, which the topics file lacks.")
+            lacks = f"the {language} qrels judge topic {min(orphans)}, which the topics file lacks"
+            raise UserError(f"{key}: {lacks}: {published.source}.")
         judged = {docid for _, docid in published.grades}
         corpus = _cached_pool(published, judged, sample_size, seed, progress=f"MIRACL, {language}")
         position = positions(corpus, judged, f"{key}: the {language} corpus")
@@ -133,7 +135,8 @@ def _sample_size(pool: str) -> int | None:
 def _full(path: str | None, language: str, key: str) -> Published:
     """Return MIRACL's own dev topics, qrels and corpus files."""
     topics: Keyed[str, str] = Keyed("topic")
-    for place, (id, text) in _tsv(_dev_file(path, language, "topics", key), columns=2):
+    topics_file = _dev_file(path, language, "topics", key)
+    for place, (id, text) in _tsv(topics_file, columns=2):
         _put_topic(topics, id, text, place)
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
     for place, (topic, _, docid, text) in _tsv(_dev_file(path, language, "qrels", key), columns=4):
@@ -145,7 +148,7 @@ def _full(path: str | None, language: str, key: str) -> Published:
         raise UserError(f"{key}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without gaps; got {numbers}.")
     files = [f"{folder}/docs-{number}.jsonl.gz" for number in numbers]
     corpus = [fetch("miracl/miracl-corpus", file, folder=path, key=key) for file in files]
-    return Published(topics, grades, corpus, _jsonl_passages)
+    return Published(topics, grades, corpus, _jsonl_passages, topics_file)
 
 
 def _put_topic(topics: Keyed[str, str], id: str, text: str, place: str) -> None:
@@ -183,8 +186,9 @@ def _hard(path: str | None, language: str) -> Published:
         names = listing(repo, folder, folder=path, key=KEY, revision=revision)
         return [fetch(repo, f"{folder}/{name}", folder=path, key=KEY, revision=revision) for name in names]
 
-    topics, grades = read_topics(files("queries")), read_grades(files("qrels"))
-    return Published(topics, grades, files("corpus"), read_passages)
+    queries = files("queries")
+    topics, grades = read_topics(queries), read_grades(files("qrels"))
+    return Published(topics, grades, files("corpus"), read_passages, Path(f"{language}-queries"))
 
 
 def _pool(corpus: Iterable[Passage], judged: set[str], sample_size: int | None, seed: int) -> Iterator[Passage]:

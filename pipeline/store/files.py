@@ -9,7 +9,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,25 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     try:
-        write(Path(name))
+        with full_disk_named(path):
+            write(Path(name))
         sync(Path(name))
         os.chmod(name, 0o644)
         os.replace(name, path)
         sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn what safetensors and torch say of a full disk into an OSError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if "(os error " in str(error) or "inline_container.cc" in str(error):
+            raise OSError(f"{path} cannot be written: is the disk full?") from error
         raise
 
 
