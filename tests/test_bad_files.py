@@ -3,6 +3,7 @@
 A case is an input (bad_files), one of its files, and what stands in that file's place: a harm that fits the kind of
 file, or content of its own.
 """
+# ruff: noqa: E501  # the table
 
 import gzip
 import json
@@ -36,7 +37,8 @@ JSON = TEXT | {
     "long": lambda whole: b'{"x": "' + b"x" * 200_000 + b'"}\n[',
     "surrogate": lambda whole: b'{"_id": "\\ud83d"',
 }
-KINDS = {".json": JSON, ".jsonl": JSON, ".tsv": TEXT, ".csv": ANY, ".gz": ANY, ".parquet": ANY, ".safetensors": ANY}
+LINES = {harm: change for harm, change in TEXT.items() if harm != "half"}  # half of a line may be another text
+KINDS = {".json": JSON, ".jsonl": JSON, ".tsv": LINES, ".csv": ANY, ".gz": ANY, ".parquet": ANY, ".safetensors": ANY}
 HARMLESS = {  # what is a right value: a file that may be missing, or may say nothing
     *(("model", name, "folder") for name in ("config_sentence_transformers.json", "modules.json")),
     *(("model", name, "folder") for name in ("README.md", "2_Dense/pytorch_model.bin")),
@@ -158,7 +160,7 @@ def changed(**changes):
     """Change what a file of the store says; its checksum is right."""
 
     def change(path: Path) -> None:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         vouched = [path.parent / name for name in content.pop("files")]
         del content["sha256"]
         for key, value in changes.items():
@@ -297,3 +299,49 @@ def test_there_are_many(sound):
     page = Path(__file__).parents[1] / "docs/faults.md"
     assert f"{count} bad data files" in page.read_text(encoding="utf-8")
     assert count > 400
+
+
+def test_no_kernel_of_the_hub_is_asked_for(sound, tmp_path):
+    """Whatever a model's files name: attention is named by us, and the library of kernels cannot be imported."""
+    kernel = "kernels-community/flash-attn2"
+    write(sound["model"].files, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config |= {"_attn_implementation": kernel, "attn_implementation": kernel, "_experts_implementation": "sonicmoe"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    encoder, _ = sound["model"].read(tmp_path)
+    assert encoder.backbone.config._attn_implementation == "sdpa"
+    with pytest.raises(ModuleNotFoundError, match="kernels"):
+        __import__("kernels")
+
+
+def test_links_out_of_a_model_are_refused(sound, tmp_path):
+    """Also a folder that a module lies in, a link to itself, and a chain of links."""
+    write(sound["model"].files, tmp_path / "elsewhere")
+    for number, name in enumerate(["config.json", "2_Dense/model.safetensors", "2_Dense", "tokenizer.json"]):
+        folder = tmp_path / str(number)
+        write(sound["model"].files, folder)
+        (folder / name).rename(folder / "moved")
+        (folder / "inside").symlink_to("moved")
+        (folder / name).symlink_to(Path(*[".."] * name.count("/"), "inside"))
+        sound["model"].read(folder)  # a link within the folder is none of anybody's business
+        (folder / name).unlink()
+        for target in (tmp_path / "elsewhere" / name, "/dev/zero", Path(name).name):
+            (folder / name).symlink_to(target)
+            with pytest.raises(UserError, match=rf"^model\.weights: .*{name} is a link out of the model's folder"):
+                sound["model"].read(folder)
+            (folder / name).unlink()
+
+
+def test_the_cache_of_the_hub_is_a_folder_of_links(sound, tmp_path):
+    repository = tmp_path / "models--own--model"
+    snapshot = repository / "snapshots/0a1b"
+    write({f"blobs/{number}": content for number, content in enumerate(sound["model"].files.values())}, repository)
+    for number, name in enumerate(sound["model"].files):
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(Path(*[".."] * (2 + name.count("/")), "blobs", str(number)))
+    sound["model"].read(snapshot)
+    (tmp_path / "weights").write_bytes(b"")
+    (snapshot / "README.md").unlink()
+    (snapshot / "README.md").symlink_to(tmp_path / "weights")
+    with pytest.raises(UserError, match=r"README\.md is a link out of the model's folder"):
+        sound["model"].read(snapshot)

@@ -128,6 +128,8 @@ def _load(folder: Path, language: str, split: str, noted: list[str]) -> Judged:
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
     for place, query, docid, grade in _qrels(qrels):
         grades.put((query, docid), grade, place)
+    if not grades:
+        raise UserError(f"{qrels} holds no judgement.")
     queries: Keyed[str, str] = Keyed("query")
     file = _file(folder, "queries")
     for number, line in lines(file):

@@ -120,6 +120,8 @@ def found(corpus: "Dataset", docids: set[str]) -> dict[str, int]:
     import pyarrow
     import pyarrow.compute
 
-    is_wanted = pyarrow.compute.is_in(corpus.data.column("docid"), value_set=pyarrow.array(sorted(docids)))
+    is_wanted = pyarrow.compute.is_in(
+        corpus.data.column("docid"), value_set=pyarrow.array(sorted(docids), pyarrow.string())
+    )
     places = np.flatnonzero(is_wanted.to_numpy()).tolist()
     return dict(zip(corpus["docid"][places], places, strict=True))

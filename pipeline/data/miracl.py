@@ -91,7 +91,8 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int, *, key: st
             raise UserError(f"{key}: {lacks}: {published.source}.")
         judged = {docid for _, docid in published.grades}
         corpus = _cached_pool(published, judged, sample_size, seed, progress=f"MIRACL, {language}")
-        position = positions(corpus, judged, f"{key}: the {language} corpus")
+        place = published.corpus[0].parent
+        position = positions(corpus, judged, f"{key}: {place}: the {language} corpus")
         queries[language] = Texts(list(published.topics), list(published.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = corpus_relevance(published.grades, published.topics, position)
@@ -139,8 +140,11 @@ def _full(path: str | None, language: str, key: str) -> Published:
     for place, (id, text) in _tsv(topics_file, columns=2):
         _put_topic(topics, id, text, place)
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
-    for place, (topic, _, docid, text) in _tsv(_dev_file(path, language, "qrels", key), columns=4):
+    qrels_file = _dev_file(path, language, "qrels", key)
+    for place, (topic, _, docid, text) in _tsv(qrels_file, columns=4):
         grades.put((normal(topic), normal(docid)), grade(text, place), place)
+    if not grades:
+        raise UserError(f"{qrels_file} holds no judgement.")
     folder = f"miracl-corpus-v1.0-{language}"
     names = listing("miracl/miracl-corpus", folder, folder=path, key=key)
     numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", name)))

@@ -100,14 +100,16 @@ def read_topics(files: Iterable[Path]) -> Keyed[str, str]:
     return topics
 
 
-def read_grades(files: Iterable[Path]) -> Keyed[tuple[str, str], int]:
-    """Return the grades by query and passage id."""
+def read_grades(files: Sequence[Path]) -> Keyed[tuple[str, str], int]:
+    """Return the grades by query and passage id; UserError if there are none."""
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
     for file in files:
         for number, row in rows(file, "query-id", "corpus-id", "score"):
             key = normal(row["query-id"]), normal(row["corpus-id"])
             place = f"{file}, row {number}"
             grades.put(key, corpus.grade(row["score"], place), place)
+    if not grades:
+        raise UserError(f"{files[0].parent if files else KEY} holds no judgement.")
     return grades
 
 
