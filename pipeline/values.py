@@ -8,11 +8,16 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Kind = TypeVar("Kind")
 Side = Literal["query", "passage"]
 Setting = Literal["mono", "cross", "multi"]
 
@@ -22,10 +27,66 @@ CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 REFUSED = 2  # the exit code of bad input
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
+BEGINNING, END = 700, 250  # characters of a long sentence that are kept
 
 
 class UserError(Exception):
     """Something the user can mend: one sentence that names the key or the file. Ends a run with exit code 2."""
+
+    def __init__(self, sentence: str):
+        super().__init__(readable(sentence))
+
+
+def readable(text: str) -> str:
+    """Return a sentence on one line without its middle if it is long: it may quote a file of any content.
+
+    >>> readable("line 1 holds \\x00\\ud83d,\\nwhich is no text")
+    'line 1 holds \\\\x00\\\\ud83d, which is no text'
+    """
+    line = " ".join(text.splitlines())
+    if len(line) > BEGINNING + END:
+        line = f"{line[:BEGINNING]} … {line[-END:]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
+def unreadable(file: object, error: OSError) -> str:
+    """Return the sentence on a file that the system does not let us read.
+
+    >>> unreadable("en.json", PermissionError(13, "Permission denied"))
+    'en.json cannot be read: permission denied.'
+    """
+    return f"{file} cannot be read: {(error.strerror or str(error)).lower()}."
+
+
+def conforming(kind: type[Kind], value: Any, where: str) -> Kind:
+    """Return a value that a file holds as `kind`, a dataclass or another type with annotations.
+
+    Raises:
+        UserError: it begins with `where` and names the first field that is missing or of another type.
+
+    >>> conforming(list[int], [1, None], "numbers.json")
+    Traceback (most recent call last):
+    pipeline.values.UserError: numbers.json: 1: input should be a valid integer, got None.
+    """
+    from pydantic import ValidationError  # pipeline.profile_model does without
+
+    try:
+        return _adapter(kind).validate_python(value)  # type: ignore[arg-type]  # types are hashable
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(f"{part!s:.80}" for part in first["loc"])
+        if first["type"] == "missing":
+            raise UserError(f"{where} lacks {place}.") from error
+        message = first["msg"][0].lower() + first["msg"][1:]
+        message = "must be an object" if first["type"] == "dataclass_type" else message
+        raise UserError(f"{where}: {f'{place}: ' if place else ''}{message}, got {first['input']!r:.80}.") from error
+
+
+@cache
+def _adapter(kind: type[Kind]) -> "TypeAdapter[Kind]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def unknown(key: str, value: str, known: Iterable[str]) -> str:

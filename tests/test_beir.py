@@ -125,7 +125,10 @@ def test_languages_search_themselves_unless_their_ids_are_parallel(tmp_path: Pat
             r"test\.tsv, line 2 repeats the judgement q1 p1 of .*, line 1 with other",
         ),
         ({"qrels": "q1\tp1\n"}, r"test\.tsv, line 1: expected a query's id, a passage's id and a whole grade"),
-        ({"qrels": QRELS + "q1\tp2\t0.5\n"}, r"test\.tsv, line 5: expected a query's id"),
+        (
+            {"qrels": QRELS + "q1\tp2\t0.5\n"},
+            r"test\.tsv, line 5: a grade is a whole number .*, got '0\.5'\.$",
+        ),
         ({"qrels": "q8\tp1\t1\n"}, r"test\.tsv judges query q8, which .*queries\.jsonl lacks"),
         ({"qrels": "q1\tp8\t1\n"}, r"corpus\.jsonl lacks 1 of its 1 judged passages, such as p8"),
         (

@@ -45,7 +45,13 @@ def store(tmp_path, config):
     encoder.save(store.stage_dir("train", "key") / "encoder")
     choices = {"model": "e5-small-l2", "sampler": "hybrid", "data": "toy"}
     data = {"name": "toy", "rows": 1200, "languages": ["en", "de"]}
-    provenance = {"layers": 2, "commit": "abc", "stages": {"train": "key"}, "data": data}
+    provenance = {
+        "layers": 2,
+        "time": "2026-01-01T00:00:00Z",
+        "commit": "abc",
+        "stages": {"train": "key"},
+        "data": data,
+    }
     record = Record(
         name="run",
         cache_key="1",

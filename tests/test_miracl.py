@@ -249,9 +249,9 @@ def test_missing_shards_and_passages_are_named(folder: Path) -> None:
 
 def test_broken_tables_are_named(folder: Path) -> None:
     qrels = folder / "miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv"
-    for line in ("7 Q0 1#0 1", "7\tQ0\t1#0\trelevant"):
+    for line, says in {"7 Q0 1#0 1": "expected 4 columns", "7\tQ0\t1#0\trelevant": "a grade is a whole number"}.items():
         qrels.write_text(f"7\tQ0\t1#0\t1\n{line}\n")
-        with pytest.raises(UserError, match=r"sw-dev\.tsv, line 2: expected 4 columns"):
+        with pytest.raises(UserError, match=rf"sw-dev\.tsv, line 2: {says}"):
             load(folder, "judged")
     qrels.write_text("8\tQ0\t1#0\t1\n")
     with pytest.raises(UserError, match=r"the sw qrels judge topic 8, which the topics file lacks"):

@@ -12,19 +12,20 @@ from pipeline.store.files import Damaged, read_json, write_atomically, write_jso
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_sweep
 from pipeline.store.records import Profile, Record, row
-from pipeline.store.results import ResultStore, RunState
+from pipeline.store.results import PER_QUERY, ResultStore, RunState
 from pipeline.store.stage import Stages
 from pipeline.values import UserError
 
 
 @pytest.fixture
 def profile():
-    numbers = {name: 1.5 for name, field in Profile.__dataclass_fields__.items() if field.type in (float, int)}
-    optional = {name: None for name, field in Profile.__dataclass_fields__.items() if "None" in str(field.type)}
+    fields = Profile.__dataclass_fields__.items()
+    numbers = {name: field.type(1.5) for name, field in fields if field.type in (float, int)}
+    optional = {name: None for name, field in fields if "None" in str(field.type)}
+    machine = {"cpu": "Imaginary 9000", "device": "cpu"}
+    details = {"raw_ms": [1.0, 2.0], "machine": machine, "threads": 2, "quality": {"checks": []}}
     further = {"quality": "passed", "relative_errors": {"peak_rss_mib": 0.02}, "encoder_key": "0a1b"}
-    return Profile(
-        **numbers | optional | further, sources={"peak_rss_mib": "measured: VmHWM"}, details={"raw_ms": [1.0, 2.0]}
-    )
+    return Profile(**numbers | optional | further, sources={"peak_rss_mib": "measured: VmHWM"}, details=details)
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def record(profile):
         cache_key="1234",
         status="done",
         choices={"model": "m", "sampler": "s", "data": "d"},
-        config={"model": {"family": "f"}},
+        config={"model": {"family": "f"}, "sampler": {}},
         seed=0,
-        provenance={"layers": 3},
+        provenance={"layers": 3, "time": "2026-01-01T00:00:00Z"},
         metrics={"b.mono.map": 0.5},
         profile=profile,
         notes=("an exercise",),
@@ -73,7 +74,7 @@ def test_a_sweep_lists_its_runs_and_flattens_the_finished_ones(tmp_path, record)
 
 def test_frames_come_back(tmp_path):
     store = ResultStore(tmp_path)
-    frame = pd.DataFrame({"query_id": ["a"], "map": [0.25]})
+    frame = pd.DataFrame(dict.fromkeys(PER_QUERY, "a") | {"map": [0.25]})
     store.save_frame(store.run_dir("run"), "per_query-b", frame)
     pd.testing.assert_frame_equal(store.per_query("run", "b"), frame)
     assert store.curve("run").empty
@@ -155,7 +156,7 @@ def test_a_run_whose_table_is_damaged_is_not_finished(tmp_path, record, capsys):
 def test_results_of_another_version_are_named(tmp_path, record):
     store = ResultStore(tmp_path)
     path = store.save(record)
-    for schema, says in ((1, "was made by an older version"), (99, r"was made by a newer version \(schema 99")):
+    for schema, says in ((1, "was made by an older version"), (99, "was written by a newer version: its schema is 99")):
         write_json(path, asdict(record) | {"schema": schema})
         for read in (store.load, store.finished):
             with pytest.raises(UserError, match=rf"record\.json {says}"):
@@ -294,7 +295,7 @@ def test_profiles_of_unlike_devices_are_not_mixed(tmp_path):
     store = ResultStore(tmp_path)
     records.add_run(store, "costs", 3, "none")
     own = records.add_run(store, "trained", 6, "hybrid")
-    details = own.profile.details | {"machine": {"gpu": "H200", "device": "cuda"}}
+    details = own.profile.details | {"machine": {"cpu": "EPYC", "gpu": "H200", "device": "cuda"}}
     store.save(replace(own, profile=replace(own.profile, details=details)))
     records.add_run(store, "trained", 3, "hybrid", profiled=False)
     store.plan("trained", {}, costs_from="costs")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -140,5 +141,15 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, 2, Checkpoint(weights, {}, {"step": 2}))
+    monkeypatch.undo()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, state in {"weights": {}, "state": {"much": torch.zeros(100_000)}}.items():
+        small = weights if name == "weights" else {}
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # bytes, of any file
+        try:
+            with pytest.raises(OSError, match=r"step-00000002 cannot be written: is the disk full\?$"):
+                write(tmp_path, 2, Checkpoint(small, {}, state))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert latest(tmp_path).state == {"step": 1}

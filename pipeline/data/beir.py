@@ -128,6 +128,8 @@ def _load(folder: Path, language: str, split: str, noted: list[str]) -> Judged:
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
     for place, query, docid, grade in _qrels(qrels):
         grades.put((query, docid), grade, place)
+    if not grades:
+        raise UserError(f"{qrels} holds no judgement.")
     queries: Keyed[str, str] = Keyed("query")
     file = _file(folder, "queries")
     for number, line in lines(file):
@@ -173,7 +175,7 @@ def _qrels(file: Path) -> Iterator[tuple[str, str, str, int]]:
         grade = row[-1].strip()
         if number == 1 and len(row) == 3 and not grade.lstrip("-").isdecimal():
             continue
-        if len(row) != 3 or not grade.lstrip("-").isdecimal() or not -128 <= int(grade) <= 127:
+        if len(row) != 3:
             wanted = "a query's id, a passage's id and a whole grade, separated by tabs"
             raise UserError(f"{place}: expected {wanted}; got {line!r:.80}.")
-        yield place, normal(row[0]), normal(row[1]), int(grade)
+        yield place, normal(row[0]), normal(row[1]), corpus.grade(grade, place)

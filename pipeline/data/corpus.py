@@ -3,6 +3,7 @@
 `miracl`, `beir` and `trec` read through it.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +40,14 @@ def passage(row: Any, id: str, place: str) -> Passage:
         return Passage(normal(row[id]), title, " ".join([title, row["text"]]).strip())
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place}: a passage needs {id} and text, got {row!r:.80}.") from error
+
+
+def grade(value: Any, place: str) -> int:
+    """Return the grade of a judgement, a number or its text; UserError, with the place, unless whole and one byte."""
+    match = re.fullmatch(r"(-?\d{1,3})(\.0)?", str(value).strip())
+    if not match or not -128 <= int(match[1]) <= 127:
+        raise UserError(f"{place}: a grade is a whole number from -128 to 127, got {value!r:.80}.")
+    return int(match[1])
 
 
 def distinct(files: Iterable[Path], read: Read) -> Iterator[Passage]:
@@ -111,6 +120,8 @@ def found(corpus: "Dataset", docids: set[str]) -> dict[str, int]:
     import pyarrow
     import pyarrow.compute
 
-    is_wanted = pyarrow.compute.is_in(corpus.data.column("docid"), value_set=pyarrow.array(sorted(docids)))
+    is_wanted = pyarrow.compute.is_in(
+        corpus.data.column("docid"), value_set=pyarrow.array(sorted(docids), pyarrow.string())
+    )
     places = np.flatnonzero(is_wanted.to_numpy()).tolist()
     return dict(zip(corpus["docid"][places], places, strict=True))

@@ -29,7 +29,8 @@ def benchmark(id: str, language: str) -> Collection:
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
     for number, judgement in zip(count(1), dataset.qrels_iter(), strict=False):
         key = normal(judgement.query_id), normal(judgement.doc_id)
-        grades.put(key, int(judgement.relevance), f"{id}, judgement {number}")
+        where = f"{id}, judgement {number}"
+        grades.put(key, corpus.grade(judgement.relevance, where), where)
     judged = {query for query, _ in grades}
     queries: Keyed[str, str] = Keyed("query")
     for number, query in zip(count(1), dataset.queries_iter(), strict=False):

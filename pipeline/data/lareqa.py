@@ -11,13 +11,14 @@ Axes: N rows (queries) of the training text, L languages.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.data.groups import connected_groups
 from pipeline.data.hub import fetch
-from pipeline.data.reading import read_json
+from pipeline.data.reading import read_as
+from pipeline.data.tables import read_table
 from pipeline.data.text import check_languages, is_blank
 from pipeline.values import Collection, ParallelText, Texts, UserError, relevance_of
 
@@ -43,6 +44,39 @@ class Article:
     sentence_ids: Sequence[str]
     sentences: Sequence[str]
     queries: Sequence[Query]
+
+
+@dataclass
+class _Answer:
+    text: str
+    answer_start: int
+
+
+@dataclass
+class _QA:
+    id: str
+    question: str
+    answers: list[_Answer]
+
+
+@dataclass
+class _Paragraph:
+    context: str
+    sentence_breaks: list[tuple[int, int]]
+    qas: list[_QA]
+
+
+@dataclass
+class _Article:
+    title: str
+    paragraphs: list[_Paragraph]
+
+
+@dataclass
+class _File:
+    """A published file, as far as it is read."""
+
+    data: list[_Article]
 
 
 def benchmark(name: str, languages: list[str], path: str | None) -> Collection:
@@ -144,13 +178,15 @@ def mteb_contexts(languages: list[str], path: str | None) -> Collection:
 
 def _hub_rows(language: str) -> list[tuple[str, str, str]]:
     """Return id, question and context of each row of XQuAD in one language."""
-    import pyarrow.parquet
-
     repo, revision = XQUAD
     filename = f"xquad.{language}/validation-00000-of-00001.parquet"
     file = fetch(repo, filename, folder=None, key="eval.xquad_mteb.path", revision=revision)
-    columns = pyarrow.parquet.read_table(file, columns=["id", "question", "context"]).to_pydict()
-    return list(zip(columns["id"], columns["question"], columns["context"], strict=True))
+    rows = []
+    for number, row in read_table(file, {name: name for name in ("id", "question", "context")}):
+        if empty := [name for name, text in row.items() if is_blank(text)]:
+            raise UserError(f"{file}, row {number}: column {empty[0]} must not be empty.")
+        rows.append((row["id"], row["question"], row["context"]))
+    return rows
 
 
 def _sentence_retrieval(name: str, articles_by_language: dict[str, list[Article]]) -> Collection:
@@ -227,36 +263,35 @@ def _read_language(path: str, language: str, key: str) -> list[Article]:
     if not file.is_file():
         present = ", ".join(sorted(file.stem for file in Path(path).glob("*.json"))) or "none"
         raise UserError(f"{key}: {path} has no {language}.json (languages there: {present}).")
-    try:
-        articles = read_json(file)["data"]
-        return [_article(article, f"{language}/{number}", file) for number, article in enumerate(articles)]
-    except KeyError as error:
-        raise UserError(f"{file} lacks the key {error} of LAReQA's format.") from error
-    except (TypeError, ValueError, IndexError) as error:
-        raise UserError(f"{file} is not in LAReQA's format: {error}.") from error
+    articles = read_as(_File, file).data
+    if not any(paragraph.qas for article in articles for paragraph in article.paragraphs):
+        raise UserError(f"{file} holds no query.")
+    return [_article(article, f"{language}/{number}", file) for number, article in enumerate(articles)]
 
 
-def _article(article: dict[str, Any], id: str, file: Path) -> Article:
+def _article(article: _Article, id: str, file: Path) -> Article:
     """Parse an article; sentence ids are `id`/paragraph/sentence, by position."""
     contexts: list[str] = []
     sentence_ids: list[str] = []
     sentences: list[str] = []
     queries: list[Query] = []
-    for number, paragraph in enumerate(article["paragraphs"]):
-        context, breaks = paragraph["context"], paragraph["sentence_breaks"]
-        for qa in paragraph["qas"]:
-            answer, answer_start = qa["answers"][0]["text"], qa["answers"][0]["answer_start"]
+    for number, paragraph in enumerate(article.paragraphs):
+        context, breaks = paragraph.context, paragraph.sentence_breaks
+        for qa in paragraph.qas:
+            where = f"{file}: article {article.title!r:.80}, query {qa.id:.80}"
+            if not qa.answers:
+                raise UserError(f"{where}: there is no answer.")
+            answer, answer_start = qa.answers[0].text, qa.answers[0].answer_start
             found = context[answer_start : answer_start + len(answer)]
-            where = f"{file}: article {article['title']!r}, query {qa['id']}"
-            if is_blank(qa["question"]):
+            if is_blank(qa.question):
                 raise UserError(f"{where}: the question is empty.")
             relevant = [position for position, (start, end) in enumerate(breaks) if start <= answer_start < end]
             if not relevant:
                 raise UserError(f"{where}: the answer starts at character {answer_start}, outside every sentence.")
             if found != answer:
                 raise UserError(f"{where}: at character {answer_start} stands {found!r:.80}, not {answer!r:.80}.")
-            queries.append(Query(qa["id"], qa["question"], number, len(sentences) + relevant[0]))
+            queries.append(Query(qa.id, qa.question, number, len(sentences) + relevant[0]))
         contexts.append(context)
         sentence_ids += [f"{id}/{number}/{position}" for position in range(len(breaks))]
         sentences += [context[start:end] for start, end in breaks]
-    return Article(article["title"], contexts, sentence_ids, sentences, queries)
+    return Article(article.title, contexts, sentence_ids, sentences, queries)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.data.arrow import folder_name
-from pipeline.data.corpus import Passage, Read, distinct, passage, positions, stored
+from pipeline.data.corpus import Passage, Read, distinct, grade, passage, positions, stored
 from pipeline.data.corpus import relevance as corpus_relevance
 from pipeline.data.hub import fetch, listing
 from pipeline.data.mteb import read_grades, read_passages, read_topics
@@ -47,6 +47,7 @@ class Published:
     grades: Keyed[tuple[str, str], int]  # by topic and docid
     corpus: list[Path]
     read: Read
+    source: Path  # of the topics: a file, or a folder of files
 
     @property
     def note(self) -> str | None:
@@ -86,10 +87,12 @@ def dev(languages: list[str], path: str | None, pool: str, seed: int, *, key: st
     for language in languages:
         published = _hard(path, language) if pool == "hard" else _full(path, language, key)
         if orphans := {topic for topic, _ in published.grades} - published.topics.keys():
-            raise UserError(f"{key}: the {language} qrels judge topic {min(orphans)}, which the topics file lacks.")
+            lacks = f"the {language} qrels judge topic {min(orphans)}, which the topics file lacks"
+            raise UserError(f"{key}: {lacks}: {published.source}.")
         judged = {docid for _, docid in published.grades}
         corpus = _cached_pool(published, judged, sample_size, seed, progress=f"MIRACL, {language}")
-        position = positions(corpus, judged, f"{key}: the {language} corpus")
+        place = published.corpus[0].parent
+        position = positions(corpus, judged, f"{key}: {place}: the {language} corpus")
         queries[language] = Texts(list(published.topics), list(published.topics.values()))
         passages[language] = Texts(corpus["docid"], corpus["text"])
         relevance[language, language] = corpus_relevance(published.grades, published.topics, position)
@@ -133,11 +136,15 @@ def _sample_size(pool: str) -> int | None:
 def _full(path: str | None, language: str, key: str) -> Published:
     """Return MIRACL's own dev topics, qrels and corpus files."""
     topics: Keyed[str, str] = Keyed("topic")
-    for place, (id, text) in _tsv(_dev_file(path, language, "topics", key), columns=2):
+    topics_file = _dev_file(path, language, "topics", key)
+    for place, (id, text) in _tsv(topics_file, columns=2):
         _put_topic(topics, id, text, place)
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
-    for place, (topic, _, docid, grade) in _tsv(_dev_file(path, language, "qrels", key), columns=4):
-        grades.put((normal(topic), normal(docid)), int(grade), place)
+    qrels_file = _dev_file(path, language, "qrels", key)
+    for place, (topic, _, docid, text) in _tsv(qrels_file, columns=4):
+        grades.put((normal(topic), normal(docid)), grade(text, place), place)
+    if not grades:
+        raise UserError(f"{qrels_file} holds no judgement.")
     folder = f"miracl-corpus-v1.0-{language}"
     names = listing("miracl/miracl-corpus", folder, folder=path, key=key)
     numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", name)))
@@ -145,7 +152,7 @@ def _full(path: str | None, language: str, key: str) -> Published:
         raise UserError(f"{key}: {folder} must hold docs-0.jsonl.gz, docs-1.jsonl.gz, … without gaps; got {numbers}.")
     files = [f"{folder}/docs-{number}.jsonl.gz" for number in numbers]
     corpus = [fetch("miracl/miracl-corpus", file, folder=path, key=key) for file in files]
-    return Published(topics, grades, corpus, _jsonl_passages)
+    return Published(topics, grades, corpus, _jsonl_passages, topics_file)
 
 
 def _put_topic(topics: Keyed[str, str], id: str, text: str, place: str) -> None:
@@ -164,8 +171,8 @@ def _tsv(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
     """Yield the place and the columns of each line."""
     for number, line in lines(file):
         place, row = f"{file}, line {number}", line.split("\t")
-        if len(row) != columns or (columns == 4 and not row[3].isdecimal()):
-            raise UserError(f"{place}: expected {columns} columns of MIRACL's format, got {line!r}.")
+        if len(row) != columns:
+            raise UserError(f"{place}: expected {columns} columns of MIRACL's format, got {line!r:.80}.")
         yield place, row
 
 
@@ -183,8 +190,9 @@ def _hard(path: str | None, language: str) -> Published:
         names = listing(repo, folder, folder=path, key=KEY, revision=revision)
         return [fetch(repo, f"{folder}/{name}", folder=path, key=KEY, revision=revision) for name in names]
 
-    topics, grades = read_topics(files("queries")), read_grades(files("qrels"))
-    return Published(topics, grades, files("corpus"), read_passages)
+    queries = files("queries")
+    topics, grades = read_topics(queries), read_grades(files("qrels"))
+    return Published(topics, grades, files("corpus"), read_passages, Path(f"{language}-queries"))
 
 
 def _pool(corpus: Iterable[Passage], judged: set[str], sample_size: int | None, seed: int) -> Iterator[Passage]:

@@ -14,6 +14,7 @@ Axes: N rows, T triples.
 """
 
 import os
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from pipeline.data.arrow import Lazy, cached_folder, folder_name
 from pipeline.data.groups import connected_groups
 from pipeline.data.hub import fetch
-from pipeline.data.reading import decode
+from pipeline.data.reading import LONGEST_LINE, decode, raw_lines
 from pipeline.data.text import check_languages, is_blank
 from pipeline.values import ParallelText, UserError
 
@@ -35,6 +36,7 @@ NAMES = {
 }
 CHUNK_BYTES = 1 << 22  # of the triples, read at a time: about 180,000 triples
 CHUNK_IDS = 1 << 20
+LARGEST_ID = 100_000_000  # memory and disk grow with it; MS MARCO has 8.8 million passages
 
 
 class Triples(NamedTuple):
@@ -144,15 +146,17 @@ def _read_triples(file: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     columns = ["query", "positive", "negative"]
     reading = csv.ReadOptions(column_names=columns, use_threads=False)
     parsing = csv.ParseOptions(delimiter="\t", quote_char=False)
-    conversion = csv.ConvertOptions(column_types=dict.fromkeys(columns, uint32()))
+    conversion = csv.ConvertOptions(column_types=dict.fromkeys(columns, uint32()), null_values=[])
     with file.open("rb") as lines:
         # Not `open_csv`: it reads ahead, and further for a larger file.
-        while chunk := lines.read(CHUNK_BYTES) + lines.readline():
+        while chunk := lines.read(CHUNK_BYTES) + lines.readline(LONGEST_LINE):
             try:
                 table = csv.read_csv(BufferReader(chunk), reading, parsing, conversion)
             except ArrowInvalid as error:
                 raise UserError(f"{file} must hold three ids per line, separated by tabs: {error}.") from error
             query, positive, negative = (column.to_numpy() for column in table.columns)
+            if max(array.max(initial=0) for array in (query, positive, negative)) > LARGEST_ID:
+                raise UserError(f"{file} holds an id above {LARGEST_ID:,}, which no passage of mMARCO has.")
             yield (query.astype(np.uint64) << 32) | positive, negative
 
 
@@ -174,7 +178,7 @@ def _index_lines(file: Path, ids: Sequence[np.ndarray], folder: Path) -> None:
     start_of_id[:] = -1
     start = 0
     with file.open("rb") as lines, file.open("rb") as earlier:
-        for number, line in enumerate(lines, 1):
+        for number, line in raw_lines(lines, file):
             end = start + len(line)
             if line.strip():
                 id, text = _split(line, file, number)
@@ -197,6 +201,6 @@ def _split(line: bytes, file: Path, number: int) -> tuple[int, bytes]:
     id, tab, text = line.partition(b"\t")
     decode(text, file, number)
     id = id.removeprefix(BOM_UTF8) if number == 1 else id
-    if not tab or not id.isdigit() or is_blank(text.decode()):
+    if not tab or not re.fullmatch(rb"\d{1,18}", id) or is_blank(text.decode()):
         raise UserError(f"{file}, line {number} must hold an id, a tab and a text, got {line!r:.80}.")
     return int(id), text

@@ -8,13 +8,13 @@ A subset is a language, or a pair: `ara-deu` ranks Arabic passages for German qu
 where two are in one language, so that its score stands beside mteb's published one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.data import corpus
 from pipeline.data.arrow import folder_name
 from pipeline.data.hub import fetch, listing
+from pipeline.data.tables import Row, column_names, read_table
 from pipeline.data.text import Keyed, check_languages, is_blank, normal, repeats
 from pipeline.values import Collection, Relevance, Texts, UserError
 
@@ -100,41 +100,36 @@ def read_topics(files: Iterable[Path]) -> Keyed[str, str]:
     return topics
 
 
-def read_grades(files: Iterable[Path]) -> Keyed[tuple[str, str], int]:
-    """Return the grades by query and passage id."""
+def read_grades(files: Sequence[Path]) -> Keyed[tuple[str, str], int]:
+    """Return the grades by query and passage id; UserError if there are none."""
     grades: Keyed[tuple[str, str], int] = Keyed("judgement")
     for file in files:
         for number, row in rows(file, "query-id", "corpus-id", "score"):
             key = normal(row["query-id"]), normal(row["corpus-id"])
-            grades.put(key, int(row["score"]), f"{file}, row {number}")
+            place = f"{file}, row {number}"
+            grades.put(key, corpus.grade(row["score"], place), place)
+    if not grades:
+        raise UserError(f"{files[0].parent if files else KEY} holds no judgement.")
     return grades
 
 
 def read_passages(file: Path) -> Iterator[tuple[int, corpus.Passage]]:
     """Yield the numbered passages of a file."""
-    for number, row in rows(file, "id", "text"):
+    for number, row in rows(file, "id", "text", optional=["title"]):
         yield number, corpus.passage(row, "id", f"{file}, row {number}")
 
 
-def rows(file: Path, *columns: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(file: Path, *columns: str, optional: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
     """Yield numbered rows with their identifier in `id`, which some revisions of a repository call `_id`.
 
     Raises:
-        UserError: while iterating, for a damaged file or a missing column.
+        UserError: while iterating, for a damaged file, or a column or value that is missing or of the wrong type.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        parquet = pyarrow.parquet.ParquetFile(file)
-        names = [name.removeprefix("_") for name in parquet.schema_arrow.names]
-        for column in columns:
-            if column not in names:
-                raise UserError(f"{file} lacks the column {column}; it has {', '.join(parquet.schema_arrow.names)}.")
-        for batch in parquet.iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {name.removeprefix("_"): value for name, value in row.items()}
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{file} is not a parquet file: {error}.") from error
+    names = column_names(file)
+    theirs = {name: f"_{name}" if name not in names and f"_{name}" in names else name for name in columns}
+    theirs |= {name: name for name in optional if name in names}
+    for number, row in read_table(file, theirs):
+        for name in columns:
+            if row[name] is None:
+                raise UserError(f"{file}, row {number}: column {theirs[name]} must not be empty.")
+        yield number, row

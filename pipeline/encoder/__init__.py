@@ -6,3 +6,8 @@ that folder (deployed.load), which imports nothing of what made it; embeddings o
 Read `model.py` first, then `head.py`, `sources.py`, `encoding.py`, `deploy.py` and `deployed.py`; each engine is a file
 in `backends/`.
 """
+
+import sys
+
+# transformers would load compiled code from the hub, where a model's files ask for it and this library is installed.
+sys.modules["kernels"] = None  # type: ignore[assignment]

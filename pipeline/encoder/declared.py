@@ -10,20 +10,19 @@ A folder without modules.json is a plain transformer, whose mean sentence-transf
 are looked up in tables here and never imported.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.data.reading import read_json
+from pipeline.data.reading import read_as
 from pipeline.encoder.head import ACTIVATIONS, POOLINGS, Dense
-from pipeline.values import Side, UserError
+from pipeline.values import Side, UserError, conforming
 
 LEGACY_POOLINGS = {
     "pooling_mode_cls_token": "cls",
@@ -36,6 +35,49 @@ LEGACY_POOLINGS = {
 LENGTH_FILES = "sentence_*config.json"  # sentence_bert_config.json, sentence_xlm-roberta_config.json, …
 PROMPT_NAMES: dict[Side, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
 SIMILARITIES = ("cosine", "dot")  # dot where vectors are normalized: then it is the cosine
+
+
+@dataclass
+class _Module:
+    """An entry of modules.json."""
+
+    type: str
+    path: str
+
+
+@dataclass
+class _Prompts:
+    """config_sentence_transformers.json, as far as it is read."""
+
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+    similarity_fn_name: str | None = None
+
+
+@dataclass
+class _Dense:
+    """config.json of a Dense module."""
+
+    in_features: int
+    out_features: int
+    activation_function: str = "torch.nn.modules.activation.Tanh"
+    module_input_name: str = "sentence_embedding"
+    use_residual: bool = False
+
+
+@dataclass
+class _Lengths:
+    """sentence_bert_config.json, as far as it is read."""
+
+    max_seq_length: int | None = None
+    do_lower_case: bool | None = False
+
+
+@dataclass
+class _Tokenizer:
+    """tokenizer_config.json, as far as it is read here; it may hold a float, beyond all lengths."""
+
+    model_max_length: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +108,12 @@ def declared(folder: Path) -> Declared:
     prompts = read_prompts(folder)
     if not (folder / "modules.json").is_file():
         return Declared(folder, prompts=prompts, **lengths(folder))
-    modules = read_json(folder / "modules.json")
+    modules = read_as(list[_Module], folder / "modules.json")
     where = f"model.weights: {folder / 'modules.json'}"
-    try:
-        order = [(module["type"].rsplit(".", 1)[-1], folder / module["path"]) for module in modules]
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{where} is not in sentence-transformers' format: {error!r}.") from error
+    for module in modules:
+        if ".." in Path(module.path).parts or Path(module.path).is_absolute():
+            raise UserError(f"{where} names {module.path!r:.80}, which is not in its folder.")
+    order = [(module.type.rsplit(".", 1)[-1], folder / module.path) for module in modules]
     names = [name for name, _ in order if name != "Dropout"]  # which does nothing but in training
     middle = names[2:-1] if names[-1:] == ["Normalize"] else names[2:]
     if names[:2] != ["Transformer", "Pooling"] or any(name != "Dense" for name in middle):
@@ -95,9 +137,9 @@ def read_prompts(folder: Path) -> dict[Side, str]:
     path = folder / "config_sentence_transformers.json"
     if not path.is_file():
         return {}
-    config = read_json(path)
-    prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text is not None}
-    default = prompts.get(config.get("default_prompt_name"), "")
+    config = read_as(_Prompts, path)
+    prompts = {name: text for name, text in (config.prompts or {}).items() if text is not None}
+    default = prompts.get(config.default_prompt_name or "", "")
     chosen: dict[Side, str] = {}
     for side, names in PROMPT_NAMES.items():
         text = next((prompts[name] for name in names if name in prompts), default)
@@ -109,9 +151,9 @@ def read_prompts(folder: Path) -> dict[Side, str]:
 def pooling_of(folder: Path, prompts: Mapping[Side, str]) -> str:
     """Return the pooling of a Pooling module."""
     path = folder / "config.json"
-    config = read_json(path)
-    modes = config.get("pooling_mode") or [name for key, name in LEGACY_POOLINGS.items() if config.get(key)] or "mean"
-    modes = [modes] if isinstance(modes, str) else modes
+    config = read_as(dict[str, Any], path)
+    named = config.get("pooling_mode") or [name for key, name in LEGACY_POOLINGS.items() if config.get(key)] or "mean"
+    modes = conforming(list[str], [named] if isinstance(named, str) else named, f"{path}: pooling_mode")
     if len(modes) != 1 or modes[0] not in POOLINGS:
         known = ", ".join(POOLINGS)
         raise UserError(f"model.weights: {path} pools by {' and '.join(modes)}; here it is one of {known}.")
@@ -123,31 +165,33 @@ def pooling_of(folder: Path, prompts: Mapping[Side, str]) -> str:
 def dense_of(folder: Path) -> tuple[Dense, dict[str, Tensor]]:
     """Return a Dense module and its weights, from safetensors, or a pickle read without running code."""
     path = folder / "config.json"
-    config = read_json(path)
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    config = read_as(_Dense, path)
+    activation = config.activation_function
     name = activation.rsplit(".", 1)[-1].lower()
     if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise UserError(f"model.weights: {path}: activation_function={activation} is not among {known}.")
-    for key, plain in {"module_input_name": "sentence_embedding", "use_residual": False}.items():
-        if config.get(key, plain) != plain:
-            raise UserError(f"model.weights: {path}: {key}={config[key]} is not supported.")
+    for key in ("module_input_name", "use_residual"):
+        if (value := getattr(config, key)) != getattr(_Dense, key):
+            raise UserError(f"model.weights: {path}: {key}={value} is not supported.")
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         state = load_file(safe) if safe.is_file() else torch.load(pickled, weights_only=True, map_location="cpu")
-    except (OSError, SafetensorError, RuntimeError, ValueError, UnpicklingError) as error:
+        state = {key.removeprefix("linear."): value.float() for key, value in state.items()}
+    except MemoryError:
+        raise
+    except Exception as error:  # what torch raises for a file of any content is not documented
         raise UserError(f"model.weights: the dense layer in {folder} cannot be loaded: {error}.") from error
-    state = {key.removeprefix("linear."): value.float() for key, value in state.items()}
-    shape = (config.get("out_features"), config.get("in_features"))
+    shape = (config.out_features, config.in_features)
     if "weight" not in state or tuple(state["weight"].shape) != shape:
         raise UserError(f"model.weights: the weights in {folder} are not those of its config.json, {shape}.")
-    return Dense(config["out_features"], name, "bias" in state), state
+    return Dense(config.out_features, name, "bias" in state), state
 
 
 def check_similarity(folder: Path, normalize: bool) -> None:
     """Raise UserError for a similarity that ranks otherwise than the cosine does."""
     path = folder / "config_sentence_transformers.json"
-    similarity = (read_json(path).get("similarity_fn_name") if path.is_file() else None) or "cosine"
+    similarity = (read_as(_Prompts, path).similarity_fn_name if path.is_file() else None) or "cosine"
     if similarity not in SIMILARITIES or (similarity == "dot" and not normalize):
         compares = "retrieval here compares by cosine, or by the inner product of normalized vectors"
         raise UserError(f"model.weights: {path}: similarity_fn_name={similarity}: {compares}.")
@@ -155,9 +199,13 @@ def check_similarity(folder: Path, normalize: bool) -> None:
 
 def lengths(transformer: Path) -> dict[str, Any]:
     """Return the maximum length, where a file of sentence-transformers or the tokenizer's says one, and lower case."""
-    config: dict[str, Any] = next((read_json(path) for path in sorted(transformer.glob(LENGTH_FILES))), {})
+    path = next(iter(sorted(transformer.glob(LENGTH_FILES))), None)
+    config = read_as(_Lengths, path) if path else _Lengths()
+    longest: float | None = config.max_seq_length
     tokenizer = transformer / "tokenizer_config.json"
-    longest = config.get("max_seq_length")
     if longest is None and tokenizer.is_file():
-        longest = read_json(tokenizer).get("model_max_length")  # a number beyond all lengths where it is not known
-    return {"max_tokens": longest and int(longest), "lower_case": bool(config.get("do_lower_case"))}
+        path = tokenizer
+        longest = read_as(_Tokenizer, path).model_max_length  # a number beyond all lengths where it is not known
+    if longest is not None and not 3 <= longest < math.inf:  # fewer tokens leave no text between the special ones
+        raise UserError(f"model.weights: {path}: a maximum length of {longest} tokens is none.")
+    return {"max_tokens": longest and int(longest), "lower_case": bool(config.do_lower_case)}

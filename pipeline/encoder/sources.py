@@ -6,21 +6,20 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from tokenizers import Tokenizer, normalizers
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, logging
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers import AutoConfig, AutoModel, PreTrainedModel, logging
 from yaml import YAMLError
 
 from pipeline.config import ModelConfig, Precision
 from pipeline.data import hub
 from pipeline.encoder import packaged
-from pipeline.encoder.declared import Declared, declared
+from pipeline.encoder.declared import Declared
+from pipeline.encoder.folder import Source, attention, depth, from_folder, one_line
 from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import Encoder
 from pipeline.values import Side, UserError
@@ -35,15 +34,6 @@ HUB_FILES = [
 ]
 WAY_OUT = "or set model.weights to a local folder that holds the model, or model.weights=random for a cost-only run"
 DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
-
-
-class Source(NamedTuple):
-    """What a source gives, before prefixes and lengths are known."""
-
-    backbone: PreTrainedModel
-    tokenizer: Tokenizer
-    pad_id: int
-    declared: Declared
 
 
 def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tokenizer] | None = None) -> Encoder:
@@ -74,7 +64,7 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
         torch.manual_seed(seed)
         head = Head(settings.pooling, backbone.config.hidden_size, settings.dense, settings.normalize)
     if declared.weights:
-        head.load_state_dict(declared.weights)
+        load_head(head, declared)
     if declared.lower_case:
         lower, own = normalizers.Lowercase(), tokenizer.normalizer
         tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
@@ -83,6 +73,15 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
     )
     encoder.overridden = overridden(model, declared)
     return encoder.eval()
+
+
+def load_head(head: Head, declared: Declared) -> None:
+    """Load the weights of the dense layers; UserError if they do not fit each other or the transformer."""
+    try:
+        head.load_state_dict(declared.weights)
+    except RuntimeError as error:
+        folder = declared.transformer
+        raise UserError(f"model.weights: the dense layers of {folder} do not fit: {one_line(error)}.") from error
 
 
 def folder_of(model: ModelConfig) -> Path:
@@ -113,9 +112,12 @@ def origin(model: ModelConfig) -> Origin:
     if model.license or not card.is_file():
         return Origin(base, model.license)
     try:
-        return Origin(base, ModelCard.load(card).data.get("license"))
-    except (ValueError, YAMLError) as error:
+        license = ModelCard.load(card).data.get("license")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         raise UserError(f"{card} cannot be read: {one_line(error)}; set model.license.") from error
+    if not isinstance(license, str | None):
+        raise UserError(f"{card}: license must be a text, got {license!r:.80}; set model.license.")
+    return Origin(base, license)
 
 
 class Settings(NamedTuple):
@@ -208,62 +210,14 @@ def from_random(model: ModelConfig, seed: int, make_tokenizer: Callable[[int], T
     return Source(backbone, make_tokenizer(config.vocab_size), packaged.PAD_ID, declared)
 
 
-def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> Source:
-    """Read a model in the hub's format, downloaded or local; code in the folder never runs."""
-    try:
-        settings = declared(model_folder)
-    except UserError as error:
-        raise UserError(f"model.weights: {str(error).removeprefix('model.weights: ')}") from error
-    folder = settings.transformer
-    shards = "model.safetensors.index.json"
-    weights = shards if (folder / shards).is_file() else "model.safetensors"
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", weights):
-        if not (folder / name).is_file():
-            raise UserError(f"model.weights: {folder / name} is missing.")
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(folder, **options)
-        if config.is_encoder_decoder:
-            raise ValueError(f"it is an encoder-decoder, {config.model_type}, and encoders alone are supported")
-        config.num_hidden_layers = depth(layers, config.num_hidden_layers)
-        # Attention is named: the config could ask transformers to fetch a kernel from the hub.
-        options |= {"attn_implementation": attention(config)}
-        backbone, report = AutoModel.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"model.weights: the model in {folder} cannot be loaded: {one_line(error)}.") from error
-    if missing := [name for name in report["missing_keys"] if not name.startswith("pooler.")]:
-        raise UserError(f"model.weights: {folder} lacks the weights {sorted(missing)[0]} of its architecture.")
-    if tokenizer.pad_token_id is None:
-        raise UserError(f"model.weights: {folder / 'tokenizer_config.json'} names no pad_token.")
-    largest, rows = max(tokenizer.get_vocab().values()), backbone.get_input_embeddings().num_embeddings
-    if largest >= rows:
-        raise UserError(
-            f"model.weights: {folder / 'tokenizer.json'} has the id {largest}, but there are {rows} word embeddings."
-        )
-    return Source(backbone, tokenizer.backend_tokenizer, tokenizer.pad_token_id, settings)
-
-
-def attention(config: PretrainedConfig) -> str:
-    """Return the attention implementation of an architecture: torch's fused one, where transformers has it."""
-    architecture: Any = MODEL_MAPPING.get(type(config), None)
-    return "sdpa" if architecture is None or architecture._supports_sdpa else "eager"
-
-
-def depth(layers: int | None, available: int) -> int:
-    """Return how many layers to build: the first `layers`, or all of them."""
-    if layers and layers > available:
-        raise UserError(f"model.layers={layers}: the model has {available} layers.")
-    return layers or available
-
-
 def positions(backbone: PreTrainedModel) -> int:
     """Return the most tokens that a backbone takes; RoBERTa's position table starts with unused rows."""
     tables = [module for name, module in backbone.named_modules() if name.endswith(".position_embeddings")]
     unused = tables[0].padding_idx + 1 if tables and tables[0].padding_idx is not None else 0
-    return backbone.config.max_position_embeddings - unused
+    longest = getattr(backbone.config, "max_position_embeddings", None)
+    if not isinstance(longest, int):
+        raise UserError(f"model.weights: {backbone.config.model_type} has no max_position_embeddings: not supported.")
+    return longest - unused
 
 
 def architecture_key(encoder: Encoder) -> dict[str, object]:
@@ -284,8 +238,3 @@ def architecture_key(encoder: Encoder) -> dict[str, object]:
         "max_tokens": encoder.max_tokens,
         "tokenizer": f"{type(tokenizer.model).__name__} of {tokenizer.get_vocab_size()} pieces",
     }
-
-
-def one_line(error: Exception) -> str:
-    """Return the start of another library's message, on one line."""
-    return " ".join(str(error).split())[:200].rstrip(".")

@@ -20,6 +20,7 @@ from pipeline.encoder.deployed import Description
 from pipeline.encoder.engine import require
 from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import WEIGHTS, Encoder
+from pipeline.store.files import full_disk_named
 
 QUANTIZED = "model.pt"  # safetensors has no quantized tensors; read without running code (weights_only)
 
@@ -48,10 +49,11 @@ def save(encoder: Encoder, precision: str, folder: Path) -> int:
         for part, module in modules.items()
         for name, value in module.state_dict().items()
     }
-    if precision == "int8":
-        torch.save(state, folder / QUANTIZED)
-    else:
-        save_file(state, folder / WEIGHTS)
+    with full_disk_named(folder):
+        if precision == "int8":
+            torch.save(state, folder / QUANTIZED)
+        else:
+            save_file(state, folder / WEIGHTS)
     tensors = [*backbone.parameters(), *backbone.buffers(), *encoder.head.parameters()]
     return sum(tensor.nbytes for tensor in parts(tensors))
 

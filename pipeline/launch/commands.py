@@ -49,7 +49,7 @@ def refusing() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit 1
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:  # OSError: of a file
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(REFUSED)
 

@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.values import UserError
+from pipeline.values import UserError, unreadable
 
 
 class Damaged(UserError):
@@ -31,13 +32,25 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     try:
-        write(Path(name))
+        with full_disk_named(path):
+            write(Path(name))
         sync(Path(name))
         os.chmod(name, 0o644)
         os.replace(name, path)
         sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn what safetensors and torch say of a full disk into an OSError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if "(os error " in str(error) or "inline_container.cc" in str(error):
+            raise OSError(f"{path} cannot be written: is the disk full?") from error
         raise
 
 
@@ -71,20 +84,23 @@ def read_json(path: Path) -> Any:
     """Read what `write_json` wrote.
 
     Raises:
-        UserError: if the file is missing.
+        UserError: if the file is missing or cannot be read.
         Damaged: if this file, or a file whose checksum it holds, is not what was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("sha256") != digest(content):
             raise ValueError("checksum")
+        vouched = dict(content.pop("files"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (ValueError, KeyError, AttributeError):  # no JSON, or none of ours
+    except OSError as error:
+        raise UserError(unreadable(path, error)) from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # no JSON, or none of ours
         raise Damaged(f"{path} is damaged: it has to be made again.") from None
-    for name, wanted in content.pop("files").items():
+    for name, wanted in vouched.items():
         file = path.parent / name
-        if not file.exists() or file_digest(file) != wanted:
+        if not file.is_file() or file_digest(file) != wanted:  # a device or a pipe might never end
             raise Damaged(f"{file} is damaged or missing: it has to be made again.")
     return content
 

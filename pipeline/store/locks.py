@@ -38,9 +38,9 @@ def hold(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def held(path: Path) -> bool:
-    """Whether a living process holds the lock."""
+    """Whether a living process holds the lock. Needs no right to write, except on NFS, where flock does."""
     try:
-        file = os.open(path, os.O_RDWR)
+        file = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.values import Variant
+from pipeline.values import UserError, Variant, conforming
 
 SCHEMA = 3  # of record.json; another number when fields change
 AS_TRAINED = Variant().label
+STRICT = {"extra": "forbid"}  # pydantic's word for: a file with a field that we do not know is not read
+# What all readers take for granted in the free parts of a record.
+NEEDED = {
+    **{f"choices.{group}": str for group in ("model", "sampler", "data")},
+    **{"config.model.family": str, "config.sampler": dict, "provenance.layers": int, "provenance.time": str},
+}
+OF_A_PROFILE = {
+    **{"profile.details.machine.device": str, "profile.details.machine.cpu": str, "profile.details.threads": int},
+    **{"profile.details.quality.checks": list},
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class Profile:
     loading or serving, with interpreter, libraries, tokenizer, weights and activations, and `index_mib`.
     `encoder_rss_mib` is the part of the encoder: what serving adds to the process after its imports.
     """
+
+    __pydantic_config__ = STRICT
 
     query_latency_p50_ms: float
     query_latency_p90_ms: float | None
@@ -81,6 +94,8 @@ class Profile:
 class Record:
     """All that one run leaves behind; as JSON it is `record.json`, flattened it is one row of a table."""
 
+    __pydantic_config__ = STRICT
+
     name: str
     cache_key: str
     status: Literal["done", "failed"]
@@ -97,6 +112,31 @@ class Record:
     notes: tuple[str, ...] = ()
     reason: str | None = None  # of a failure
     schema: int = SCHEMA
+
+
+def from_json(raw: Mapping[str, Any], path: Path) -> Record:
+    """Return the record that `path` holds as JSON.
+
+    Raises:
+        UserError: for a record of another version, or one that is none; it names the file.
+    """
+    schema = conforming(int, raw.get("schema", 1), f"{path}: schema")
+    if schema > SCHEMA:
+        says = f"was written by a newer version: its schema is {schema}, and this version reads {SCHEMA}"
+        raise UserError(f"{path} {says}. Update, or move it away and run the sweep again.")
+    if schema < SCHEMA:
+        raise UserError(made_by_older(path))
+    for needed, kind in (NEEDED | OF_A_PROFILE if raw.get("profile") else NEEDED).items():
+        value: Any = raw
+        for key in needed.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise UserError(f"{path}: {needed} must be a {kind.__name__}, got {value!r:.80}.")
+    return conforming(Record, raw, str(path))
+
+
+def made_by_older(path: Path) -> str:
+    return f"{path} was made by an older version: move it away and run the sweep again, or use that version."
 
 
 def row(record: Record) -> dict[str, Any]:

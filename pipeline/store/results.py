@@ -10,7 +10,7 @@ Every file is complete or absent (files). record.json and a stage's done.json ho
 """
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,8 +22,10 @@ import pandas as pd
 from pipeline.store import locks
 from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_json, write_atomically, write_json
-from pipeline.store.records import SCHEMA, Profile, Record
-from pipeline.values import UserError, alternatives
+from pipeline.store.records import Record, from_json, made_by_older
+from pipeline.values import UserError, alternatives, conforming
+
+PER_QUERY = ["setting", "query_language", "passage_language", "query_id"]  # columns beside the metrics
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class RunState:
     reason: str | None = None
     record: Record | None = None
     profile_s: float = 0.0
+
+
+@dataclass
+class Plan:
+    """The runs that a sweep is to make, by name with their choices, and the sweep that profiled its models."""
+
+    runs: dict[str, dict[str, str]]
+    costs_from: str | None = None
 
 
 class ResultStore:
@@ -87,13 +97,13 @@ class ResultStore:
         if not path.exists():
             known = sorted(path.parent.name for path in self.root.glob("runs/*/record.json"))
             raise UserError(f"no run {name} in {self.root}: {alternatives(name, known)}")
-        return as_record(read_json(path), path)
+        return from_json(read_json(path), path)
 
     def finished(self, name: str) -> Record | None:
         """The record of a run that need not run again."""
         path = self.run_dir(name) / "record.json"
         raw = read_again(path)
-        return as_record(raw, path) if raw and raw["status"] == "done" else None
+        return from_json(raw, path) if raw and raw.get("status") != "failed" else None
 
     def stage_dir(self, stage: str, key: str) -> Path:
         """The folder of a stage's results, shared by all runs with this cache key; valid once `finish` was called."""
@@ -118,21 +128,21 @@ class ResultStore:
 
     def per_query(self, name: str, benchmark: str) -> pd.DataFrame:
         """One row per (setting, query language, passage language, query), one column per metric."""
-        return pd.read_parquet(self.run_dir(name) / f"per_query-{benchmark}.parquet")
+        return read_frame(self.run_dir(name) / f"per_query-{benchmark}.parquet", PER_QUERY)
 
     def pool_ranks(self, name: str) -> list[pd.DataFrame]:
         """retrieval.scoring.pool_ranks_table of each benchmark whose pools are samples."""
-        return [pd.read_parquet(path) for path in sorted(self.run_dir(name).glob("pool_ranks-*.parquet"))]
+        return [read_frame(path) for path in sorted(self.run_dir(name).glob("pool_ranks-*.parquet"))]
 
     def attraction(self, name: str, benchmark: str) -> pd.DataFrame | None:
         """retrieval.scoring.attraction_table of a run; None without a multilingual pool."""
         path = self.run_dir(name) / f"attraction-{benchmark}.parquet"
-        return pd.read_parquet(path).set_index("query_language") if path.exists() else None
+        return read_frame(path, ["query_language"]).set_index("query_language") if path.exists() else None
 
     def curve(self, name: str) -> pd.DataFrame:
         """step, loss, learning_rate, pairs_per_s; empty for a run without training."""
         path = self.run_dir(name) / "training.parquet"
-        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+        return read_frame(path) if path.exists() else pd.DataFrame()
 
     def plan(self, sweep: str, runs: Mapping[str, Mapping[str, str]], costs_from: str | None = None) -> None:
         """Write down the `runs` of a sweep, by name with their choices, and the sweep that profiled its models."""
@@ -142,18 +152,23 @@ class ResultStore:
         """Remove failed runs, and runs of an earlier definition of the sweep, from its manifest."""
         for path in (self.kept_dir(sweep) / "manifest").glob("*.json"):
             entry = read_again(path) if path.stem in keep else None
-            if entry is None or entry["status"] == "failed":
+            if entry is None or entry.get("status") == "failed":
                 path.unlink(missing_ok=True)
 
     def planned(self, sweep: str) -> dict[str, dict[str, str]]:
         """The runs that a multirun is to make, by name; without a plan, those in the manifest."""
-        raw = read_again(self.kept_dir(sweep) / "plan.json")
-        return raw["runs"] if raw else {name: entry["choices"] for name, entry in self.manifest(sweep).items()}
+        if plan := self._plan(sweep):
+            return plan.runs
+        return {name: entry["choices"] for name, entry in self.manifest(sweep).items()}
+
+    def _plan(self, sweep: str) -> "Plan | None":
+        path = self.kept_dir(sweep) / "plan.json"
+        raw = read_again(path)
+        return None if raw is None else conforming(Plan, raw, str(path))
 
     def add_to_manifest(self, sweep: str, state: RunState) -> None:
         """Record in the sweep's manifest how a run ended."""
-        entry = {key: value for key, value in vars(state).items() if key not in ("name", "record")}
-        write_json(self.kept_dir(sweep) / "manifest" / f"{state.name}.json", entry)
+        write_json(self.kept_dir(sweep) / "manifest" / f"{state.name}.json", entry_of(state))
 
     def manifest(self, sweep: str) -> dict[str, dict[str, Any]]:
         """How the runs of a sweep ended, by name; UserError if there is no such sweep, or an older version made it."""
@@ -164,7 +179,11 @@ class ResultStore:
             known = sorted(path.parents[1].name for path in self.root.glob("*/.store/manifest"))
             raise UserError(f"no sweep {sweep} in {self.root}: {alternatives(sweep, known)}")
         paths = sorted((kept / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
-        return {path.stem: entry for path in paths if (entry := read_again(path))}
+        raw = {path: entry for path in paths if (entry := read_again(path))}
+        states = [
+            conforming(RunState, {**entry, "name": path.stem, "record": None}, str(path)) for path, entry in raw.items()
+        ]
+        return {state.name: entry_of(state) for state in states}
 
     def runs(self, sweep: str) -> list[RunState]:
         """How the runs of a sweep ended. A record without a profile gets that of the same model and inference variant
@@ -175,20 +194,24 @@ class ResultStore:
         """
         entries = self.manifest(sweep)
         records = {name: self.load(name) for name, entry in entries.items() if entry["status"] != "failed"}
-        plan = read_again(self.kept_dir(sweep) / "plan.json") or {}
-        if other := plan.get("costs_from"):
+        plan = self._plan(sweep)
+        if plan and (other := plan.costs_from):
             there = [state.record for state in self.runs(other) if state.record and state.record.profile]
             records = with_costs_from(other, there, records)
         return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
 
 
-def made_by_older(path: Path) -> str:
-    return f"{path} was made by an older version: move it away and run the sweep again, or use that version."
+def entry_of(state: RunState) -> dict[str, Any]:
+    """Return what the manifest keeps of a run's state."""
+    return {key: value for key, value in vars(state).items() if key not in ("name", "record")}
 
 
-def as_record(raw: dict[str, Any], path: Path) -> Record:
-    if (schema := raw.get("schema", 1)) != SCHEMA:
-        newer = f"{path} was made by a newer version (schema {schema}, this version reads {SCHEMA}): update."
-        raise UserError(newer if schema > SCHEMA else made_by_older(path))
-    profile = Profile(**raw["profile"]) if raw["profile"] else None
-    return Record(**raw | {"profile": profile, "notes": tuple(raw["notes"])})
+def read_frame(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table of the store; UserError if it is missing, damaged, or lacks one of `columns`."""
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    if missing := [column for column in columns if column not in frame]:
+        raise UserError(f"{path} lacks the column {missing[0]}: it is no table of this version.")
+    return frame

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.store.files import read_json, sync, write_json
+from pipeline.store.files import full_disk_named, read_json, sync, write_json
 from pipeline.values import UserError
 
 KEEP = 2  # if the newest is damaged, training resumes from the one before it
@@ -46,9 +46,10 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     with TemporaryDirectory(dir=folder, prefix=".") as temporary:
         path = Path(temporary, f"step-{step:08d}")
         path.mkdir()
-        save_file(dict(checkpoint.weights), path / "weights.safetensors")
-        save_file(dict(checkpoint.best_weights), path / "best.safetensors")
-        torch.save(dict(checkpoint.state), path / "state.pt")
+        with full_disk_named(folder / path.name):
+            save_file(dict(checkpoint.weights), path / "weights.safetensors")
+            save_file(dict(checkpoint.best_weights), path / "best.safetensors")
+            torch.save(dict(checkpoint.state), path / "state.pt")
         write_json(path / "sha256.json", {}, [path / name for name in FILES])
         path.rename(folder / path.name)
     sync(folder)

@@ -8,12 +8,14 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from pipeline.values import UserError
+from pipeline.values import UserError, conforming
 
 SCORE = "ndcg_at_10"  # the main metric of all these tasks
 ROW = ["model", "dataset_revision", "subset", SCORE]  # columns of a table of scores
@@ -43,6 +45,35 @@ BENCHMARKS = (
 )
 
 
+@dataclass
+class _Entry:
+    """A score of one subset."""
+
+    hf_subset: str
+    ndcg_at_10: float
+
+
+@dataclass
+class _Result:
+    """<task>.json, as far as it is read."""
+
+    dataset_revision: str
+    mteb_version: str
+    scores: dict[str, list[Any]]
+
+
+@dataclass
+class _Meta:
+    """model_meta.json, as far as it is read."""
+
+    n_parameters: int | None = None
+    n_embedding_parameters: int | None = None
+    license: str | None = None
+    open_weights: bool | None = None
+    release_date: str | None = None
+    training_datasets: list[Any] | dict[str, Any] | None = None
+
+
 @dataclass(frozen=True)
 class Published:
     """What was published, ready to compare.
@@ -66,7 +97,9 @@ def read(folder: Path) -> Published:
     if (folder / "results").is_dir():
         rows, models = _repository(folder), repository_models(folder)
     else:
-        rows, models = _tables(folder), _table(folder / "models.csv", MODEL)
+        rows, models = _tables(folder), _models(folder / "models.csv")
+    if rows.empty:
+        raise UserError(f"scores={folder}: the files there hold no score.")
     rows = one_revision(rows)
     pairs = broken(rows)
     directions = set(zip(pairs["benchmark"], pairs["subset"], strict=True))
@@ -87,26 +120,30 @@ def _repository(folder: Path) -> pd.DataFrame:
 def _results(folder: Path, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
     """Yield one row per subset of every result of a task, whatever the model and revision."""
     for path in sorted(folder.glob(f"results/*/*/{benchmark.task}.json")):
-        result = _json(path)
-        try:
-            shared = {"dataset_revision": result["dataset_revision"][:REVISION], "mteb_version": result["mteb_version"]}
-            for entry in result["scores"].get(benchmark.split, ()):
-                yield {
-                    "benchmark": benchmark.name,
-                    "model": path.parts[-3].replace("__", "/", 1),
-                    "revision": path.parts[-2],
-                    "subset": entry["hf_subset"],
-                    SCORE: float(entry[SCORE]),
-                    **shared,
-                }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is no result of mteb: {type(error).__name__} at {error}.") from error
+        result = conforming(_Result, _json(path), str(path))
+        for entry in conforming(list[_Entry], result.scores.get(benchmark.split, []), str(path)):
+            check_score(entry.ndcg_at_10, f"{path}: {entry.hf_subset:.80}")
+            yield {
+                "benchmark": benchmark.name,
+                "model": path.parts[-3].replace("__", "/", 1),
+                "revision": path.parts[-2],
+                "subset": entry.hf_subset,
+                SCORE: entry.ndcg_at_10,
+                "dataset_revision": result.dataset_revision[:REVISION],
+                "mteb_version": result.mteb_version,
+            }
+
+
+def check_score(score: float, place: str) -> None:
+    """Raise UserError unless a score lies between 0 and 1."""
+    if not 0 <= score <= 1:
+        raise UserError(f"{place}: {SCORE}={score}: it must lie in [0, 1].")
 
 
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
 
 
@@ -114,10 +151,10 @@ def repository_models(folder: Path) -> pd.DataFrame:
     """Return FACTS and `trained_on_miracl` of each model of a results repository: of its fullest model_meta.json."""
     best: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("results/*/*/model_meta.json")):
-        meta, name = _json(path), path.parts[-3].replace("__", "/", 1)
-        data = meta.get("training_datasets")
+        meta, name = conforming(_Meta, _json(path), str(path)), path.parts[-3].replace("__", "/", 1)
+        data = meta.training_datasets
         says = None if data is None else any("MIRACL" in str(dataset) for dataset in data)
-        facts = {"model": name} | {key: meta.get(key) for key in FACTS} | {"trained_on_miracl": says}
+        facts = {"model": name} | {key: getattr(meta, key) for key in FACTS} | {"trained_on_miracl": says}
         known = sum(value is not None for value in facts.values())
         if name not in best or known > sum(value is not None for value in best[name].values()):
             best[name] = facts
@@ -130,6 +167,8 @@ def _tables(folder: Path) -> pd.DataFrame:
         paths = [path for suffix in (".csv", ".parquet") if (path := folder / f"{benchmark.name}{suffix}").is_file()]
         if paths:
             table = _table(paths[0], ROW)[ROW]  # of one revision of each model
+            for row, score in zip(count(1), table[SCORE], strict=False):
+                check_score(score, f"{paths[0]}, row {row}")
             frames.append(table.assign(benchmark=benchmark.name, revision="", mteb_version=""))
     if not frames:
         raise UserError(
@@ -140,14 +179,39 @@ def _tables(folder: Path) -> pd.DataFrame:
     return rows.assign(dataset_revision=rows["dataset_revision"].astype(str).str[:REVISION])
 
 
+def _models(path: Path) -> pd.DataFrame:
+    """Return the table of models, each of which it holds once."""
+    table = _table(path, MODEL)
+    if (again := table["model"][table["model"].duplicated()]).size:
+        raise UserError(f"{path}, row {again.index[0] + 1} repeats the model {again.iloc[0]:.80}.")
+    return table
+
+
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a table whose `columns` hold numbers (SCORE, n_…), true or false (trained_on_miracl), or a text."""
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
-    if missing := [column for column in columns if column not in table]:
-        raise UserError(f"{path} lacks the column {missing[0]}.")
+    for column in columns:
+        if column not in table:
+            raise UserError(f"{path} lacks the column {column}.")
+        if column == "trained_on_miracl":
+            continue
+        numbers = column == SCORE or column.startswith("n_")
+        values = pd.to_numeric(table[column], errors="coerce") if numbers else table[column].map(_text)
+        wrong = values.isna() & (table[column].notna() | (not column.startswith("n_")))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            says = "a number" if numbers else "a text"
+            raise UserError(f"{path}, row {row + 1}: {column} must be {says}, got {table[column].iloc[row]!r:.80}.")
+        table[column] = values
     return table
+
+
+def _text(value: object) -> str | None:
+    """Return a text, or a number that pandas has made of one; None for anything else."""
+    return str(value) if isinstance(value, str | int) else None
 
 
 def one_revision(rows: pd.DataFrame) -> pd.DataFrame:
@@ -180,6 +244,8 @@ def broken(rows: pd.DataFrame) -> pd.DataFrame:
     [['5bef8b6', 'ara-deu']]
     """
     pairs = rows[rows["subset"].str.contains("-")]
+    if pairs.empty:
+        return pd.DataFrame(columns=["dataset_revision", "subset", *REFUSED])
     reverse = pairs.assign(subset=[reversed_pair(subset) for subset in pairs["subset"]])
     on = ["benchmark", "dataset_revision", "model", "subset"]
     both = pairs.merge(reverse[[*on, SCORE]], on=on, suffixes=("", "_reverse"))

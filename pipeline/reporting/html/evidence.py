@@ -10,6 +10,7 @@ from pipeline.reporting.figure import SETTINGS
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Table, amount, listed, plain, row
 from pipeline.store.progress import counted
+from pipeline.values import UserError
 
 
 def failures(material: Material) -> Table | None:
@@ -59,14 +60,17 @@ def command(material: Material) -> str | None:
     path = material.store.kept_dir(material.sweep) / "multirun.yaml"
     if not path.exists():
         return None
-    hydra = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]
     words = ["python", "-m", "pipeline.run"]
-    for source in hydra["runtime"]["config_sources"]:
-        if source["provider"] == "command-line":
-            words += ["--config-dir", Path(source["path"]).name]
-    if hydra["job"]["config_name"] != "config":
-        words += ["--config-name", hydra["job"]["config_name"]]
-    return shlex.join([*words, "-m", *hydra["overrides"]["task"]])
+    try:
+        hydra = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]
+        for source in hydra["runtime"]["config_sources"]:
+            if source["provider"] == "command-line":
+                words += ["--config-dir", Path(source["path"]).name]
+        if hydra["job"]["config_name"] != "config":
+            words += ["--config-name", hydra["job"]["config_name"]]
+        return shlex.join([*words, "-m", *hydra["overrides"]["task"]])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not Hydra's note of a multirun: move it away.") from error
 
 
 def provenance(material: Material) -> Table:
