@@ -9,6 +9,7 @@
 Every file is complete or absent (files). record.json and a stage's done.json hold the checksums of their folder.
 """
 
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ import pandas as pd
 
 from pipeline.store import locks
 from pipeline.store.deployment import with_costs_from
-from pipeline.store.files import others, read_again, read_json, write_atomically, write_json
+from pipeline.store.files import others, read_again, read_json, read_unchanged, write_atomically, write_json
 from pipeline.store.records import SCHEMA, Profile, Record
 from pipeline.values import UserError, alternatives
 
@@ -72,6 +73,11 @@ class ResultStore:
 
     def locked(self, name: str) -> bool:
         return locks.held(self.root / "locks" / name)
+
+    def lock_names(self) -> set[str]:
+        """What somebody holds, awaits, or left behind when it was killed: all else is not locked."""
+        folder = self.root / "locks"
+        return set(os.listdir(folder)) if folder.is_dir() else set()
 
     def machine(self, *, alone: bool) -> AbstractContextManager[None]:
         return locks.machine(self.root / "locks", alone=alone)
@@ -147,7 +153,7 @@ class ResultStore:
 
     def planned(self, sweep: str) -> dict[str, dict[str, str]]:
         """The runs that a multirun is to make, by name; without a plan, those in the manifest."""
-        raw = read_again(self.kept_dir(sweep) / "plan.json")
+        raw = read_unchanged(self.kept_dir(sweep) / "plan.json")
         return raw["runs"] if raw else {name: entry["choices"] for name, entry in self.manifest(sweep).items()}
 
     def add_to_manifest(self, sweep: str, state: RunState) -> None:
@@ -163,8 +169,12 @@ class ResultStore:
         if not folder.is_dir():
             known = sorted(path.parents[1].name for path in self.root.glob("*/.store/manifest"))
             raise UserError(f"no sweep {sweep} in {self.root}: {alternatives(sweep, known)}")
-        paths = sorted((kept / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
-        return {path.stem: entry for path in paths if (entry := read_again(path))}
+        if not (kept / "manifest").is_dir():
+            return {}
+        with os.scandir(kept / "manifest") as files:  # no Path per file: there may be 10,000, listed after each run
+            written = [file for file in files if file.name.endswith(".json") and not file.name.startswith(".")]
+        entries = {file.name.removesuffix(".json"): read_unchanged(file) for file in written}
+        return {name: entries[name] for name in sorted(entries) if entries[name]}
 
     def runs(self, sweep: str) -> list[RunState]:
         """How the runs of a sweep ended. A record without a profile gets that of the same model and inference variant
