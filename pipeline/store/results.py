@@ -11,7 +11,7 @@ Every file is complete or absent (files). record.json and a stage's done.json ho
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,12 +19,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.store import locks
 from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_json, read_unchanged, write_atomically, write_json
 from pipeline.store.records import SCHEMA, Profile, Record
 from pipeline.values import UserError, alternatives
+
+
+PER_QUERY = ["setting", "query_language", "passage_language", "query_id", "cluster"]  # its columns that are no metrics
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,12 @@ class ResultStore:
     def per_query(self, name: str, benchmark: str) -> pd.DataFrame:
         """One row per (setting, query language, passage language, query), one column per metric."""
         return pd.read_parquet(self.run_dir(name) / f"per_query-{benchmark}.parquet")
+
+    def per_query_metrics(self, name: str, benchmark: str, metrics: Sequence[str]) -> pa.Table:
+        """Some columns of `per_query`: those that are no metrics (PER_QUERY, as dictionaries), and the `metrics`."""
+        with pq.ParquetFile(self.run_dir(name) / f"per_query-{benchmark}.parquet", read_dictionary=PER_QUERY) as file:
+            names = [key for key in PER_QUERY if key in file.schema_arrow.names]
+            return file.read([*names, *metrics])
 
     def pool_ranks(self, name: str) -> list[pd.DataFrame]:
         """retrieval.scoring.pool_ranks_table of each benchmark whose pools are samples."""
