@@ -111,9 +111,7 @@ def query_scores(per_query: pd.DataFrame, setting: str, metric: str) -> pd.Serie
     return block_scores(per_query[keys], per_query[[metric]].to_numpy(float), setting)[0].rename(None)
 
 
-def scores(
-    store: ResultStore, runs: pd.DataFrame, *metrics: str | None
-) -> list[dict[tuple[str, str], pd.DataFrame]]:
+def scores(store: ResultStore, runs: pd.DataFrame, *metrics: str | None) -> list[dict[tuple[str, str], pd.DataFrame]]:
     """Return, for each metric, per (benchmark, setting) the scores_QC that all errors follow from.
 
     Each table per query is read once.
@@ -143,7 +141,9 @@ def scores(
     for benchmark in dict.fromkeys(benchmark for tables in found for benchmark, _ in tables):
         names = [metric or main_metric(runs, benchmark) for metric in metrics]
         settings = [[setting for name, setting in tables if name == benchmark] for tables in found]
-        columns = [f"metrics.{benchmark}.{of[0]}.{name}" if of else None for name, of in zip(names, settings)]
+        columns = [
+            f"metrics.{benchmark}.{of[0]}.{name}" if of else None for name, of in zip(names, settings, strict=True)
+        ]
         has = pd.DataFrame({place: runs[column].notna() for place, column in enumerate(columns) if column})
         for alike, own in runs[has.any(axis=1)].groupby([has[place] for place in has], sort=False):
             scored = [place for place, known in zip(has, alike, strict=True) if known]

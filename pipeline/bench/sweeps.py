@@ -60,7 +60,8 @@ def grid(systems: int, *, one_model: bool) -> Iterator[tuple[str, str, int]]:
     """
     for number in range(systems):
         model, strategy = divmod(number, len(STRATEGIES))
-        yield ("e5-small-l3", "hybrid", number) if one_model else (f"e5-small-l{model + 1}", STRATEGIES[strategy], number)
+        names = ("e5-small-l3", "hybrid") if one_model else (f"e5-small-l{model + 1}", STRATEGIES[strategy])
+        yield *names, number
 
 
 def record(template: Record, sweep: str, model: str, strategy: str, number: int, seed: int) -> Record:
@@ -71,7 +72,9 @@ def record(template: Record, sweep: str, model: str, strategy: str, number: int,
     config["sampler"] = {"_target_": strategy}
     config["trainer"] = config["trainer"] | {"learning_rate": 1e-6 * (number + 1)}
     assert template.profile
-    costs = {name: getattr(template.profile, name) * (layers + 2) / 5 for name in ("query_latency_p50_ms", "serving_mib")}
+    costs = {
+        name: getattr(template.profile, name) * (layers + 2) / 5 for name in ("query_latency_p50_ms", "serving_mib")
+    }
     costs["query_latency_p95_ms"] = 1.2 * costs["query_latency_p50_ms"]
     costs["passages_per_s"] = template.profile.passages_per_s * 5 / (layers + 2)
     name = f"{model}-{strategy}-{BENCHMARK}-s{seed}-{number:08x}"

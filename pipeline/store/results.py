@@ -28,7 +28,6 @@ from pipeline.store.files import others, read_again, read_json, read_unchanged, 
 from pipeline.store.records import SCHEMA, Profile, Record
 from pipeline.values import UserError, alternatives
 
-
 PER_QUERY = ["setting", "query_language", "passage_language", "query_id", "cluster"]  # its columns that are no metrics
 
 
@@ -201,6 +200,19 @@ class ResultStore:
             there = [state.record for state in self.runs(other) if state.record and state.record.profile]
             records = with_costs_from(other, there, records)
         return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
+
+
+class ReadOnce(ResultStore):
+    """A store that reads the runs of a sweep once, however often they are asked for: for a report."""
+
+    def __init__(self, root: str | Path):
+        super().__init__(root)
+        self.known: dict[str, list[RunState]] = {}
+
+    def runs(self, sweep: str) -> list[RunState]:
+        if sweep not in self.known:
+            self.known[sweep] = super().runs(sweep)
+        return self.known[sweep]
 
 
 def made_by_older(path: Path) -> str:
