@@ -36,9 +36,10 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         results["noise"] = spread
     if not tables.scales(runs):
         return results
-    accuracies = scores.estimates(scores.scores(store, runs), systems)
+    by_query, bias_by_query = scores.scores(store, runs, None, tables.BIAS)
+    accuracies = scores.estimates(by_query, systems)
     draws = {scale: of.draws() for scale, of in accuracies.items()}
-    biases = scores.estimates(scores.scores(store, runs, tables.BIAS), systems)
+    biases = scores.estimates(bias_by_query, systems)
     bias = {name: of.draws() for (name, _), of in biases.items()}
     variant = systems["variant"].where(systems["variant"] != AS_TRAINED, "")
     models = (systems["model"] + " " + variant).str.strip().set_axis(systems["system"])

@@ -35,13 +35,12 @@ def costs(points: pd.DataFrame, size: int = DRAWS) -> np.ndarray:
         return value_BN
     error_N = points["relative_error"].to_numpy(float)
     degrees_N = np.maximum(points["rounds"].fillna(0).to_numpy(float) - 1, LEAST_DEGREES)
-    for key in points["error_key"][error_N > 0].unique():
-        same_N = (points["error_key"] == key).to_numpy() & (error_N > 0)
+    drawn = pd.Series(np.flatnonzero(error_N > 0))
+    for key, same in drawn.groupby(points["error_key"].to_numpy()[drawn], sort=False):
         rng = np.random.default_rng(crc32(str(key).encode()))
-        for degrees in np.unique(degrees_N[same_N]):
+        for degrees, places in same.groupby(degrees_N[same]):
             drawn_B1 = rng.standard_t(degrees, (size, 1))
-            chosen_N = same_N & (degrees_N == degrees)
-            value_BN[:, chosen_N] *= np.exp(error_N[chosen_N] * drawn_B1)
+            value_BN[:, places] *= np.exp(error_N[places] * drawn_B1)
     return value_BN
 
 

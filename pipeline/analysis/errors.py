@@ -76,6 +76,11 @@ class Estimates:
         query_variance = (self.error_GS[system].to_numpy() ** 2).sum()
         return combine(self.mean_S[system], query_variance, self.query_degrees, [self.seed_part(system)])
 
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """The interval of each system: one computation for the panels of all costs."""
+        return {system: self.interval(system) for system in self.mean_S.index}
+
     def difference(self, a: str, b: str) -> Interval:
         """Return the accuracy of a less that of b: paired by query, clustered, and with the error of the seeds of each.
 

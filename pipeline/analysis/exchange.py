@@ -25,17 +25,19 @@ def cost_to_reach(cost_xN: np.ndarray, accuracy_xN: np.ndarray, target_xA: np.nd
     best_xN = np.maximum.accumulate(np.take_along_axis(accuracy_xN, order_xN, axis=-1), axis=-1)
     log_xN = np.log(np.take_along_axis(cost_xN, order_xN, axis=-1))
     rises_xN = np.diff(best_xN, prepend=-np.inf, axis=-1) > 0
-    log_xN = np.maximum.accumulate(
-        np.where(rises_xN, log_xN, -np.inf), axis=-1
-    )  # of the front's point that is best so far
-    last = best_xN.shape[-1] - 1
-    place_xA = (best_xN[..., None, :] < target_xA[..., None]).sum(axis=-1)  # of the first point that reaches the target
-    after_xA, before_xA = np.minimum(place_xA, last), np.clip(place_xA - 1, 0, last)
-    low_xA, high_xA = (np.take_along_axis(best_xN, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
-    from_xA, to_xA = (np.take_along_axis(log_xN, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
+    # Only the front counts: its points come first, in their order, and all that follow reach no further than its last.
+    front_xF = np.argsort(~rises_xN, axis=-1, kind="stable")[..., : rises_xN.sum(axis=-1).max()]
+    last_x1 = rises_xN.sum(axis=-1, keepdims=True) - 1
+    on_xF = np.arange(front_xF.shape[-1]) <= last_x1
+    best_xF = np.where(on_xF, np.take_along_axis(best_xN, front_xF, axis=-1), np.inf)
+    log_xF = np.take_along_axis(log_xN, front_xF, axis=-1)
+    place_xA = (best_xF[..., None, :] < target_xA[..., None]).sum(axis=-1)  # of the first point that reaches the target
+    after_xA, before_xA = np.minimum(place_xA, last_x1), np.clip(place_xA - 1, 0, last_x1)
+    low_xA, high_xA = (np.take_along_axis(best_xF, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
+    from_xA, to_xA = (np.take_along_axis(log_xF, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
     rise_xA = high_xA - low_xA
     share_xA = np.divide(target_xA - low_xA, rise_xA, where=rise_xA > 0, out=np.ones_like(rise_xA))
-    return np.where(place_xA > last, np.inf, np.exp(from_xA + share_xA * (to_xA - from_xA)))
+    return np.where(place_xA > last_x1, np.inf, np.exp(from_xA + share_xA * (to_xA - from_xA)))
 
 
 def rates(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:

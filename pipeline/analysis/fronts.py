@@ -18,7 +18,8 @@ Accuracies = Mapping[tuple[str, str], Estimates]  # (benchmark, setting) -> the 
 Draws = Mapping[tuple[str, str], pd.DataFrame]  # the same -> draws of it [B, systems]
 BiasDraws = Mapping[str, pd.DataFrame]  # benchmark -> draws of BIAS [B, systems] over the same queries and seeds
 PANEL = ["benchmark", "setting", "cost"]
-WITH_BIAS = 500  # draws, where bias is a third objective: they are slow
+WITH_BIAS, LEAST_WITH_BIAS = 500, 100  # draws, where bias is a third objective: their time grows with points squared
+MANY = 100  # points: from here on fewer draws with bias, and volumes of the points of each draw's front only
 
 
 def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasDraws) -> pd.DataFrame:
@@ -62,11 +63,11 @@ def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasD
         if bias_BN is not None and cost == BIAS:
             value_BN = bias_BN
         elif bias_BN is not None:
-            some = slice(WITH_BIAS)
+            some = slice(draws_with_bias(len(panel)))
             third_N, third_BN = [panel[BIAS].to_numpy()], [bias_BN[some]]
         with_bias_BN = non_dominated(value_BN[some], accuracy_BN[some], *third_BN)
         bend = knee(np.log(value_N), accuracy_N)
-        intervals = [accuracies[benchmark, setting].interval(system) for system in panel["system"]]
+        intervals = [accuracies[benchmark, setting].intervals[system] for system in panel["system"]]
         marked = panel.assign(
             accuracy_low=[of.low for of in intervals],
             accuracy_high=[of.high for of in intervals],
@@ -149,12 +150,33 @@ def volumes(points: pd.DataFrame, draws: Draws, bias: BiasDraws) -> pd.DataFrame
             row = {"strategy": strategy, "hypervolume": area, "low": low, "high": high, "reference": 10**limit}
             if keys[0] in bias:
                 bias_BN = bias[keys[0]][group["system"]].to_numpy() / worst
-                cost_BN, accuracy_BN, bias_BN = (side_BN[:WITH_BIAS] for side_BN in (cost_BN, accuracy_BN, bias_BN))
-                useful_N = non_dominated(cost_BN, accuracy_BN, bias_BN).any(axis=0)  # the others add nothing
-                cost_BN, accuracy_BN, bias_BN = (side_BN[:, useful_N] for side_BN in (cost_BN, accuracy_BN, bias_BN))
+                some = slice(draws_with_bias(len(group)))
+                cost_BN, accuracy_BN, bias_BN = useful(cost_BN[some], accuracy_BN[some], bias_BN[some])
                 volume_B = hypervolume_3(cost_BN, accuracy_BN, bias_BN, limit, 0.0, limit_bias)
                 bias_N = group[BIAS].to_numpy() / worst
                 volume = float(hypervolume_3(cost_N, accuracy_N, bias_N, limit, 0.0, limit_bias))
                 row |= {"hypervolume_with_bias": volume, **bounds("with_bias", volume_B)}
             rows.append(dict(zip(PANEL, keys, strict=True)) | row)
     return pd.DataFrame(rows)
+
+
+def draws_with_bias(points: int) -> int:
+    """Return in how many draws bias is a third objective: WITH_BIAS, fewer for more than MANY points.
+
+    >>> draws_with_bias(42), draws_with_bias(200), draws_with_bias(1000)
+    (500, 250, 100)
+    """
+    return max(WITH_BIAS * MANY // max(points, MANY), LEAST_WITH_BIAS)
+
+
+def useful(cost_BN: np.ndarray, accuracy_BN: np.ndarray, bias_BN: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the three sides without points that add nothing to the volume: those that are on no draw's front.
+
+    Of more than MANY points the F of each draw's own front remain, [B, F]; where a front has fewer points, dominated
+    ones fill its row.
+    """
+    sides, front_BN = (cost_BN, accuracy_BN, bias_BN), non_dominated(cost_BN, accuracy_BN, bias_BN)
+    if front_BN.shape[1] <= MANY:
+        return tuple(side_BN[:, front_BN.any(axis=0)] for side_BN in sides)
+    first_BF = np.argsort(~front_BN, axis=1, kind="stable")[:, : front_BN.sum(axis=1).max()]
+    return tuple(np.take_along_axis(side_BN, first_BF, axis=1) for side_BN in sides)

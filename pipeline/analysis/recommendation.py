@@ -70,8 +70,8 @@ def recommend(
     for cost in limits:
         if cost.column not in systems:
             raise UserError(f"{cost.option}: no run of sweep {sweep} has that figure.")
-    scores_QC = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric)[scale[:2]]
-    of = scores.estimates({scale[:2]: scores_QC}, table)[scale[:2]]
+    (by_query,) = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric)
+    of = scores.estimates({scale[:2]: by_query[scale[:2]]}, table)[scale[:2]]
     systems = systems.assign(accuracy=systems[scale.column])
     text = sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
     systems = verdict.ranked(systems, "accuracy", higher_is_better=higher_is_better)

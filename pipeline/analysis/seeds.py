@@ -91,14 +91,17 @@ def predict(
     (1, np.True_)
     """
     same_EE = [np.equal.outer(codes, codes) for codes in (pd.factorize(strategy)[0], pd.factorize(model)[0])]
-    same_EE.append(np.eye(len(log_E), dtype=bool))
+    same_3EE = np.array([*same_EE, np.eye(len(log_E))], float)
     weight_C3 = np.square(list(product(EFFECT_SD, repeat=3)))
-    covariance_CEE = MEAN_VARIANCE + np.einsum("ci,ijk->cjk", weight_C3, np.array(same_EE, float)) + np.diag(noise_E)
-    inverse_CEE = np.linalg.inv(covariance_CEE)
-    precision_CE = np.diagonal(inverse_CEE, axis1=1, axis2=2)
-    weighted_CE = inverse_CEE @ log_E
+    precision_CE, weighted_CE = np.empty((2, len(weight_C3), len(log_E)))
+    log_determinant_C = np.empty(len(weight_C3))
+    for c, weight_3 in enumerate(weight_C3):  # one at a time: 1,000 systems would take gigabytes
+        covariance_EE = MEAN_VARIANCE + np.einsum("i,ijk->jk", weight_3, same_3EE) + np.diag(noise_E)
+        inverse_EE = np.linalg.inv(covariance_EE)
+        precision_CE[c], weighted_CE[c] = np.diagonal(inverse_EE), inverse_EE @ log_E
+        log_determinant_C[c] = np.linalg.slogdet(covariance_EE)[1]
     mean_CE, variance_CE = log_E - weighted_CE / precision_CE, 1 / precision_CE - noise_E
-    log_likelihood_C = -(np.linalg.slogdet(covariance_CEE)[1] + weighted_CE @ log_E) / 2
+    log_likelihood_C = -(log_determinant_C + weighted_CE @ log_E) / 2
     share_C = softmax(log_likelihood_C)
     mean_E = share_C @ mean_CE
     return mean_E, np.maximum(share_C @ (variance_CE + (mean_CE - mean_E) ** 2), 1e-6)

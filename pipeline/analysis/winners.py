@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
-from pipeline.analysis.errors import LEVEL, Estimates
+from pipeline.analysis.errors import LEVEL, Estimates, Interval
 from pipeline.analysis.fronts import Accuracies, Draws
 
+MOST_IN_PAIRS = 200  # candidates whose pairs are all drawn: 19,900 differences in 2,000 draws
 COLUMNS = ["benchmark", "setting", "variant", "candidates", "system", "accuracy", "low", "high", "runner_up", "lead"]
 COLUMNS += ["lead_low", "lead_high", "covers"]
 
@@ -36,8 +38,12 @@ def winners(accuracies: Accuracies, draws: Draws) -> pd.DataFrame:
     for scale, of in accuracies.items():
         variants = of.labels["variant"].unique()
         groups = {"all": of.labels.index} | {v: of.labels.index[of.labels["variant"] == v] for v in variants}
+        known: dict[frozenset[str], dict[str, Any]] = {}  # "all" and the only variant are the same candidates
         for variant, systems in groups.items():
-            row = winner(of, draws[scale][systems])
+            candidates = frozenset(systems)
+            if candidates not in known:
+                known[candidates] = winner(of, draws[scale][systems])
+            row = known[candidates]
             rows.append(dict(zip(("benchmark", "setting"), scale, strict=True)) | {"variant": variant} | row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -59,7 +65,7 @@ def winner(of: Estimates, draws_BS: pd.DataFrame) -> dict[str, Any]:
     if len(systems) > 1:
         second = mean_S.drop(best).idxmax()
         lead = of.difference(best, second)
-        reach = critical_of_pairs(of, draws_BS) * lead.standard_error
+        reach = critical_of_lead(of, draws_BS, lead) * lead.standard_error
         row |= {
             "runner_up": second,
             "lead": lead.value,
@@ -79,7 +85,7 @@ def chosen_interval(of: Estimates, draws_BS: pd.DataFrame, best: str) -> tuple[f
     """
     systems = draws_BS.columns
     mean_S = of.mean_S[systems]
-    error_S = np.array([of.interval(system).standard_error for system in systems])
+    error_S = np.array([of.intervals[system].standard_error for system in systems])
     reach = critical(draws_BS.to_numpy() - mean_S.to_numpy(), error_S) * error_S[systems.get_loc(best)]
     return float(mean_S[best] - reach), float(mean_S[best] + reach)
 
@@ -97,6 +103,23 @@ def critical(error_BC: np.ndarray, standard_error_C: np.ndarray) -> float:
     if not known_C.any():
         return 0.0
     return float(np.quantile(np.abs(error_BC[:, known_C] / standard_error_C[known_C]).max(axis=1), LEVEL))
+
+
+def critical_of_lead(of: Estimates, draws_BS: pd.DataFrame, lead: Interval) -> float:
+    """Return how many standard errors hold the lead of the best over the second, simultaneously over all pairs.
+
+    Of more than MOST_IN_PAIRS candidates there are too many pairs to draw: the bound is Bonferroni's, which is wider.
+
+    >>> from pipeline.analysis.errors import estimate
+    >>> scores = np.random.default_rng(0).normal(0, 1, (1000, 3))
+    >>> of = estimate(pd.DataFrame(scores, columns=pd.MultiIndex.from_product([list("xyz"), [0]])))
+    >>> round(critical_of_lead(of, of.draws(), of.difference("x", "y")), 1)
+    2.3
+    """
+    candidates = draws_BS.shape[1]
+    if candidates <= MOST_IN_PAIRS:
+        return critical_of_pairs(of, draws_BS)
+    return float(stdtrit(lead.degrees, 1 - (1 - LEVEL) / (candidates * (candidates - 1))))
 
 
 def critical_of_pairs(of: Estimates, draws_BS: pd.DataFrame) -> float:

@@ -22,6 +22,7 @@ from pipeline.reporting.looks import Look, strategy_name
 LINE_PT = 12  # from one label to the next
 DISTANCES_PT = (6, 11, 17, 24)  # from a point to its label
 AROUND = ((-1, 1), (1, -1), (1, 1), (-1, -1), (0, 1), (0, -1), (-1, 0), (1, 0))  # x and y of the label; the best first
+MOST_LABELS = 40  # models of which each is labelled: more have no room, and looking for it takes minutes
 STYLE: dict[str, Any] = {"fontsize": 8, "color": "0.25", "zorder": 4}
 HORIZONTAL = {-1: "right", 0: "center", 1: "left"}  # alignment of a label by where it is put
 VERTICAL = {-1: "top", 0: "center", 1: "bottom"}
@@ -103,8 +104,8 @@ def spread(heights: np.ndarray, spacing: float) -> np.ndarray:
 def label_points(axes: Axes, points: pd.DataFrame) -> None:
     """Label each model once, beside its most accurate point: with its layers, its name or its inference variant.
 
-    Of several inference variants only those on the Pareto front are labelled. A label lies inside the panel and covers
-    no point and no other label; one that finds no such place is left out.
+    Of several inference variants, or more than MOST_LABELS models, only those on the Pareto front are labelled. A label
+    lies inside the panel and covers no point and no other label; one that finds no such place is left out.
     """
     one_family, one_variant = points["family"].nunique() == 1, points["variant"].nunique() == 1
     column = ("layers" if one_family else "model") if one_variant else "variant"
@@ -112,7 +113,8 @@ def label_points(axes: Axes, points: pd.DataFrame) -> None:
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's has one
     points_px = axes.transData.transform(points[["value", "accuracy"]].to_numpy(float))
     panel, boxes = axes.get_window_extent(), list[Bbox]()
-    for _, point in (best if one_variant else best[best["on_front"]]).iterrows():
+    labelled = best if one_variant and len(best) <= MOST_LABELS else best[best["on_front"]]
+    for _, point in labelled.iterrows():
         for distance_pt, (x, y) in product(DISTANCES_PT, AROUND):
             offset_pt = np.array([x, y]) * distance_pt / np.hypot(x, y)
             note = axes.annotate(

@@ -22,7 +22,7 @@ from pipeline.reporting.wandb.client import Tracking
 from pipeline.reporting.wandb.sweep import log_report
 from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically
-from pipeline.store.results import ResultStore
+from pipeline.store.results import ReadOnce
 
 
 def report(results_dir: str | Path, sweep: str) -> None:
@@ -36,7 +36,7 @@ def publish(config: ReportConfig) -> None:
     Raises:
         UserError: if there is no such sweep or panel, or the sweep has no finished run.
     """
-    store, sweep = ResultStore(config.results_dir), config.sweep
+    store, sweep = ReadOnce(config.results_dir), config.sweep
     folder = store.sweep_dir(sweep)
     tables = analyse(store, sweep, config.prices, config.scenario)
     front, runs = one_panel(tables, config.panel), store.runs(sweep)

@@ -116,6 +116,27 @@ def read_again(path: Path) -> Any:
         return None
 
 
+READ: dict[str, tuple[tuple[int, ...], Any]] = {}  # what read_unchanged returned by path, with the file's state then
+
+
+def read_unchanged(file: Path | os.DirEntry[str], make: Callable[[Any, str], Any]) -> Any:
+    """Return `make` of what `read_again` reads and of its path, None where that has nothing.
+
+    It comes from memory while the file has the inode, size and time of the last reading: the runs of a sweep are listed
+    after each of them, when one file of thousands is new. Callers must not change what they get.
+    """
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return None
+    path, state = os.fspath(file), (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    known = READ.get(path)
+    if known is None or known[0] != state:
+        raw = read_again(Path(path))
+        READ[path] = known = state, None if raw is None else make(raw, path)
+    return known[1]
+
+
 def others(path: Path) -> list[Path]:
     """All files beside and below `path`. Removes temporary files that a killed writer left."""
     for leftover in path.parent.rglob(".?*"):

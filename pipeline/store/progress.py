@@ -1,6 +1,8 @@
 """How far a sweep is: from its plan, its manifest and the locks of the processes at work."""
 
-from statistics import mean
+from collections import defaultdict
+from itertools import chain
+from statistics import fmean
 
 from pipeline.store.results import ResultStore, RunState
 
@@ -9,12 +11,12 @@ ENDED = ("done", "cached", "failed")
 
 def states(store: ResultStore, sweep: str) -> list[RunState]:
     """How each planned run stands."""
-    manifest = store.manifest(sweep)
+    manifest, locked = store.manifest(sweep), store.lock_names()
 
     def state(name: str, choices: dict[str, str]) -> RunState:
         if name in manifest:
             return RunState(name, **manifest[name])
-        return RunState(name, "running" if store.locked(name) else "waiting", choices, 0.0)
+        return RunState(name, "running" if name in locked and store.locked(name) else "waiting", choices, 0.0)
 
     return [state(name, choices) for name, choices in store.planned(sweep).items()]
 
@@ -25,19 +27,22 @@ def remaining_s(states: list[RunState]) -> float | None:
     A run takes as long as the finished runs of its model, or of any model, took without their profiles. The first run
     of a model takes a profile longer; the others share it.
     """
-    finished = [state for state in states if state.status == "done"]
-    if not finished:
+    own_s = defaultdict[str, list[float]](list)  # seconds without profiles of the finished runs, by model
+    for state in states:
+        if state.status == "done":
+            own_s[state.choices["model"]].append(state.seconds - state.profile_s)
+    if not own_s:
         return None
-    profiles_s = [state.profile_s for state in finished if state.profile_s]
-    profile_s = mean(profiles_s) if profiles_s else 0.0
+    mean_s = {model: fmean(seconds) for model, seconds in own_s.items()}
+    any_model_s = fmean(chain.from_iterable(own_s.values()))
+    profiles_s = [state.profile_s for state in states if state.status == "done" and state.profile_s]
+    profile_s = fmean(profiles_s) if profiles_s else 0.0
     profiled = {state.choices["model"] for state in states if state.status in ("done", "cached")}
     left_s = 0.0
     for state in states:
         if state.status not in ENDED:
             model = state.choices["model"]
-            same_model = [other for other in finished if other.choices["model"] == model]
-            left_s += mean(other.seconds - other.profile_s for other in same_model or finished)
-            left_s += 0.0 if model in profiled else profile_s
+            left_s += mean_s.get(model, any_model_s) + (0.0 if model in profiled else profile_s)
             profiled.add(model)
     return left_s / (sum(state.status == "running" for state in states) or 1)
 

@@ -9,6 +9,7 @@
 Every file is complete or absent (files). record.json and a stage's done.json hold the checksums of their folder.
 """
 
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,14 +19,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.store import locks
 from pipeline.store.deployment import with_costs_from
-from pipeline.store.files import others, read_again, read_json, write_atomically, write_json
+from pipeline.store.files import others, read_again, read_json, read_unchanged, write_atomically, write_json
 from pipeline.store.records import Record, from_json, made_by_older
 from pipeline.values import UserError, alternatives, conforming
 
-PER_QUERY = ["setting", "query_language", "passage_language", "query_id"]  # columns beside the metrics
+PER_QUERY = ["setting", "query_language", "passage_language", "query_id"]  # columns beside the metrics; also `cluster`
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class ResultStore:
     def locked(self, name: str) -> bool:
         return locks.held(self.root / "locks" / name)
 
+    def lock_names(self) -> set[str]:
+        """What somebody holds, awaits, or left behind when it was killed: all else is not locked."""
+        folder = self.root / "locks"
+        return set(os.listdir(folder)) if folder.is_dir() else set()
+
     def machine(self, *, alone: bool) -> AbstractContextManager[None]:
         return locks.machine(self.root / "locks", alone=alone)
 
@@ -130,6 +138,15 @@ class ResultStore:
         """One row per (setting, query language, passage language, query), one column per metric."""
         return read_frame(self.run_dir(name) / f"per_query-{benchmark}.parquet", PER_QUERY)
 
+    def per_query_metrics(self, name: str, benchmark: str, metrics: Sequence[str]) -> pa.Table:
+        """Some columns of `per_query`: those that are no metrics, as dictionaries, and the `metrics`."""
+        path, keys = self.run_dir(name) / f"per_query-{benchmark}.parquet", [*PER_QUERY, "cluster"]
+        try:
+            with pq.ParquetFile(path, read_dictionary=keys) as file:
+                return file.read([*(key for key in keys if key in file.schema_arrow.names), *metrics])
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+
     def pool_ranks(self, name: str) -> list[pd.DataFrame]:
         """retrieval.scoring.pool_ranks_table of each benchmark whose pools are samples."""
         return [read_frame(path) for path in sorted(self.run_dir(name).glob("pool_ranks-*.parquet"))]
@@ -162,13 +179,11 @@ class ResultStore:
         return {name: entry["choices"] for name, entry in self.manifest(sweep).items()}
 
     def _plan(self, sweep: str) -> "Plan | None":
-        path = self.kept_dir(sweep) / "plan.json"
-        raw = read_again(path)
-        return None if raw is None else conforming(Plan, raw, str(path))
+        return read_unchanged(self.kept_dir(sweep) / "plan.json", lambda raw, path: conforming(Plan, raw, path))
 
     def add_to_manifest(self, sweep: str, state: RunState) -> None:
         """Record in the sweep's manifest how a run ended."""
-        write_json(self.kept_dir(sweep) / "manifest" / f"{state.name}.json", entry_of(state))
+        write_json(self.kept_dir(sweep) / "manifest" / f"{state.name}.json", kept_of(state))
 
     def manifest(self, sweep: str) -> dict[str, dict[str, Any]]:
         """How the runs of a sweep ended, by name; UserError if there is no such sweep, or an older version made it."""
@@ -178,12 +193,12 @@ class ResultStore:
         if not folder.is_dir():
             known = sorted(path.parents[1].name for path in self.root.glob("*/.store/manifest"))
             raise UserError(f"no sweep {sweep} in {self.root}: {alternatives(sweep, known)}")
-        paths = sorted((kept / "manifest").glob("[!.]*.json"), key=lambda path: path.stem)
-        raw = {path: entry for path in paths if (entry := read_again(path))}
-        states = [
-            conforming(RunState, {**entry, "name": path.stem, "record": None}, str(path)) for path, entry in raw.items()
-        ]
-        return {state.name: entry_of(state) for state in states}
+        if not (kept / "manifest").is_dir():
+            return {}
+        with os.scandir(kept / "manifest") as files:  # no Path per file: there may be 10,000, listed after each run
+            written = [file for file in files if file.name.endswith(".json") and not file.name.startswith(".")]
+        entries = {file.name.removesuffix(".json"): read_unchanged(file, entry_of) for file in written}
+        return {name: entry for name in sorted(entries) if (entry := entries[name])}
 
     def runs(self, sweep: str) -> list[RunState]:
         """How the runs of a sweep ended. A record without a profile gets that of the same model and inference variant
@@ -201,9 +216,28 @@ class ResultStore:
         return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
 
 
-def entry_of(state: RunState) -> dict[str, Any]:
+def entry_of(raw: Any, path: str) -> dict[str, Any]:
+    """Check what a file of the manifest keeps of a run's state, and return it."""
+    state = conforming(RunState, {**raw, "name": Path(path).stem, "record": None}, path)
+    return kept_of(state)
+
+
+def kept_of(state: RunState) -> dict[str, Any]:
     """Return what the manifest keeps of a run's state."""
     return {key: value for key, value in vars(state).items() if key not in ("name", "record")}
+
+
+class ReadOnce(ResultStore):
+    """A store that reads the runs of a sweep once, however often they are asked for: for a report."""
+
+    def __init__(self, root: str | Path):
+        super().__init__(root)
+        self.known: dict[str, list[RunState]] = {}
+
+    def runs(self, sweep: str) -> list[RunState]:
+        if sweep not in self.known:
+            self.known[sweep] = super().runs(sweep)
+        return self.known[sweep]
 
 
 def read_frame(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:

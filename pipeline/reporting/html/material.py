@@ -1,7 +1,8 @@
 """What report.html is made of: the tables of a sweep and the records behind them, gathered once for all sections."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,10 +15,12 @@ from pipeline.analysis.tables import BIAS, NOT_MEASURED, QUALITY, cluster_name, 
 from pipeline.reporting.figure import SETTINGS, over
 from pipeline.reporting.looks import strategy_name
 from pipeline.retrieval.metrics import Metric, metric
+from pipeline.store.keys import cache_key
 from pipeline.store.records import AS_TRAINED, Profile, Record
 from pipeline.store.results import ResultStore, RunState
 
 Interval = tuple[float, float]
+MOST_LISTED = 200  # systems in the tables of a page; the csv files and the plots have all
 
 
 class Profiled(NamedTuple):
@@ -88,10 +91,34 @@ class Material:
         strategy = self.systems["strategy"].map(strategy_name)
         names = {system: strategy[system] + variant_suffix(records[0]) for system, records in self.records.items()}
         keys = [(self.value(system, "model"), name) for system, name in names.items()]
-        unique = {key: keys.count(key) == 1 for key in keys}
+        counts = Counter(keys)
         return {
-            system: name if unique[key] else system for (system, name), key in zip(names.items(), keys, strict=True)
+            system: name if counts[key] == 1 else system
+            for (system, name), key in zip(names.items(), keys, strict=True)
         }
+
+    @cached_property
+    def listed(self) -> pd.Index:
+        """The systems that tables list, in their order: all, or the MOST_LISTED that stand on most fronts, then the
+        most accurate."""
+        systems = self.systems.index
+        if len(systems) <= MOST_LISTED:
+            return systems
+        points = self.tables["pareto"].groupby("system")[["on_front", "accuracy"]]
+        best = points.agg({"on_front": "sum", "accuracy": "max"}) if len(self.tables["pareto"]) else self.systems[[]]
+        best = best.reindex(systems).sort_values(list(best), ascending=False, kind="stable").index[:MOST_LISTED]
+        return systems[systems.isin(best)]
+
+    def rows_of(self, name: str) -> pd.DataFrame:
+        """Return the rows of a table about the systems that are listed."""
+        table = self.tables[name]
+        return table[table["system"].isin(self.listed)]
+
+    def caption(self, text: str, name: str) -> str:
+        """Return the caption of a table that lists systems; it says so if they are not all, and which file has all."""
+        if len(self.listed) == len(self.systems):
+            return text
+        return f"{text}; {len(self.listed)} of {len(self.systems):,} systems, all are in {name}.csv"
 
     def value(self, system: str, column: str) -> Any:
         """Return an entry of the table of systems."""
@@ -161,7 +188,18 @@ class Material:
 
     def cost_interval(self, system: str, cost: Cost) -> Interval | None:
         """95 % interval of a cost of a system; None if its error is not known."""
-        return cost_interval(self.systems.loc[system], cost)
+        return self.cost_intervals[cost.field].get(system)
+
+    @cached_property
+    def cost_intervals(self) -> dict[str, dict[str, Interval]]:
+        """By cost and system, for costs whose error is known: a row of the wide table per system would take minutes."""
+        intervals: dict[str, dict[str, Interval]] = {}
+        for cost in self.costs:
+            figures = self.systems.reindex(columns=[cost.column, cost.error, "profile.rounds"])
+            known = figures[figures[cost.error].notna() & (figures[cost.error] != 0)].astype(float)
+            bounds = np.stack(cost_bounds(*known.to_numpy().T), axis=1).tolist()
+            intervals[cost.field] = {str(s): (low, high) for s, (low, high) in zip(known.index, bounds, strict=True)}
+        return intervals
 
     @cached_property
     def profiles(self) -> list[Profiled]:
@@ -169,21 +207,19 @@ class Material:
 
         Most are shared by all runs of a model, and all by the widths and indexes that read the same embeddings.
         """
-        groups: list[list[tuple[str, Record, Profile]]] = []
+        by_encoder: dict[str, list[tuple[str, Record, Profile]]] = {}
         for system, records in self.records.items():
             for record, profile in ((record, record.profile) for record in records if record.profile):
-                same = (group for group in groups if of_encoder(group[0][2]) == of_encoder(profile))
-                group = next(same, None)
-                if group is None:
-                    groups.append(group := [])
-                group.append((system, record, profile))
+                by_encoder.setdefault(of_encoder(profile), []).append((system, record, profile))
+        groups = list(by_encoder.values())
         for group in groups:
             group.sort(key=lambda run: len(variant_suffix(run[1])))  # stable; what differs least from as trained leads
         names = [f"{runs[0][1].choices['model']}{variant_suffix(runs[0][1])}" for runs in groups]
+        counts = Counter(names)
         return [
             Profiled(
                 name
-                if names.count(name) == 1
+                if counts[name] == 1
                 else "; ".join(f"{self.label(system)}, seed {record.seed}" for system, record, _ in runs),
                 [record.name for _, record, _ in runs],
                 runs[0][2],
@@ -212,9 +248,9 @@ def variant_suffix(record: Record) -> str:
     return "" if record.variant == AS_TRAINED else f", {record.variant}"
 
 
-def of_encoder(profile: Profile) -> Any:
-    """Return what is equal for profiles of one encoder with other indexes, if they failed the same checks."""
-    return (profile.encoder_key, profile.failed_checks) if profile.encoder_key else profile
+def of_encoder(profile: Profile) -> str:
+    """Return a key that profiles of one encoder with other indexes share, if they failed the same checks."""
+    return cache_key([profile.encoder_key, profile.failed_checks] if profile.encoder_key else asdict(profile))
 
 
 def cost_interval(figures: pd.Series, cost: Cost) -> Interval | None:

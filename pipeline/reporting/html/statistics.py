@@ -20,7 +20,7 @@ def panel(line: pd.Series) -> str:
 def points(material: Material) -> Table:
     """Tabulate the points of the fronts."""
     with_bias = bool(material.bias_intervals)
-    ordered = material.tables["pareto"].sort_values("value", kind="stable")
+    ordered = material.rows_of("pareto").sort_values("value", kind="stable")
     rows = []
     for _, of_setting in ordered.groupby(["benchmark", "setting"], sort=False):
         ends = list(zip(of_setting["accuracy_low"], of_setting["accuracy_high"], strict=True))
@@ -47,7 +47,7 @@ def points(material: Material) -> Table:
     columns += ["with language bias in"] if with_bias else []
     drawn = "costs and accuracies" if material.tables["pareto"]["cost_drawn"].any() else "accuracies"
     caption = f"All points of the plot, cheapest first; share of draws of {drawn}; bold: on the Pareto front"
-    return Table(caption, columns, rows)
+    return Table(material.caption(caption, "pareto"), columns, rows)
 
 
 def value_of(material: Material, point: pd.Series) -> str:
@@ -86,7 +86,8 @@ def winners(material: Material) -> Table:
 def tests(material: Material) -> Table:
     """Tabulate the differences between strategies of one model, with interval and p-value of one error model."""
     tests = material.tables["tests"]
-    order = tests["a"].map(lambda system: material.models.index(material.value(system, "model")))
+    tests = tests[tests["a"].isin(material.listed) & tests["b"].isin(material.listed)]
+    order = tests["a"].map(material.systems["model"]).map({name: n for n, name in enumerate(material.models)})
     by_model = tests.assign(order=order).sort_values(["benchmark", "setting", "order"], kind="stable")
     rows = [
         row(
@@ -106,12 +107,13 @@ def tests(material: Material) -> Table:
     caption = (
         "Differences between strategies of one model: 95 % interval and p-value of one t-test, then both corrected"
     )
-    return Table(f"{caption} for the number of differences", columns, rows, labels=2)
+    caption = material.caption(f"{caption} for the number of differences", "tests")
+    return Table(caption, columns, rows, labels=2)
 
 
 def exchange(material: Material) -> Table:
     """Tabulate one row per system, one column per strategy that would take its place."""
-    rates = material.tables["exchange"]
+    rates = material.rows_of("exchange")
     strategies = list(dict.fromkeys(material.systems["strategy"]))
     rows = []
     for _, of_system in rates.groupby(["benchmark", "setting", "cost", "system"], sort=False):
@@ -123,7 +125,7 @@ def exchange(material: Material) -> Table:
     caption = (
         "Exchange rates: cost for equal accuracy, as a multiple of the system's cost, interpolated on the other front"
     )
-    return Table(caption, columns, rows)
+    return Table(material.caption(caption, "exchange"), columns, rows)
 
 
 def exchange_rate(rate: pd.Series) -> str:
@@ -152,7 +154,7 @@ def with_chance(text: str, reached: float) -> str:
 
 def savings(material: Material) -> Table:
     """Tabulate one row per system, one column per strategy: the size at which it would be as accurate."""
-    savings, unit = material.tables["savings"], size_unit(material)
+    savings, unit = material.rows_of("savings"), size_unit(material)
     strategies = list(dict.fromkeys(savings["strategy"]))
     rows = []
     for _, of_system in savings[savings["unit"] == unit].groupby(["benchmark", "setting", "system"], sort=False):
@@ -162,7 +164,7 @@ def savings(material: Material) -> Table:
         rows.append(row(material.label(first["system"]), show.amount(first["size"]), *others, panel=panel(first)))
     by_strategy = (f"with {show.batches(strategy)}" for strategy in strategies)
     caption = f"Model size at equal accuracy: {unit} needed, interpolated on the front of the other strategy"
-    return Table(caption, ["to match the accuracy of", unit, *by_strategy], rows)
+    return Table(material.caption(caption, "savings"), ["to match the accuracy of", unit, *by_strategy], rows)
 
 
 def size_unit(material: Material) -> str:
@@ -212,9 +214,9 @@ def fits(material: Material) -> Table:
             show.difference(point["residual"]),
             panel=panel(point),
         )
-        for _, point in material.tables["fits"].iterrows()
+        for _, point in material.rows_of("fits").iterrows()
     ]
-    caption = "Straight-line fits: residuals of the lines plotted above"
+    caption = material.caption("Straight-line fits: residuals of the lines plotted above", "fits")
     return Table(caption, ["system", "accuracy", "on its line", "residual"], rows)
 
 
@@ -245,10 +247,11 @@ def trades(material: Material) -> Table:
             show.between(trade["difference"], (trade["low"], trade["high"]), show.difference),
             panel=panel(trade),
         )
-        for _, trade in material.tables["trades"].sort_values("times_cheaper", ascending=False).iterrows()
+        for _, trade in material.rows_of("trades").sort_values("times_cheaper", ascending=False).iterrows()
     ]
     columns = ["system", "times cheaper", "difference in accuracy"]
-    return Table("Inference variants, compared with the same encoder as trained", columns, rows)
+    caption = "Inference variants, compared with the same encoder as trained"
+    return Table(material.caption(caption, "trades"), columns, rows)
 
 
 def noise(material: Material) -> Table:

@@ -39,21 +39,22 @@ class Block(NamedTuple):
 
 def by_model(material: Material, caption: str, blocks: Mapping[str, Block]) -> Table:
     """Tabulate strategy x model; the best value of each model and block is bold."""
-    systems = material.systems
-    positions = {(material.value(name, "model"), material.short_labels[name]): name for name in material.records}
+    systems, listed = material.systems, material.listed
+    positions = {(material.value(name, "model"), material.short_labels[name]): name for name in listed}
+    models = [model for model in material.models if model in set(systems.loc[listed, "model"])]
     rows = []
     for name, block in blocks.items():
         best = {model: block.best(group.index) for model, group in systems.groupby("model")}
         by_system = block.entries()
-        for strategy in dict.fromkeys(material.short_labels[system] for system in block.values.dropna().index):
+        for strategy in dict.fromkeys(material.short_labels[system] for system in block.values[listed].dropna().index):
             entries = [TableCell(name), TableCell(strategy)]
-            for model in material.models:
+            for model in models:
                 system = positions.get((model, strategy))
                 entry = by_system[system] if system else TableCell(show.MISSING)
                 is_best = system is not None and block.values[system] == best[model]
                 entries.append(entry._replace(kind="best") if is_best else entry)
             rows.append(Row(entries))
-    return Table(caption, ["metric", "batch strategy", *material.models], rows, labels=2)
+    return Table(material.caption(caption, "systems"), ["metric", "batch strategy", *models], rows, labels=2)
 
 
 def accuracies(material: Material, benchmark: str) -> Table:
