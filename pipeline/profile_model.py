@@ -10,19 +10,21 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline.launch.commands import refusing
+from pipeline.launch.composing import start
 from pipeline.profiling.architectures import Comparison, check
+from pipeline.values import CONF
 
 
 def main() -> None:
     """Profile every architecture of the command line, one after another."""
     comparison = Comparison()
 
-    @hydra.main(version_base="1.3", config_path="../conf", config_name="profile_model")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="profile_model")
     def job(cfg: DictConfig) -> None:
         comparison.add(HydraConfig.get().runtime.choices["model"], check(cfg))
 
     with refusing():
-        job()
+        start(job, "profile_model")
     sys.exit(comparison.show())
 
 

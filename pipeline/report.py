@@ -7,11 +7,13 @@ import hydra
 from omegaconf import DictConfig
 
 from pipeline.launch.commands import refusing, sweep_first
+from pipeline.launch.composing import start
 from pipeline.reporting.config import typed
 from pipeline.reporting.publish import publish
+from pipeline.values import CONF
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="report")
 def job(cfg: DictConfig) -> None:
     """Publish the report that the composed config describes."""
     with refusing():  # here, since Hydra would name the overrides before the sentence
@@ -21,7 +23,7 @@ def job(cfg: DictConfig) -> None:
 def main() -> None:
     with refusing():
         sweep_first()
-        job()
+        start(job, "report")
 
 
 if __name__ == "__main__":

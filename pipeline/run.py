@@ -13,15 +13,17 @@ from omegaconf import DictConfig
 
 from pipeline.analysis.verdict import of_run
 from pipeline.config import check
-from pipeline.launch.commands import check_as_written, refusing, resumable
+from pipeline.launch.commands import refusing, resumable
+from pipeline.launch.composing import start
 from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
 from pipeline.store import progress
 from pipeline.store.results import ResultStore
+from pipeline.values import CONF
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     store = ResultStore(cfg.results_dir)
@@ -30,7 +32,6 @@ def job(cfg: DictConfig) -> None:
         log_finished(state, progress.outlook(progress.states(store, cfg.sweep)))
         return
     with refusing():  # here, since Hydra would name the overrides before the sentence
-        check_as_written(hydra_config.overrides.task, cfg)
         state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=True)
     log_finished(state)
     if state.status == "failed":
@@ -40,7 +41,7 @@ def job(cfg: DictConfig) -> None:
 
 def main() -> None:
     with resumable(), refusing():
-        job()
+        start(job, "config")
 
 
 if __name__ == "__main__":

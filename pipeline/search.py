@@ -9,10 +9,12 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.launch.commands import refusing, resumable, sweep_first
+from pipeline.launch.composing import start
 from pipeline.launch.search import Search, search
+from pipeline.values import CONF
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="search")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="search")
 def job(cfg: DictConfig) -> None:
     """Run the search that the composed config describes."""
     search(cast(Search, OmegaConf.to_object(cfg)))
@@ -21,7 +23,7 @@ def job(cfg: DictConfig) -> None:
 def main() -> None:
     with resumable(), refusing():
         sweep_first()
-        job()
+        start(job, "search")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ Side = Literal["query", "passage"]
 Setting = Literal["mono", "cross", "multi"]
 
 
+CONF = Path(__file__).parents[1] / "conf"  # the configs of the project
 REFUSED = 2  # the exit code of bad input
 
 

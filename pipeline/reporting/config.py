@@ -11,8 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.analysis.money import Prices, Scenario
-
-CONF = Path(__file__).parents[2] / "conf"
+from pipeline.values import CONF
 
 
 @dataclass

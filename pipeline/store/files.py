@@ -7,6 +7,7 @@ every file it vouches for. `results` writes and reads by these functions.
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.values import UserError
+
+TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")  # the names that write_atomically lets tempfile choose
 
 
 class Damaged(UserError):
@@ -103,6 +106,6 @@ def read_again(path: Path) -> Any:
 def others(path: Path) -> list[Path]:
     """All files beside and below `path`. Removes temporary files that a killed writer left."""
     for leftover in path.parent.rglob(".?*"):
-        if leftover.is_file():
+        if leftover.is_file() and TEMPORARY.fullmatch(leftover.name):
             leftover.unlink()
     return sorted(file for file in path.parent.rglob("*") if file.is_file() and file != path)
