@@ -26,9 +26,8 @@ KEYS = [
     ("accuracy", str | None, None),
     *((option, float | None, bounded(0, LARGEST, default=None)) for option in LIMITS),
 ]
-ConfigStore.instance().store(
-    name="recommend_schema", node=make_dataclass("RecommendConfig", KEYS, bases=(SweepConfig,))
-)
+RecommendConfig = make_dataclass("RecommendConfig", KEYS, bases=(SweepConfig,))
+ConfigStore.instance().store(name="recommend_schema", node=RecommendConfig)
 
 
 def answer(cfg: DictConfig) -> Recommendation:

@@ -34,6 +34,7 @@ SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
 )
 # Parts of Hydra's own config that may differ from conf/. The others set environment variables, folders, log handlers.
 OPEN = {"mode", "sweeper", "verbose", "searchpath", "help", "hydra_help", "overrides", "runtime", "job"}
+LAUNCHER = r"[+~]*hydra[./]launcher\b"  # overrides of the command line that may change Hydra's own part
 FLAGS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # of Hydra, which shows something and ends
 
 
@@ -158,9 +159,14 @@ def allowed_packages(cfg: DictConfig) -> list[str]:
 
 def as_shipped(cfg: DictConfig, root: str) -> dict[str, Any]:
     """Return what `closed` returns for conf/ alone, with the launcher of the command line."""
+    others = [each for each in cfg.hydra.overrides.hydra if not re.match(LAUNCHER, each)]
+    if not others and all(
+        source.provider in ("hydra", "main", "schema") for source in cfg.hydra.runtime.config_sources
+    ):
+        return closed(cfg, [])
     choice = cfg.hydra.runtime.choices.get("launcher")
     overrides = [f"launcher={choice}"] if choice else []
-    overrides += [each for each in cfg.hydra.overrides.hydra if re.match(r"[+~]*hydra[./]launcher\b", each)]
+    overrides += [each for each in cfg.hydra.overrides.hydra if re.match(LAUNCHER, each)]
     load = ConfigLoaderImpl(create_config_search_path(str(CONF)))
     return closed(composed(load, root, overrides), [])
 
