@@ -7,7 +7,7 @@ composed config into these dataclasses, which is what all other modules take.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from itertools import product
@@ -19,12 +19,18 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from pipeline.values import UserError, Variant, alternatives, unknown
+from pipeline.bounds import AMOUNT, COUNT, LARGEST, bounded, check_numbers
+from pipeline.values import Collection, ParallelText, UserError, Variant, alternatives, unknown
 
 Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"])
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
 VariantPrecision = Enum("VariantPrecision", ["float32", "bfloat16", "int8"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
+ROOMS = {  # key -> where its code is, and what that makes
+    "sampler": ("pipeline.sampling", "a batch strategy", lambda made: hasattr(made, "trains")),
+    "data": ("pipeline.data", "a function that returns a ParallelText", lambda made: made is ParallelText),
+    "eval": ("pipeline.data", "a function that returns a Collection", lambda made: made is Collection),
+}
 BACKENDS = Path(__file__).parent / "encoder" / "backends"  # a file per backend
 
 
@@ -32,7 +38,7 @@ BACKENDS = Path(__file__).parent / "encoder" / "backends"  # a file per backend
 class DenseConfig:
     """A dense layer after pooling."""
 
-    width: int = MISSING
+    width: int = bounded(1, COUNT)
     activation: str = "identity"
     bias: bool = True
 
@@ -46,42 +52,42 @@ class ModelConfig:
     revision: str | None = None
     license: str | None = None
     precision: Precision = Precision.float32
-    layers: int | None = None
+    layers: int | None = bounded(1, 10_000, default=None)
     pooling: Pooling | None = None
     dense: list[DenseConfig] | None = None
     normalize: bool | None = None
     query_prefix: str | None = None
     passage_prefix: str | None = None
-    max_query_tokens: int | None = None
-    max_passage_tokens: int | None = None
+    max_query_tokens: int | None = bounded(1, 10**6, default=None)
+    max_passage_tokens: int | None = bounded(1, 10**6, default=None)
     freeze_word_embeddings: bool = False
-    architecture: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = bounded(0, LARGEST, default=dict)
 
 
 @dataclass
 class TrainerConfig:
     """conf/trainer, which explains every key."""
 
-    steps: int = MISSING
-    batch_size: int = MISSING
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    warmup_fraction: float = MISSING
-    temperature: float = MISSING
-    dropout: float | None = MISSING
+    steps: int = bounded(1, COUNT)
+    batch_size: int = bounded(1, 10**6)
+    learning_rate: float = bounded(0, 10, above=True)
+    weight_decay: float = bounded(0, 10)
+    warmup_fraction: float = bounded(0, 1)
+    temperature: float = bounded(0, 100, above=True)
+    dropout: float | None = bounded(0, 1, below=True)
     precision: Precision = Precision.auto
-    log_every: int = MISSING
-    checkpoint_every: int = MISSING
-    forward_tokens: int = MISSING
+    log_every: int = bounded(1, COUNT)
+    checkpoint_every: int = bounded(1, COUNT)
+    forward_tokens: int = bounded(1, COUNT)
     grad_cache: bool = MISSING
-    devices: int = MISSING
-    patience: int | None = MISSING
-    validate_every: int = MISSING
-    holdout_fraction: float = MISSING
-    matryoshka_widths: list[int] = MISSING
-    exit_layers: list[int] = MISSING
-    hard_negatives: int = MISSING
-    lora_rank: int | None = MISSING
+    devices: int = bounded(1, 1024)
+    patience: int | None = bounded(1, COUNT)
+    validate_every: int = bounded(1, COUNT)
+    holdout_fraction: float = bounded(0, 1, above=True, below=True)
+    matryoshka_widths: list[int] = bounded(1, 10**6)
+    exit_layers: list[int] = bounded(1, 10_000)
+    hard_negatives: int = bounded(0, 1000)
+    lora_rank: int | None = bounded(1, 10_000)
 
 
 @dataclass
@@ -89,14 +95,14 @@ class ProfileConfig:
     """conf/profile: how long the meters measure."""
 
     enabled: bool = True
-    min_calls: int = MISSING
-    min_seconds: float = MISSING
-    token_budgets: list[int] = MISSING
-    index_rows: int = MISSING
-    energy_seconds: float = MISSING
+    min_calls: int = bounded(1, 10**7)
+    min_seconds: float = bounded(0, 86_400)
+    token_budgets: list[int] = bounded(1, COUNT)
+    index_rows: int = bounded(1, COUNT)
+    energy_seconds: float = bounded(0, 86_400, above=True)
     country: str = MISSING
-    intensity_g_per_kwh: float = MISSING
-    rounds: int = MISSING
+    intensity_g_per_kwh: float = bounded(0, 10_000)
+    rounds: int = bounded(1, 1000)
     shared: bool = True
 
 
@@ -106,8 +112,8 @@ class VariantGrid:
 
     backend: list[str] = field(default_factory=lambda: ["eager"])
     precision: list[VariantPrecision] = field(default_factory=lambda: [VariantPrecision.float32])
-    max_passage_tokens: list[int | None] = field(default_factory=lambda: [None])
-    width: list[int | None] = field(default_factory=lambda: [None])
+    max_passage_tokens: list[int | None] = bounded(1, 10**6, default=lambda: [None])
+    width: list[int | None] = bounded(1, 10**6, default=lambda: [None])
     index: list[str] = field(default_factory=lambda: ["exact"])
 
 
@@ -137,13 +143,14 @@ class Config:
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     variants: VariantsConfig = field(default_factory=VariantsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    seed: int = 0
+    seed: int = bounded(0, 2**32 - 1, default=0)
     device: Device = Device.auto
-    threads: int = MISSING
-    time_limit_min: float | None = None
+    threads: int = bounded(1, 1024)
+    time_limit_min: float | None = bounded(0, 10**6, above=True, default=None)
     results_dir: str = MISSING
     sweep: str = MISSING
     costs_from: str | None = None
+    allow_targets: list[str] = field(default_factory=list)
 
     def inference_variants(self) -> list[Variant]:
         """All variants to evaluate: as trained first, then those of each engine together."""
@@ -175,25 +182,51 @@ def from_plain(values: Mapping[str, Any]) -> Config:
     return typed(OmegaConf.create(dict(values)))
 
 
-def targets(config: Config) -> dict[str, Mapping[str, Any]]:
+def targets(config: Config) -> dict[str, Any]:
     """The nodes of a config that name code, by key."""
     nodes = {"sampler": config.sampler, "data": config.data}
     return nodes | {f"eval.{name}": node for name, node in config.eval.items()}
 
 
-def check_target(key: str, node: Mapping[str, Any]) -> None:
+def code_of(key: str, node: Any, allowed: Sequence[str]) -> Any:
+    """Return the function or class that a node names by its `_target_`.
+
+    Raises:
+        UserError: it is code of a package that is not allowed, which is then not imported; or no code for this key.
+    """
+    name = node.get("_target_") if isinstance(node, Mapping) else None
+    if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"{key}: it needs a _target_ that names code, as the options in conf/{key.split('.')[0]} do.")
+    room, kind, is_kind = ROOMS[key.split(".")[0]]
+    module, *_ = name.rpartition(".")
+    ours = re.fullmatch(rf"{re.escape(room)}\.\w+", module) is not None
+    if not ours and (package := name.split(".")[0]) not in allowed:
+        remedy = f"if you trust {package}, add 'allow_targets=[{package}]' to the command line"
+        raise UserError(f"{key}._target_={name} is not code of {room}: {remedy}.")
+    try:
+        code = get_object(name)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{key}._target_={name}: there is no such code ({error}).") from error
+    made = code if inspect.isclass(code) else getattr(code, "__annotations__", {}).get("return")
+    if code.__module__ != module or not is_kind(made):  # it may only pass through: pipeline.data.tables.os
+        raise UserError(f"{key}._target_={name}: it must be {kind}, in the module that defines it.")
+    return code
+
+
+def check_target(key: str, node: Any, allowed: Sequence[str]) -> None:
     """Bind a node to its `_target_` without calling it.
 
     Raises:
-        UserError: for an unknown or missing key, or a value of the wrong type.
+        UserError: for foreign code, an unknown or missing key, or a value of the wrong type.
     """
     from pydantic import TypeAdapter, ValidationError  # pipeline.profile_model does without
 
-    parameters = inspect.signature(get_object(node["_target_"]), eval_str=True).parameters
-    values = {name: value for name, value in node.items() if name[0] != "_"}
+    parameters = inspect.signature(code_of(key, node, allowed), eval_str=True).parameters
+    values = {name: value for name, value in node.items() if name != "_target_"}
     for name in values:
         if name not in parameters:
             raise UserError(f"unknown key {key}.{name}: {key} takes {', '.join(parameters)}.")
+    check_numbers(values, key, AMOUNT)
     for name, parameter in parameters.items():
         if name not in values:
             if parameter.default is parameter.empty:
@@ -217,34 +250,6 @@ def build(key: str, node: Mapping[str, Any]) -> Any:
         raise
 
 
-LENGTHS = ("model.max_query_tokens", "model.max_passage_tokens")
-TRAINER = "steps batch_size learning_rate temperature log_every checkpoint_every forward_tokens devices validate_every"
-PROFILE = "min_calls energy_seconds index_rows rounds"
-POSITIVE = ["threads", *(f"trainer.{name}" for name in TRAINER.split())]
-POSITIVE += [f"profile.{name}" for name in PROFILE.split()]
-RULES = [
-    *((key, "must be positive", lambda value: value > 0) for key in POSITIVE),
-    *(
-        (key, "must be positive, or null", lambda value: value is None or value > 0)
-        for key in ("trainer.patience", "trainer.lora_rank", "time_limit_min", "model.layers", *LENGTHS)
-    ),
-    *(
-        (key, "must not be negative", lambda value: value >= 0)
-        for key in ("trainer.weight_decay", "trainer.hard_negatives", "profile.min_seconds")
-    ),
-    *(
-        (key, "must list positive numbers", lambda value: all(number > 0 for number in value))
-        for key in ("trainer.matryoshka_widths", "trainer.exit_layers")
-    ),
-    ("trainer.dropout", "must lie in [0, 1)", lambda value: value is None or 0 <= value < 1),
-    ("trainer.warmup_fraction", "must lie in [0, 1]", lambda value: 0 <= value <= 1),
-    ("trainer.holdout_fraction", "must lie in (0, 1)", lambda value: 0 < value < 1),
-    ("profile.token_budgets", "must list positive numbers", lambda value: value and all(n > 0 for n in value)),
-    ("profile.intensity_g_per_kwh", "must not be negative", lambda value: value >= 0),
-    ("profile.country", "must be an ISO 3166-1 alpha-3 code", lambda value: len(value) == 3 and value.isupper()),
-]
-
-
 def check(cfg: DictConfig) -> Config:
     """The typed config.
 
@@ -259,11 +264,12 @@ def check(cfg: DictConfig) -> Config:
             known = [each.name for each in fields(kind)]
             for key in node.keys() - {*known}:
                 raise UserError(f"unknown key {prefix}{key}: {alternatives(key, known)}")
-    for key, rule, holds in RULES:
-        value = OmegaConf.select(cfg, key, throw_on_missing=True)
-        if not holds(value):
-            raise UserError(f"{key}={value}: it {rule}.")
     config = typed(cfg)
+    check_numbers(config)
+    if not config.profile.token_budgets:
+        raise UserError("profile.token_budgets is empty: the throughput curve needs a point.")
+    if not re.fullmatch("[A-Z]{3}", config.profile.country):
+        raise UserError(f"profile.country={config.profile.country}: it must be an ISO 3166-1 alpha-3 code.")
     if config.costs_from == config.sweep:
         raise UserError(f"costs_from={config.costs_from}: it must be another sweep.")
     if not config.eval:
@@ -273,16 +279,12 @@ def check(cfg: DictConfig) -> Config:
     if config.trainer.batch_size % config.trainer.devices:
         raise UserError(f"trainer.devices={config.trainer.devices}: it must divide trainer.batch_size.")
     backends = [path.stem for path in sorted(BACKENDS.glob("[!_]*.py"))]
-    for number, grid in enumerate(config.variants.grids):
-        for key in ("max_passage_tokens", "width"):
-            values = getattr(grid, key)
-            if any(value is not None and value <= 0 for value in values):
-                raise UserError(f"variants.grids[{number}].{key}={values}: it must list positive numbers, or null.")
+    for place, grid in enumerate(config.variants.grids):
         for backend in grid.backend:
             if backend not in backends:
-                raise UserError(unknown(f"variants.grids[{number}].backend", backend, backends))
+                raise UserError(unknown(f"variants.grids[{place}].backend", backend, backends))
     for key, node in targets(config).items():
-        check_target(key, node)
+        check_target(key, node, config.allow_targets)
     build("sampler", config.sampler)
     return config
 

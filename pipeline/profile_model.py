@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline.launch.commands import command
+from pipeline.launch.composing import start
 from pipeline.profiling.architectures import Comparison, check
 from pipeline.values import CONF
 
@@ -23,7 +24,7 @@ def main() -> None:
         comparison.add(HydraConfig.get().runtime.choices["model"], check(cfg))
 
     with command():
-        job()
+        start(job, "profile_model")
     sys.exit(comparison.show())
 
 

@@ -14,21 +14,26 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.analysis.costs import COSTS
 from pipeline.analysis.recommendation import Recommendation, recommend
+from pipeline.bounds import LARGEST, bounded, check_numbers
 from pipeline.launch.commands import command, refusing, sweep_first
+from pipeline.launch.composing import start
 from pipeline.reporting.config import SweepConfig
 from pipeline.store.results import ResultStore
 from pipeline.values import CONF
 
 LIMITS = {cost.option: cost for cost in COSTS if cost.option}
-KEYS = [("accuracy", str | None, None), *((option, float | None, None) for option in LIMITS)]
-ConfigStore.instance().store(
-    name="recommend_schema", node=make_dataclass("RecommendConfig", KEYS, bases=(SweepConfig,))
-)
+KEYS = [
+    ("accuracy", str | None, None),
+    *((option, float | None, bounded(0, LARGEST, default=None)) for option in LIMITS),
+]
+RecommendConfig = make_dataclass("RecommendConfig", KEYS, bases=(SweepConfig,))
+ConfigStore.instance().store(name="recommend_schema", node=RecommendConfig)
 
 
 def answer(cfg: DictConfig) -> Recommendation:
     """Return the recommendation that the composed conf/recommend.yaml asks for."""
     request = cast(Any, OmegaConf.to_object(cfg))
+    check_numbers(request)
     limits = {cost: most for option, cost in LIMITS.items() if (most := getattr(request, option)) is not None}
     store = ResultStore(request.results_dir)
     return recommend(store, request.sweep, request.accuracy, limits, request.prices, request.scenario)
@@ -49,7 +54,7 @@ def job(cfg: DictConfig) -> None:
 def main() -> None:
     with command():
         sweep_first()
-        job()
+        start(job, "recommend")
 
 
 if __name__ == "__main__":

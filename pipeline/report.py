@@ -7,6 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from pipeline.launch.commands import command, refusing, sweep_first
+from pipeline.launch.composing import start
 from pipeline.reporting.config import typed
 from pipeline.reporting.publish import publish
 from pipeline.values import CONF
@@ -22,7 +23,7 @@ def job(cfg: DictConfig) -> None:
 def main() -> None:
     with command():
         sweep_first()
-        job()
+        start(job, "report")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from pipeline.analysis.verdict import of_run
 from pipeline.config import check
-from pipeline.launch.commands import check_as_written, command, refusing
+from pipeline.launch.commands import command, refusing
+from pipeline.launch.composing import start
 from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
@@ -31,7 +32,6 @@ def job(cfg: DictConfig) -> None:
         log_finished(state, progress.outlook(progress.states(store, cfg.sweep)))
         return
     with refusing():  # here, since Hydra would name the overrides before the sentence
-        check_as_written(hydra_config.overrides.task, cfg)
         state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=True)
     log_finished(state)
     if state.status == "failed":
@@ -41,7 +41,7 @@ def job(cfg: DictConfig) -> None:
 
 def main() -> None:
     with command():
-        job()
+        start(job, "config")
 
 
 if __name__ == "__main__":

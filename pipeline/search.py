@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.launch.commands import command, sweep_first
+from pipeline.launch.composing import start
 from pipeline.launch.search import Search, search
 from pipeline.values import CONF
 
@@ -22,7 +23,7 @@ def job(cfg: DictConfig) -> None:
 def main() -> None:
     with command():
         sweep_first()
-        job()
+        start(job, "search")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
 """Every yaml binds to what it configures; every impossible value is one sentence that names its key."""
 
+import dataclasses
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from pipeline import config, values
+from pipeline import config, recommend, values
+from pipeline.analysis.money import Prices, Scenario
+from pipeline.bounds import check_numbers
+from pipeline.launch.search import Search
+from pipeline.profiling.architectures import ArchitectureConfig
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +55,10 @@ def test_every_sweep_composes_and_says_what_it_is_for(sweep):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("trainer.batch_size=0", r"trainer\.batch_size=0: it must be positive"),
-        ("trainer.temperature=-1", r"trainer\.temperature=-1.0: it must be positive"),
+        ("trainer.batch_size=0", r"trainer\.batch_size=0: it must lie in \[1, 1,000,000\]"),
+        ("trainer.temperature=-1", r"trainer\.temperature=-1.0: it must lie in \(0, 100\]"),
         ("trainer.warmup_fraction=2", r"trainer\.warmup_fraction=2.0: it must lie in \[0, 1\]"),
-        ("model.layers=0", r"model\.layers=0: it must be positive"),
+        ("model.layers=0", r"model\.layers=0: it must lie in \[1, 10,000\]"),
         ("sampler.alpha=1.5", r"sampler\.alpha must lie in \[0, 1\], got 1.5"),
         ("sampler.alpha=often", r"sampler\.alpha='often'"),
         ("sampler.schedule=square", r"sampler\.schedule='square': .*linear"),
@@ -58,7 +66,7 @@ def test_every_sweep_composes_and_says_what_it_is_for(sweep):
         ("~data.languages", r"data\.languages is missing"),
         ("data.languages=en", r"data\.languages='en'"),
         ("variants.grids=[{backend:[onxx]}]", r"variants\.grids\[0\]\.backend=onxx: did you mean onnx\?"),
-        ("variants.grids=[{width:[0]}]", r"variants\.grids\[0\]\.width=\[0\]: it must list positive numbers"),
+        ("variants.grids=[{width:[0]}]", r"variants\.grids\[0\]\.width\[0\]=0: it must lie in"),
         ("model=hub", r"^model\.weights is missing: set it to a folder"),
         ("model.precision=auto", r"^model\.precision=auto: it must be float32 or bfloat16"),
         ("profile.country=Germany", r"profile\.country=Germany: it must be an ISO 3166-1 alpha-3 code"),
@@ -68,6 +76,60 @@ def test_impossible_values_name_their_key(override, says):
     cfg = composed(override)
     with pytest.raises(UserError, match=says):
         config.check(cfg)
+
+
+def numeric(kind):
+    """The fields of a config's dataclass that hold numbers, those of its own dataclasses included."""
+    for part in dataclasses.fields(kind):
+        names = re.findall(r"\w+", str(part.type))
+        if {"int", "float"} & {*names} or part.type in (int, float):
+            yield kind, part
+        for inner in (each for each in vars(config).values() if dataclasses.is_dataclass(each)):
+            if inner is not kind and inner.__name__ in names:
+                yield from numeric(inner)
+
+
+ROOTS = [config.Config, Search, ArchitectureConfig, Prices, Scenario, recommend.RecommendConfig]
+FIELDS = [pair for root in ROOTS for pair in numeric(root)]
+
+
+@pytest.mark.parametrize(("kind", "part"), FIELDS, ids=lambda value: getattr(value, "name", value.__name__))
+def test_every_number_of_every_config_has_bounds(kind, part):
+    bounds = part.metadata["range"]
+    assert -math.inf < bounds.low < bounds.high < math.inf
+    lowest, highest = (math.nextafter(end, way) for end, way in ((bounds.low, -math.inf), (bounds.high, math.inf)))
+    for number in (math.nan, math.inf, -math.inf, lowest, highest, 1e300):
+        for value in (number, [number], {"a": {"b": [number]}}):
+            with pytest.raises(UserError, match=rf"^key[\w.\[\]]*={re.escape(str(number))}: it must lie in"):
+                check_numbers(value, "key", bounds)
+    assert bounds.low in bounds or bounds.above
+
+
+def numbers(node, key=""):
+    """The keys of all numbers in a composed config."""
+    if OmegaConf.is_config(node):
+        for name in node if OmegaConf.is_dict(node) else range(len(node)):
+            inner = f"{key}[{name}]" if isinstance(name, int) else f"{key}.{name}".lstrip(".")
+            yield from numbers(OmegaConf.select(node, f"[{name}]" if isinstance(name, int) else str(name)), inner)
+    elif isinstance(node, int | float) and not isinstance(node, bool):
+        yield key
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["variants=grid", "trainer.matryoshka_widths=[96]"], ["data=parallel", "eval=[parallel,miracl]"]]
+)
+def test_no_number_of_a_composed_config_escapes(overrides):
+    cfg = composed(*overrides)
+    config.check(cfg)
+    keys = [*numbers(cfg)]
+    assert len(keys) > 30
+    for key in keys:
+        before = OmegaConf.select(cfg, key)
+        for value in (math.nan, math.inf, -1e300) if isinstance(before, float) else (-(10**30), 10**30):
+            OmegaConf.update(cfg, key, value, force_add=True)
+            with pytest.raises(UserError, match=re.escape(key.removeprefix("eval.parallel.training."))):
+                config.check(cfg)
+        OmegaConf.update(cfg, key, before, force_add=True)
 
 
 def test_other_weights_have_a_licence_of_their_own():

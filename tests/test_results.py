@@ -3,12 +3,15 @@
 import os
 from contextlib import suppress
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import records
+from omegaconf import OmegaConf
 
-from pipeline.store.files import Damaged, read_json, write_atomically, write_json
+from pipeline.launch.sweep import begin
+from pipeline.store.files import Damaged, others, read_json, write_atomically, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_sweep
 from pipeline.store.records import Profile, Record, row
@@ -286,7 +289,7 @@ def test_several_profiles_of_one_model_are_not_chosen_from(tmp_path):
     "name", ["../up", "..", ".", "", "a/b", "runs", "stages", "locks", "wandb", "a" * 101, "$x", "a b"]
 )
 def test_a_sweep_is_a_folder_of_its_own(name):
-    with pytest.raises(UserError, match=r"^sweep=.*: a sweep's name has 1 to 100 letters, digits"):
+    with pytest.raises(UserError, match=r"^sweep=.*: a name has 1 to 100 letters, digits"):
         check_sweep("sweep", name)
     check_sweep("sweep", "2026-11-28_first.try")
 
@@ -308,3 +311,38 @@ def test_profiles_of_unlike_devices_are_not_mixed(tmp_path):
 def test_a_cache_key_does_not_depend_on_the_order_of_keys():
     assert cache_key({"a": 1, "b": [1, 2]}) == cache_key({"b": [1, 2], "a": 1})
     assert cache_key({"a": 1}) != cache_key({"a": 2})
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "-a", "a b", "a" * 201])
+def test_a_run_is_a_folder_of_its_own(tmp_path, name):
+    with pytest.raises(UserError, match=r"^run=.*: a run's name has up to 200"):
+        ResultStore(tmp_path).run_dir(name)
+    assert ResultStore(tmp_path).run_dir("e5-small-none-s0-1a2b+HNSW32-efSearch=64").parent.name == "runs"
+
+
+def test_only_files_of_ours_are_removed(tmp_path):
+    store = ResultStore(tmp_path)
+    store.add_to_manifest("one", RunState("left", "failed", {}, 1.0))
+    folder = store.kept_dir("one") / "manifest"
+    (folder / "mine.json").write_text('{"status": "failed"}')
+    store.clear("one", keep=[])
+    assert [path.name for path in folder.iterdir()] == ["mine.json"]
+    kept = tmp_path / ".notes"
+    kept.touch()
+    (tmp_path / ".record-a1b2c3d4.json").touch()
+    others(tmp_path / "record.json")
+    assert kept.exists()
+    assert not (tmp_path / ".record-a1b2c3d4.json").exists()
+
+
+def test_a_sweep_at_work_keeps_its_definition(tmp_path):
+    store, config = ResultStore(tmp_path), OmegaConf.create({"sweep": "one", "costs_from": None})
+
+    def planned(*names):
+        return [SimpleNamespace(name=name, run_names=[name], choices={"model": "m"}) for name in names]
+
+    store.plan("one", {"a": {"model": "m"}, "b": {"model": "m"}})
+    with store.lock("sweep-one", shared=True):
+        with pytest.raises(UserError, match="sweep=one is at work with other runs: wait for its end, or name another"):
+            begin(store, config, planned("a", "c"))
+        assert [*store.planned("one")] == ["a", "b"]

@@ -76,7 +76,7 @@ def test_what_another_sweep_has_made_counts_from_the_start(finished):
         (["data.languages=[en,xx]"], "xx"),
         (["data=xquad_r_articles", "data.path=nowhere", "eval.xquad_r_articles.path=nowhere"], "nowhere"),
         (["device=cuda"], "device=cuda"),
-        (["-m", "seed=0,1", "sweep=stages"], "sweep=stages: a sweep's name has"),
+        (["-m", "seed=0,1", "sweep=stages"], "sweep=stages: a name has"),
         (["sweep=2026_11_28"], "sweep=2026_11_28 is read as the number 20261128: write 'sweep=\"2026_11_28\"'."),
         (["variants.grids=[{index:['IVF512,Flat']}]"], "index 'IVF512,Flat' needs 512 vectors to be trained on"),
     ],

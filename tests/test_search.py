@@ -111,7 +111,7 @@ def test_an_override_becomes_choices_or_an_interval(undisturbed):
         ),
         ({"maximise": ["multi.rank_distance"]}, "maximise multi.rank_distance: a higher value of it is not better"),
         ({"maximise": ["multi.mapp"]}, "maximise multi.mapp: .* METRIC of map, "),
-        ({"population": 1}, "population=1: it must be at least 2"),
+        ({"population": 1}, "population=1: it must lie in"),
         ({"run": ["seed=0"]}, "nothing to search"),
         ({"run": ["sampler.alpha=interval(1,0)"]}, r"run sampler.alpha=interval\(1,0\): `low <= high`"),
         ({"run": ["sampler.alpha=interval(0,1.5)"]}, r"sampler.alpha must lie in \[0, 1\], got 1.5"),

@@ -3,12 +3,11 @@
 They are columns of the table of runs: they follow from records, so no run is repeated for a new price.
 """
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.values import UserError
+from pipeline.bounds import amount, check_numbers, share
 
 DAYS_PER_MONTH = 365 / 12
 J_PER_KWH = 3.6e6
@@ -16,17 +15,6 @@ BYTES_PER_GB = 1e9
 UNLIKE = "not the profiled machine"  # in the source of a figure whose price sheet is of another kind of machine
 PROFILED = ["query_latency_p50_ms", "passages_per_s", "index_bytes_per_passage"]  # fields of the Profile
 PROFILED += ["energy_j_per_1k_queries", "energy_j_per_1k_passages", "idle_power_w"]
-
-
-def require_amount(key: str, value: float) -> None:
-    """UserError unless the value of this config key is finite and not negative.
-
-    >>> require_amount("prices.usd_per_kwh", -0.1)
-    Traceback (most recent call last):
-    pipeline.values.UserError: prices.usd_per_kwh=-0.1: it must be finite and not negative.
-    """
-    if not 0 <= value < math.inf:
-        raise UserError(f"{key}={value}: it must be finite and not negative.")
 
 
 @dataclass  # not frozen: OmegaConf would let neither a yaml nor the command line fill it
@@ -43,16 +31,15 @@ class Prices:
     name: str
     source: str
     date: str
-    usd_per_instance_hour: float
-    usd_per_kwh: float
-    usd_per_gb_month: float  # of what holds the index
-    g_co2_per_kwh: float
+    usd_per_instance_hour: float = amount()
+    usd_per_kwh: float = amount()
+    usd_per_gb_month: float = amount()  # of what holds the index
+    g_co2_per_kwh: float = amount()
     architecture: str = ""
     gpu: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("usd_per_instance_hour", "usd_per_kwh", "usd_per_gb_month", "g_co2_per_kwh"):
-            require_amount(f"prices.{key}", getattr(self, key))
+        check_numbers(self, "prices")
 
     def __str__(self) -> str:
         power = f"at {self.usd_per_kwh:g} USD/kWh" if self.usd_per_kwh else "within the hour"
@@ -86,16 +73,13 @@ class Scenario:
     '120,000 queries per day at utilisation 0.5, 9,000,000 passages encoded 2 times per year'
     """
 
-    corpus_passages: int
-    queries_per_day: float
-    reencodes_per_year: float
-    utilisation: float
+    corpus_passages: int = amount()
+    queries_per_day: float = amount()
+    reencodes_per_year: float = amount()
+    utilisation: float = share()
 
     def __post_init__(self) -> None:
-        for key in ("corpus_passages", "queries_per_day", "reencodes_per_year"):
-            require_amount(f"scenario.{key}", getattr(self, key))
-        if not 0 < self.utilisation <= 1:
-            raise UserError(f"scenario.utilisation={self.utilisation}: it must lie in (0, 1].")
+        check_numbers(self, "scenario")
 
     def __str__(self) -> str:
         demand = f"{self.queries_per_day:,g} queries per day at utilisation {self.utilisation:g}"

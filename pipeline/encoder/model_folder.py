@@ -21,6 +21,8 @@ def write(encoder: Encoder, folder: Path, card: str) -> None:
     try:
         fill(temporary, encoder)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            file.chmod(0o644)  # safetensors writes for its user only
         temporary.chmod(0o755)
         os.rename(temporary, folder)
     except BaseException:

@@ -116,5 +116,5 @@ def check_as_written(overrides: Iterable[str], cfg: DictConfig) -> None:
     """Raise UserError for a name on the command line that Hydra reads as a number: 2026_11_28 as 20261128."""
     for override in overrides:
         key, _, text = override.partition("=")
-        if key in ("sweep", "costs_from") and re.fullmatch(r"[\d_.+-]+", text) and text != str(cfg[key]):
+        if key in ("sweep", "costs_from") and key in cfg and re.fullmatch(r"[\d_.+-]+", text) and text != str(cfg[key]):
             raise UserError(f"{override} is read as the number {cfg[key]}: write '{key}=\"{text}\"'.")

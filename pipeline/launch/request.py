@@ -19,7 +19,7 @@ from pipeline.launch.hardware import has_bfloat16, resolve
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
 from pipeline.store.keys import cache_key
-from pipeline.store.names import check_sweep
+from pipeline.store.names import check_name, check_run, check_sweep
 from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
@@ -96,17 +96,20 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     """
     for name in config.metrics:
         metric(name)
+    for name in config.eval:
+        check_name("eval", name)
     check_sweep("sweep", config.sweep)
     if config.costs_from is not None:
         check_sweep("costs_from", config.costs_from)
     config = resolve(config)
     if choices["model"] == "hub":
-        choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).name)}
+        choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).resolve().name).strip("-.")}
     if not trains(config):
         choices = {**choices, "data": "none"}  # no training set has a part in the run
     stages = stage_inputs(config)
     inputs = run_inputs(config, stages)
     name = f"{choices['model']}-{choices['sampler']}-{choices['data']}-s{config.seed}-{cache_key(inputs)[:8]}"
+    check_run("run", name)
     return Request(name, stage_keys(stages), inputs, config, dict(choices))
 
 

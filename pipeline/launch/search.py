@@ -5,6 +5,7 @@ trial tries follows from the search's seed, the trial's number and the trials be
 continues as if it had not been. `pipeline.search` is the command; conf/search.yaml is the root of its config.
 """
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,9 +19,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import MISSING
 
 from pipeline.analysis import money, pareto, tables
 from pipeline.analysis.costs import COSTS
+from pipeline.bounds import bounded, check_numbers
 from pipeline.launch import runs, sweep
 from pipeline.launch.commands import library
 from pipeline.launch.request import Request
@@ -47,10 +50,10 @@ class Search:
     results_dir: str
     maximise: list[str]
     minimise: list[str]
-    trials: int
-    population: int
-    seed: int
-    run: list[str]
+    trials: int = bounded(1, 10**6)
+    population: int = bounded(2, 10**5)
+    seed: int = bounded(0, 2**32 - 1)
+    run: list[str] = MISSING
 
 
 ConfigStore.instance().store(name="search_schema", node=Search)
@@ -81,6 +84,7 @@ def search(request: Search) -> pd.DataFrame:
 
 def check(request: Search) -> tuple[list[str], Space]:
     """The overrides that all trials share, and the search space; UserError for the first impossible setting."""
+    check_numbers(request)
     fields = [cost.field for cost in COSTS]
     for key in ("maximise", "minimise"):
         if not getattr(request, key):
@@ -88,9 +92,6 @@ def check(request: Search) -> tuple[list[str], Space]:
     for name in request.minimise:
         if name not in fields:
             raise UserError(unknown("minimise", name, fields))
-    for key, least in (("trials", 1), ("population", 2), ("seed", 0)):
-        if (value := getattr(request, key)) < least:
-            raise UserError(f"{key}={value}: it must be at least {least}.")
     shared, space = split(request.run)
     for corner in corners(space):
         compose(request, shared, corner)
@@ -101,6 +102,8 @@ def split(arguments: list[str]) -> tuple[list[str], Space]:
     """The overrides with a single value, and the distribution of each other key."""
     shared, space = [], {}
     for override in OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(arguments):
+        if re.search(r"\b(hydra|allow_targets)\b", override.key_or_group):
+            raise UserError(f"run {override.input_line}: a search runs code of the project only, as Hydra is set here.")
         values, distributions = override.value(), optuna.distributions
         try:
             if isinstance(values, IntervalSweep):

@@ -14,14 +14,14 @@ from hydra.conf import RuntimeConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipeline.config import check
-from pipeline.launch.commands import check_as_written, refusing
+from pipeline.launch.commands import refusing
+from pipeline.launch.composing import of_task, refuse_swept
 from pipeline.launch.request import Request, make_request
 from pipeline.launch.runs import record_finished
 from pipeline.store import progress
-from pipeline.store.names import check_sweep
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -32,24 +32,37 @@ ALIVE = ExitStack()  # holds a lock as long as this process lives, for `status`;
 class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep if any run is impossible, rather than after hours of other runs."""
-        store = ResultStore(config.results_dir)
         with refusing():  # exits: Hydra turns exceptions of a callback into warnings
-            check_as_written(config.hydra.overrides.task, config)
-            check_sweep("sweep", config.sweep)  # before anything is written to its folder
+            store = ResultStore(config.results_dir)
+            store.sweep_dir(config.sweep)  # UserError for a name that cannot be a folder, before anything is written
             store.check_writable()
             if config.costs_from:
                 store.manifest(config.costs_from)  # UserError if there is no such sweep
             if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its runs as it goes
                 requests = plan(config)
-                store.clear(config.sweep, keep=[name for request in requests for name in request.run_names])
-                runs = {request.name: request.choices for request in requests}
-                store.plan(config.sweep, runs, config.costs_from)
-                record_finished(store, config.sweep, requests)
+                with store.lock(f"plan-{config.sweep}"):
+                    begin(store, config, requests)
                 print(f"{config.sweep}: {progress.counted(len(requests), 'run')}", file=sys.stderr, flush=True)
-            ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
+            else:
+                ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         end(config.results_dir, config.sweep)
+
+
+def begin(store: ResultStore, config: DictConfig, requests: Sequence[Request]) -> None:
+    """Write down what the sweep is to make, and hold its lock until this process ends.
+
+    Raises:
+        UserError: another process is making other runs under this name.
+    """
+    runs, lock = {request.name: request.choices for request in requests}, f"sweep-{config.sweep}"
+    if store.locked(lock) and not store.is_planned(config.sweep, runs, config.costs_from):
+        raise UserError(f"sweep={config.sweep} is at work with other runs: wait for its end, or name another sweep.")
+    store.clear(config.sweep, keep=[name for request in requests for name in request.run_names])
+    store.plan(config.sweep, runs, config.costs_from)
+    record_finished(store, config.sweep, requests)
+    ALIVE.enter_context(store.lock(lock, shared=True))
 
 
 def end(results_dir: str, sweep: str) -> None:
@@ -76,14 +89,18 @@ def plan(config: DictConfig) -> list[Request]:
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     arguments = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
     [combinations] = BasicSweeper.split_arguments(arguments, None)  # as Hydra will run them: of one key the last wins
-    return [request_of(loader.load_sweep_config(config, overrides), overrides) for overrides in combinations]
+    requests = []
+    for overrides in combinations:
+        whole = loader.load_sweep_config(config, overrides)
+        refuse_swept(whole, config)
+        requests.append(request_of(whole, overrides))
+    return requests
 
 
 def request_of(whole: DictConfig, overrides: Sequence[str]) -> Request:
     """The request of one run, from the composed config that includes Hydra's own part."""
-    cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     try:
-        return make_request(check(cfg), choices(whole.hydra.runtime))
+        return make_request(check(of_task(whole)), choices(whole.hydra.runtime))
     except UserError as error:
         raise UserError(f"in run {' '.join(overrides)}: {error}") from error
 

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from pipeline.bounds import COUNT, bounded, check_numbers
 from pipeline.config import ModelConfig, ProfileConfig
 from pipeline.encoder.deploy import save as save_encoder
 from pipeline.encoder.engine import has_bfloat16, require_device
@@ -28,7 +29,7 @@ from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, figures
 from pipeline.values import UserError, Variant
 
-POSITIVE = ("min_calls", "min_seconds", "index_rows", "energy_seconds", "rounds")  # keys of conf/profile
+LENGTHS = ("max_query_tokens", "max_passage_tokens")
 NOTE = "Texts are made-up words of one token each, with the lengths of real texts; real tokenizers take longer."
 
 
@@ -38,14 +39,14 @@ class ArchitectureConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
-    texts: dict[str, dict[str, list[int]]] = MISSING  # language -> side -> tokens of each text
+    texts: dict[str, dict[str, list[int]]] = bounded(1, 10**6)  # language -> side -> tokens of each text
     weights: str = MISSING
     device: str = MISSING
     precision: str = MISSING
-    threads: int = MISSING
-    seed: int = MISSING
+    threads: int = bounded(1, 1024)
+    seed: int = bounded(0, 2**32 - 1)
     results_dir: str = MISSING
-    token_budgets: dict[str, list[int]] = MISSING  # by device
+    token_budgets: dict[str, list[int]] = bounded(1, COUNT)  # by device
 
 
 def check(cfg: DictConfig) -> ArchitectureConfig:
@@ -61,18 +62,19 @@ def check(cfg: DictConfig) -> ArchitectureConfig:
     for name, values in {"device": ("cpu", "cuda"), "precision": ("float32", "bfloat16")}.items():
         if cfg[name] not in values:
             raise UserError(f"{name}={cfg[name]}: it must be {' or '.join(values)}.")
-    keys = ["threads", "model.max_query_tokens", "model.max_passage_tokens"]
-    keys += [f"profile.{name}" for name in POSITIVE]
-    numbers = {key: OmegaConf.select(cfg, key) for key in keys}
-    numbers |= {f"profile.token_budgets[{n}]": budget for n, budget in enumerate(cfg.profile.token_budgets)}
-    for key, number in numbers.items():
-        if not isinstance(number, int | float) or number <= 0:
-            raise UserError(f"{key}={number}: it must be a positive number.")
+    config = cast(
+        ArchitectureConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ArchitectureConfig), cfg))
+    )
+    check_numbers(config)
+    for key in LENGTHS:
+        if getattr(config.model, key) is None:
+            raise UserError(f"model.{key}=null: made-up texts need a length.")
+    if not config.profile.token_budgets:
+        raise UserError("profile.token_budgets is empty: the throughput curve needs a point.")
     require_device(cfg.device)
     if cfg.precision == "bfloat16" and not has_bfloat16(torch.device(cfg.device)):
         raise UserError("precision=bfloat16: this machine lacks bfloat16 instructions and would emulate them slowly.")
-    merged = OmegaConf.merge(OmegaConf.structured(ArchitectureConfig), cfg)
-    return cast(ArchitectureConfig, OmegaConf.to_object(merged))
+    return config
 
 
 class Comparison:

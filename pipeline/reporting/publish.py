@@ -67,8 +67,18 @@ def write_csv(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     paths = []
     for stem, table in written(tables).items():
         paths.append(folder / f"{stem}.csv")
-        write_atomically(paths[-1], partial(table.to_csv, index=False))
+        write_atomically(paths[-1], partial(as_text(table).to_csv, index=False))
     return paths
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts no spreadsheet takes for a formula: an apostrophe stands before the sign.
+
+    >>> as_text(pd.DataFrame({"language": ["=1+1", "en"], "gain": [-0.5, 1.0]})).to_dict("list")
+    {'language': ["'=1+1", 'en'], 'gain': [-0.5, 1.0]}
+    """
+    texts = table.select_dtypes(["object", "string"]).columns
+    return table.assign(**{name: table[name].replace(r"^([=+@\t\r]|-(?=\D))", r"'\1", regex=True) for name in texts})
 
 
 def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ every file it vouches for. `results` writes and reads by these functions.
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.values import UserError, unreadable
+
+TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")  # the names that write_atomically lets tempfile choose
 
 
 class Damaged(UserError):
@@ -140,6 +143,6 @@ def read_unchanged(file: Path | os.DirEntry[str], make: Callable[[Any, str], Any
 def others(path: Path) -> list[Path]:
     """All files beside and below `path`. Removes temporary files that a killed writer left."""
     for leftover in path.parent.rglob(".?*"):
-        if leftover.is_file():
+        if leftover.is_file() and TEMPORARY.fullmatch(leftover.name):
             leftover.unlink()
     return sorted(file for file in path.parent.rglob("*") if file.is_file() and file != path)

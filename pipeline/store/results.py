@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from pipeline.store import locks
 from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_json, read_unchanged, write_atomically, write_json
+from pipeline.store.names import check_run, check_sweep
 from pipeline.store.records import Record, from_json, made_by_older
 from pipeline.values import UserError, alternatives, conforming
 
@@ -62,10 +63,12 @@ class ResultStore:
         self.root = Path(root)
 
     def run_dir(self, name: str) -> Path:
-        return self.root / "runs" / name
+        """The folder of a run; UserError for a name that leads elsewhere."""
+        return self.root / "runs" / check_run("run", name)
 
     def sweep_dir(self, sweep: str) -> Path:
-        return self.root / sweep
+        """The folder of a sweep; UserError for a name that leads elsewhere."""
+        return self.root / check_sweep("sweep", sweep)
 
     def kept_dir(self, sweep: str) -> Path:
         """What the program keeps of a sweep, out of the way of what people read in its folder."""
@@ -165,11 +168,16 @@ class ResultStore:
         """Write down the `runs` of a sweep, by name with their choices, and the sweep that profiled its models."""
         write_json(self.kept_dir(sweep) / "plan.json", {"runs": runs, "costs_from": costs_from})
 
+    def is_planned(self, sweep: str, runs: Mapping[str, Mapping[str, str]], costs_from: str | None) -> bool:
+        """Whether this is what `plan` wrote down last."""
+        plan = read_again(self.kept_dir(sweep) / "plan.json")
+        return plan is not None and (plan["runs"], plan["costs_from"]) == (runs, costs_from)
+
     def clear(self, sweep: str, keep: Collection[str]) -> None:
         """Remove failed runs, and runs of an earlier definition of the sweep, from its manifest."""
         for path in (self.kept_dir(sweep) / "manifest").glob("*.json"):
-            entry = read_again(path) if path.stem in keep else None
-            if entry is None or entry.get("status") == "failed":
+            entry = read_again(path)  # None: it is not what we wrote, so it stays; no reader takes it for an entry
+            if entry and (path.stem not in keep or entry.get("status") == "failed"):
                 path.unlink(missing_ok=True)
 
     def planned(self, sweep: str) -> dict[str, dict[str, str]]:
