@@ -25,6 +25,7 @@ Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "m
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
 VariantPrecision = Enum("VariantPrecision", ["float32", "bfloat16", "int8"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
+Parallel = Enum("Parallel", ["ddp", "fsdp"])
 BACKENDS = Path(__file__).parent / "encoder" / "backends"  # a file per backend
 
 
@@ -75,6 +76,8 @@ class TrainerConfig:
     forward_tokens: int = MISSING
     grad_cache: bool = MISSING
     devices: int = MISSING
+    num_nodes: int = MISSING
+    strategy: Parallel = Parallel.ddp
     patience: int | None = MISSING
     validate_every: int = MISSING
     holdout_fraction: float = MISSING
@@ -82,6 +85,11 @@ class TrainerConfig:
     exit_layers: list[int] = MISSING
     hard_negatives: int = MISSING
     lora_rank: int | None = MISSING
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together, on all machines."""
+        return self.devices * self.num_nodes
 
 
 @dataclass
@@ -218,7 +226,8 @@ def build(key: str, node: Mapping[str, Any]) -> Any:
 
 
 LENGTHS = ("model.max_query_tokens", "model.max_passage_tokens")
-TRAINER = "steps batch_size learning_rate temperature log_every checkpoint_every forward_tokens devices validate_every"
+TRAINER = "steps batch_size learning_rate temperature log_every checkpoint_every forward_tokens devices num_nodes"
+TRAINER += " validate_every"
 PROFILE = "min_calls energy_seconds index_rows rounds"
 POSITIVE = ["threads", *(f"trainer.{name}" for name in TRAINER.split())]
 POSITIVE += [f"profile.{name}" for name in PROFILE.split()]
@@ -270,8 +279,11 @@ def check(cfg: DictConfig) -> Config:
         raise UserError("eval: there is no benchmark; choose one: eval=parallel (rows held out), eval=beir, …")
     if config.model.precision is Precision.auto:
         raise UserError("model.precision=auto: it must be float32 or bfloat16.")
-    if config.trainer.batch_size % config.trainer.devices:
-        raise UserError(f"trainer.devices={config.trainer.devices}: it must divide trainer.batch_size.")
+    if config.trainer.batch_size % config.trainer.processes:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices} (x trainer.num_nodes={config.trainer.num_nodes}): their product "
+            "must divide trainer.batch_size."
+        )
     backends = [path.stem for path in sorted(BACKENDS.glob("[!_]*.py"))]
     for number, grid in enumerate(config.variants.grids):
         for key in ("max_passage_tokens", "width"):

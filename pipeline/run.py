@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from pipeline.analysis.verdict import of_run
 from pipeline.config import check
 from pipeline.launch.commands import check_as_written, refusing, resumable
+from pipeline.launch.peers import node_rank
 from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
@@ -31,11 +32,13 @@ def job(cfg: DictConfig) -> None:
         return
     with refusing():  # here, since Hydra would name the overrides before the sentence
         check_as_written(hydra_config.overrides.task, cfg)
-        state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=True)
+        config = check(cfg)
+        state = perform(make_request(config, choices(hydra_config.runtime)), alone=True)
     log_finished(state)
     if state.status == "failed":
         sys.exit(1)
-    print(*of_run(store.load(state.name)), f"record: {store.run_dir(state.name) / 'record.json'}", sep="\n")
+    if node_rank(config.trainer) == 0:
+        print(*of_run(store.load(state.name)), f"record: {store.run_dir(state.name) / 'record.json'}", sep="\n")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.losses import layerwise
 from pipeline.training.negatives import HardNegatives, Passage
+from pipeline.training.world import shard, spread_like, whole
 from pipeline.values import Draw, ParallelText
 
 OnPoint = Callable[[Mapping[str, float]], None]  # see fit
@@ -110,14 +111,26 @@ class Contrastive(pl.LightningModule):
         self.progress, self.best_weights = Progress(**checkpoint.state["progress"]), checkpoint.best_weights
         self.resumed = checkpoint.state
 
+    def configure_model(self) -> None:
+        """Spread the encoder over the processes, for `trainer.strategy=fsdp`."""
+        if self.device_mesh is not None:
+            shard(self.encoder, self.device_mesh["data_parallel"])
+
     def on_train_start(self) -> None:
         """Load the states of optimizer and schedule of a resumed training, and start the clock."""
         if self.resumed:
-            self.trainer.optimizers[0].load_state_dict(self.resumed["optimizer"])
+            self.load_optimizer(self.resumed["optimizer"])
             self.schedule.load_state_dict(self.resumed["schedule"])
             self.resumed = None
         self.last_log = self.progress.step, time.perf_counter()
         self.show(self.progress.curve)
+
+    def load_optimizer(self, saved: Mapping[str, Any]) -> None:
+        """Load the optimizer's state from a checkpoint, whose tensors are whole, and spread them as the weights are."""
+        optimizer = self.trainer.optimizers[0]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state = {place: spread_like(parameters[place], values) for place, values in saved["state"].items()}
+        optimizer.load_state_dict({**saved, "state": state})
 
     def train_dataloader(self) -> RemainingBatches:
         """Return the batches of the remaining steps."""
@@ -128,7 +141,7 @@ class Contrastive(pl.LightningModule):
 
         Every process draws the whole batch, so strategy and language pairs are the same in all of them.
         """
-        share = draws[self.global_rank :: self.config.devices]
+        share = draws[self.global_rank :: self.config.processes]
         queries = [self.data.text(draw.row, draw.query_language, "query") for draw in share]
         positives = [
             Passage(self.data.text(draw.row, draw.passage_language, "passage"), int(self.data.passage_group[draw.row]))
@@ -165,7 +178,7 @@ class Contrastive(pl.LightningModule):
 
     def gather(self, share: Tensor) -> Tensor:
         """Concatenate the shares of all processes, in the order of their ranks."""
-        if self.config.devices == 1:
+        if self.config.processes == 1:
             return share
         return self.trainer.strategy.all_gather(share, sync_grads=True).flatten(0, 1)
 
@@ -235,16 +248,14 @@ class Contrastive(pl.LightningModule):
             self.best_weights = {name: value.clone() for name, value in self.encoder.trained().items()}
 
     def save(self) -> None:
-        """Write a checkpoint, in the first process only."""
-        if not self.trainer.is_global_zero:
-            return
-        state = {
-            "progress": asdict(self.progress),
-            "optimizer": self.trainer.optimizers[0].state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-        checkpoint = Checkpoint(self.encoder.trained(), self.best_weights, state)
-        checkpoints.write(self.folder, self.progress.step, checkpoint)
+        """Write a checkpoint, in the first process only; it is the same however many processes train."""
+        optimizer = self.trainer.optimizers[0].state_dict()
+        weights, best_weights, optimizer = whole([self.encoder.trained(), self.best_weights, optimizer])
+        if self.trainer.is_global_zero:
+            progress, schedule = asdict(self.progress), self.schedule.state_dict()
+            state = {"progress": progress, "optimizer": optimizer, "schedule": schedule}
+            checkpoints.write(self.folder, self.progress.step, Checkpoint(weights, best_weights, state))
+        self.trainer.strategy.barrier()  # all processes find it
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW over the trainable weights, with the learning rate of `schedule`."""
