@@ -26,6 +26,7 @@ Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "m
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
 VariantPrecision = Enum("VariantPrecision", ["float32", "bfloat16", "int8"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
+Parallel = Enum("Parallel", ["ddp", "fsdp"])
 ROOMS = {  # key -> where its code is, and what that makes
     "sampler": ("pipeline.sampling", "a batch strategy", lambda made: hasattr(made, "trains")),
     "data": ("pipeline.data", "a function that returns a ParallelText", lambda made: made is ParallelText),
@@ -81,6 +82,8 @@ class TrainerConfig:
     forward_tokens: int = bounded(1, COUNT)
     grad_cache: bool = MISSING
     devices: int = bounded(1, 1024)
+    num_nodes: int = bounded(1, 10_000)
+    strategy: Parallel = Parallel.ddp
     patience: int | None = bounded(1, COUNT)
     validate_every: int = bounded(1, COUNT)
     holdout_fraction: float = bounded(0, 1, above=True, below=True)
@@ -88,6 +91,11 @@ class TrainerConfig:
     exit_layers: list[int] = bounded(1, 10_000)
     hard_negatives: int = bounded(0, 1000)
     lora_rank: int | None = bounded(1, 10_000)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together, on all machines."""
+        return self.devices * self.num_nodes
 
 
 @dataclass
@@ -276,8 +284,11 @@ def check(cfg: DictConfig) -> Config:
         raise UserError("eval: there is no benchmark; choose one: eval=parallel (rows held out), eval=beir, …")
     if config.model.precision is Precision.auto:
         raise UserError("model.precision=auto: it must be float32 or bfloat16.")
-    if config.trainer.batch_size % config.trainer.devices:
-        raise UserError(f"trainer.devices={config.trainer.devices}: it must divide trainer.batch_size.")
+    if config.trainer.batch_size % config.trainer.processes:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices} (x trainer.num_nodes={config.trainer.num_nodes}): their product "
+            "must divide trainer.batch_size."
+        )
     backends = [path.stem for path in sorted(BACKENDS.glob("[!_]*.py"))]
     for place, grid in enumerate(config.variants.grids):
         for backend in grid.backend:

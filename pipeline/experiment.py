@@ -21,21 +21,21 @@ from pipeline.data import leakage
 from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.sources import architecture_key
+from pipeline.launch.peers import peers, wait
 from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
-from pipeline.parts import Embeddings, Evaluation, Parts, Trained
+from pipeline.parts import Embeddings, Evaluation, Parts, Trained, TrainingParts
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
 from pipeline.profiling.meter import Job, Settings, Texts
 from pipeline.profiling.summary import with_corpus
 from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
-from pipeline.sampling.strategy import batches
 from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
+from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, unheard
-from pipeline.training.fit import fit
-from pipeline.values import Collection, Variant
+from pipeline.values import Collection, Variant, World
 
 
 def run(request: Request, log: Log = unheard) -> Iterator[Record]:
@@ -102,7 +102,7 @@ def evaluate_and_profile(
 
 def train_or_restore(parts: Parts) -> Trained:
     """Train the encoder, unless an equal training has finished, and load its weights; check its data for leakage."""
-    request, config, data = parts.request, parts.request.config, parts.data
+    request, data = parts.request, parts.data
     if not parts.trains:
         return Trained()
 
@@ -117,22 +117,8 @@ def train_or_restore(parts: Parts) -> Trained:
     spent_file = unfinished / "spent" / "spent.json"
 
     def train(folder: Path) -> dict[str, Any]:
-        draw, draw_held_out = (
-            partial(batches, parts.strategy, corpus, request.trainer.batch_size, seed=config.seed)
-            for corpus in (parts.corpus, parts.held_out)
-        )
-        with parts.meter(read_again(spent_file), partial(write_json, spent_file)) as spent:
-            curve, language_pairs = fit(
-                parts.encoder,
-                data,
-                draw,
-                draw_held_out,
-                request.trainer,
-                folder=unfinished,
-                device=config.device.name,
-                seed=config.seed,
-                on_point=parts.stage.log,
-            )
+        with parts.meter(read_again(spent_file), partial(write_json, spent_file)) as spent, peers(request) as world:
+            curve, language_pairs = parts.fit(unfinished, world, parts.stage.log)
             parts.store.save_frame(folder, "training", pd.DataFrame(curve))
             parts.encoder.save(folder / "encoder")
         return {"language_pairs": language_pairs, "final_loss": curve[-1]["loss"], **spent}
@@ -142,6 +128,13 @@ def train_or_restore(parts: Parts) -> Trained:
     checkpoint = parts.store.stage_dir("train", request.keys["train"]) / "encoder"
     parts.encoder.restore(checkpoint)
     return Trained(outcome, leaks, checkpoint)
+
+
+def join(request: Request, world: World) -> None:
+    """Take part in the training of a run that another process leads."""
+    parts = TrainingParts(request)
+    wait(world)
+    parts.fit(ResultStore(request.config.results_dir).stage_dir("unfinished", request.keys["train"]), world)
 
 
 def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> Evaluation:

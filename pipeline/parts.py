@@ -25,15 +25,15 @@ from pipeline.profiling.tracker import StageTracker
 from pipeline.retrieval.faiss_index import check_index
 from pipeline.retrieval.ranking import encode_side
 from pipeline.retrieval.relevant import check_answers
-from pipeline.sampling.strategy import Corpus, Strategy
+from pipeline.sampling.strategy import Corpus, Strategy, batches
 from pipeline.store.files import read_again, write_json
 from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
-from pipeline.training.fit import hold_out
-from pipeline.values import Collection, ParallelText, UserError, Variant
+from pipeline.training.fit import Training, fit, hold_out
+from pipeline.values import Collection, ParallelText, UserError, Variant, World
 
 Side = Mapping[str, np.ndarray]  # language -> embeddings [N, D]
 
@@ -55,28 +55,61 @@ class Evaluation:
     corpus: dict[str, Any] = field(default_factory=dict)
 
 
-class Parts:
+class TrainingParts:
+    """What a training is made of; UserError for whatever cannot be built."""
+
+    def __init__(self, request: Request):
+        config = request.config
+        require_device(config.device.name)
+        torch.set_num_threads(config.threads)
+        self.request = request
+        self.cost_only = config.model.weights == "random"  # random weights have no accuracy
+        self.strategy: Strategy = build("sampler", config.sampler)
+        self.data: ParallelText = build("data", config.data)
+        rows_NL, held_out_NL = hold_out(self.data, config.trainer, config.seed)
+        self.corpus, self.held_out = Corpus(self.data.languages, rows_NL), Corpus(self.data.languages, held_out_NL)
+        self.strategy.check(self.corpus, config.trainer.batch_size)
+        if self.trains and config.trainer.patience is not None:
+            check_held_out(self.strategy, self.held_out, config.trainer)
+        self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
+
+    @property
+    def trains(self) -> bool:
+        return self.strategy.trains and not self.cost_only
+
+    def fit(self, folder: Path, world: World, log: Log = unheard) -> Training:
+        """Train the encoder in the process that has this place in `world`, with checkpoints in `folder`."""
+        trainer, config = self.request.trainer, self.request.config
+        draw, draw_held_out = (
+            partial(batches, self.strategy, corpus, trainer.batch_size, seed=config.seed)
+            for corpus in (self.corpus, self.held_out)
+        )
+        return fit(
+            self.encoder,
+            self.data,
+            draw,
+            draw_held_out,
+            trainer,
+            folder=folder,
+            device=config.device.name,
+            seed=config.seed,
+            on_point=log,
+            world=world,
+        )
+
+
+class Parts(TrainingParts):
     """All that a run is made of; UserError for whatever cannot be built."""
 
     def __init__(self, request: Request, log: Log = unheard):
         config = request.config
-        require_device(config.device.name)
-        torch.set_num_threads(config.threads)
-        self.request, self.store = request, ResultStore(config.results_dir)
+        self.store = ResultStore(config.results_dir)
         self.stage = Stages(self.store, log)
-        self.cost_only = config.model.weights == "random"  # random weights have no accuracy
         with self.stage.timed("load"):
-            self.strategy: Strategy = build("sampler", config.sampler)
             self.benchmarks: dict[str, Collection] = {
                 name: build(f"eval.{name}", node) for name, node in config.eval.items()
             }
-            self.data: ParallelText = build("data", config.data)
-            rows_NL, held_out_NL = hold_out(self.data, config.trainer, config.seed)
-            self.corpus, self.held_out = Corpus(self.data.languages, rows_NL), Corpus(self.data.languages, held_out_NL)
-            self.strategy.check(self.corpus, config.trainer.batch_size)
-            if self.trains and config.trainer.patience is not None:
-                check_held_out(self.strategy, self.held_out, config.trainer)
-            self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
+            super().__init__(request)
             check_variants(config.inference_variants(), self.encoder)
             for benchmark in self.benchmarks.values():
                 check_answers(benchmark)
@@ -85,10 +118,6 @@ class Parts:
                         check_index(variant.index, variant.width or self.encoder.width, benchmark)
             country = config.profile.country if config.profile.enabled else None
             self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
-
-    @property
-    def trains(self) -> bool:
-        return self.strategy.trains and not self.cost_only
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

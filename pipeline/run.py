@@ -15,6 +15,7 @@ from pipeline.analysis.verdict import of_run
 from pipeline.config import check
 from pipeline.launch.commands import command, refusing
 from pipeline.launch.composing import start
+from pipeline.launch.peers import node_rank
 from pipeline.launch.request import make_request
 from pipeline.launch.runs import log_finished, perform
 from pipeline.launch.sweep import choices
@@ -32,11 +33,14 @@ def job(cfg: DictConfig) -> None:
         log_finished(state, progress.outlook(progress.states(store, cfg.sweep)))
         return
     with refusing():  # here, since Hydra would name the overrides before the sentence
-        state = perform(make_request(check(cfg), choices(hydra_config.runtime)), alone=True)
+        config = check(cfg)
+        state = perform(make_request(config, choices(hydra_config.runtime)), alone=True)
     log_finished(state)
     if state.status == "failed":
         sys.exit(1)
-    print(*of_run(store.load(state.name)), f"record: {store.run_dir(state.name).absolute() / 'record.json'}", sep="\n")
+    if node_rank(config.trainer) == 0:
+        record = store.run_dir(state.name).absolute() / "record.json"
+        print(*of_run(store.load(state.name)), f"record: {record}", sep="\n")
 
 
 def main() -> None:

@@ -149,6 +149,22 @@ class Draw(NamedTuple):
     passage_language: str
 
 
+class World(NamedTuple):
+    """One process's place among those that train an encoder together, by torch.distributed's names.
+
+    Attributes:
+        address, port: where the process of rank 0 listens once it is ready for the others.
+        threads: of each process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
+    threads: int = 1
+
+
 @dataclass(frozen=True)
 class Texts:
     """The queries, or the pool of passages, of one language: position i has ids[i] and texts[i]."""

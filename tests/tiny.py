@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.config import ModelConfig, Pooling, Precision, TrainerConfig
+from pipeline.config import ModelConfig, Parallel, Pooling, Precision, TrainerConfig
 from pipeline.encoder.sources import load
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
-from pipeline.training.fit import fit, hold_out
+from pipeline.training.fit import ALONE, fit, hold_out
 from pipeline.values import ParallelText
 
 ARCHITECTURE = {
@@ -42,6 +42,8 @@ SETTINGS = {
     "forward_tokens": 1024,
     "grad_cache": False,
     "devices": 1,
+    "num_nodes": 1,
+    "strategy": "ddp",
     "patience": None,
     "validate_every": 2,
     "holdout_fraction": 0.5,
@@ -79,12 +81,18 @@ def model_config(**changes):
 def trainer_config(**changes):
     """The TrainerConfig of SETTINGS with changes."""
     values = SETTINGS | changes
-    return TrainerConfig(**values | {"precision": Precision[values["precision"]]})
+    named = {"precision": Precision[values["precision"]], "strategy": Parallel[values["strategy"]]}
+    return TrainerConfig(**values | named)
 
 
 def encoder(**changes):
     """The encoder of MODEL with changes, always with the same random weights."""
     return load(model_config(**changes), seed=0)
+
+
+def two_layers(**changes):
+    """The same with two layers."""
+    return encoder(architecture=ARCHITECTURE | {"num_hidden_layers": 2}, **changes)
 
 
 def corpus():
@@ -104,7 +112,7 @@ def corpus():
     )
 
 
-def train(folder, seed=0, model=None, **changes):
+def train(folder, seed=0, model=None, world=ALONE, **changes):
     """Return the trained encoder, its curve and the language pairs it saw."""
     torch.set_num_threads(1)
     torch.manual_seed(99)  # fit must not depend on what ran before
@@ -113,4 +121,4 @@ def train(folder, seed=0, model=None, **changes):
         partial(batches, Hybrid(), Corpus(data.languages, rows_NL), trainer.batch_size, seed=seed)
         for rows_NL in hold_out(data, trainer, seed)
     ]
-    return model, *fit(model, data, *draws, trainer, folder=Path(folder), device="cpu", seed=seed)
+    return model, *fit(model, data, *draws, trainer, folder=Path(folder), device="cpu", seed=seed, world=world)

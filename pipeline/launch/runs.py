@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.launch import live
 from pipeline.launch.child import attempt
+from pipeline.launch.peers import follow, node_rank
 from pipeline.launch.request import Request, unavailable_key
 from pipeline.store.results import ResultStore, RunState
 from pipeline.values import UserError, Variant
@@ -20,6 +21,8 @@ def perform(request: Request, *, alone: bool) -> RunState:
     Args:
         alone: whether bad input raises UserError, as for a single run; in a sweep it is a failed run.
     """
+    if node_rank(request.config.trainer):
+        return follow(request)  # the first machine keeps the records
     store = ResultStore(request.config.results_dir)
     try:
         state = make(store, request)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from pipeline.config import check
 from pipeline.launch.commands import refusing
 from pipeline.launch.composing import of_task, refuse_swept
+from pipeline.launch.peers import node_rank
 from pipeline.launch.request import Request, make_request
 from pipeline.launch.runs import record_finished
 from pipeline.store import progress
@@ -32,6 +33,8 @@ ALIVE = ExitStack()  # holds a lock as long as this process lives, for `status`;
 class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep if any run is impossible, rather than after hours of other runs."""
+        if follows(config):
+            return
         with refusing():  # exits: Hydra turns exceptions of a callback into warnings
             store = ResultStore(config.results_dir)
             store.sweep_dir(config.sweep)  # UserError for a name that cannot be a folder, before anything is written
@@ -47,7 +50,14 @@ class SweepCallback(Callback):
                 ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        end(config.results_dir, config.sweep)
+        if not follows(config):
+            end(config.results_dir, config.sweep)
+
+
+def follows(config: DictConfig) -> bool:
+    """Whether another machine leads, which plans and reports."""
+    with refusing():
+        return node_rank(config.trainer) > 0
 
 
 def begin(store: ResultStore, config: DictConfig, requests: Sequence[Request]) -> None:

@@ -5,37 +5,30 @@
 Legend: N rows of the training data, L languages.
 """
 
+import copy
 import logging
-import os
-import signal
-import socket
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
-from pipeline.config import Precision, TrainerConfig
+from pipeline.config import Parallel, Precision, TrainerConfig
 from pipeline.encoder.model import Encoder
+from pipeline.store.progress import counted
 from pipeline.training import checkpoints, negatives
 from pipeline.training.lora import lora_adapters
-from pipeline.training.module import Contrastive, DrawBatches, OnPoint, end_by
-from pipeline.values import WARNINGS, Draw, ParallelText, UserError
+from pipeline.training.module import Contrastive, DrawBatches, OnPoint
+from pipeline.training.preemption import heeding_warnings
+from pipeline.training.world import environment, strategy_of
+from pipeline.values import Draw, ParallelText, UserError, World
 
-RENDEZVOUS = timedelta(minutes=10)  # a process that waits longer for another ends with an error
+ALONE = World()
 HELD_OUT_BATCHES = 8  # per validation; drawn once, as the strategy draws over a whole training
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.float32: "32-true",
@@ -66,6 +59,7 @@ def fit(
     device: str,
     seed: int,
     on_point: OnPoint = lambda point: None,
+    world: World = ALONE,
 ) -> Training:
     """Train `encoder` in place on the batches of `draw`, and leave it in evaluation mode.
 
@@ -76,12 +70,14 @@ def fit(
         folder: holds the checkpoints of this training. A call that was killed resumes from them, and the result equals
             that of an undisturbed training (on a CPU bit by bit).
         device: cpu or cuda.
+        world: the place of this process among those that train together; all must call `fit` with equal arguments.
         on_point: called with each point of the curve once it is complete, by one process. Must return at once. A call
             that resumes begins with the points of the checkpoint.
 
     Raises:
         UserError: for a setting that does not fit the encoder, the data or the device.
-        FloatingPointError: for a NaN or infinite loss (RuntimeError if several processes train).
+        FloatingPointError: for a NaN or infinite loss.
+        RuntimeError: if another process has ended, or was not heard of for world.SILENCE.
         AssertionError: for `trainer.precision=auto`, which the caller must resolve.
     """
     assert trainer.precision in LIGHTNING_PRECISION, (
@@ -95,14 +91,16 @@ def fit(
             train_NL, _ = hold_out(data, trainer, seed)
             count = trainer.hard_negatives
             hard_negatives = negatives.source(encoder, data, train_NL, count, folder / "negatives")
-            encoder.train()
-            set_dropout(encoder, trainer.dropout)
+            # FSDP leaves shards where weights were
+            trained = copy.deepcopy(encoder) if trainer.strategy is Parallel.fsdp and world.size > 1 else encoder
+            trained.train()
+            set_dropout(trained, trainer.dropout)
             module = Contrastive(
-                encoder, data, draw, held_out, trainer, hard_negatives, folder=folder, seed=seed, on_point=on_point
+                trained, data, draw, held_out, trainer, hard_negatives, folder=folder, seed=seed, on_point=on_point
             )
             if checkpoint:
                 module.resume(checkpoint)
-            run_lightning(module, trainer, device)
+            run_lightning(module, trainer, device, world)
             checkpoint = checkpoints.latest(folder)
         assert checkpoint is not None, "training ends with a checkpoint"
         encoder.load_state_dict(checkpoint.best_weights or checkpoint.weights, strict=False)
@@ -145,8 +143,8 @@ def check_settings(encoder: Encoder, trainer: TrainerConfig, device: str) -> Non
             raise UserError(f"trainer.exit_layers: {layer} is not below the encoder's last layer, {depth}.")
     if encoder.backbone.dtype != torch.float32 and trainer.lora_rank is None:
         raise UserError("model.precision=bfloat16: training needs float32 weights, or trainer.lora_rank.")
-    if trainer.devices > 1 and device == "cuda":
-        raise UserError(f"trainer.devices={trainer.devices}: training in several processes needs device=cpu.")
+    if device == "cuda" and trainer.devices > (cards := torch.cuda.device_count()):
+        raise UserError(f"trainer.devices={trainer.devices}: this machine has {counted(cards, 'GPU')}.")
 
 
 def set_dropout(model: nn.Module, probability: float | None) -> None:
@@ -160,76 +158,16 @@ def set_dropout(model: nn.Module, probability: float | None) -> None:
             setattr(module, "attention_dropout", probability)  # noqa: B010  # mypy: a Module's attribute
 
 
-class OneMachine(LightningEnvironment):
-    """All processes on this machine, even if Slurm started the first; they meet at a port that is held until then."""
-
-    def __init__(self, held: socket.socket):
-        super().__init__()
-        self._main_port = held.getsockname()[1]
-
-
-@contextmanager
-def several_processes() -> Iterator[LightningEnvironment]:
-    """Prepare this process for being forked, and leave no trace of it.
-
-    A forked process would wait for ever for the threads of a pool that it inherits without them, so it is told of one
-    thread before it exists. Its port is bound here with SO_REUSEADDR and never listened on: nobody else gets it, and
-    the process of rank 0 may bind it once more.
-    """
-    threads, environment = torch.get_num_threads(), dict(os.environ)
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("", 0))
-        torch.set_num_threads(1)
-        for name in ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "WORLD_SIZE"):
-            os.environ.pop(name, None)
-        os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        try:
-            yield OneMachine(held)
-        finally:
-            torch.set_num_threads(threads)
-            os.environ.clear()
-            os.environ |= environment
-
-
-@contextmanager
-def heeding_warnings(module: Contrastive) -> Iterator[None]:
-    """Let one of WARNINGS end the process after the step in hand, with its checkpoint written.
-
-    Processes that train together inherit this. The first of them writes the checkpoint and ends; this one follows it.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-        yield
-        return
-
-    def heed(number: int, frame: FrameType | None) -> None:
-        module.warning = number
-
-    before = {number: signal.signal(number, heed) for number in WARNINGS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if module.warning:
-            end_by(module.warning)
-
-
-def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> None:
+def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str, world: World) -> None:
     """Run the remaining steps. The module writes checkpoints, the last of them finished, to its folder."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with ExitStack() as stack:
-        strategy: str | DDPStrategy = "auto"
-        environment = LightningEnvironment()
-        if trainer.devices > 1:
-            environment = stack.enter_context(several_processes())
-            # forked: memory-mapped data cannot be pickled
-            strategy = DDPStrategy(start_method="fork", timeout=RENDEZVOUS, process_group_backend="gloo")
+    with environment(world, trainer) as processes, warnings.catch_warnings():
         lightning = pl.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=trainer.devices,
-            strategy=strategy,
-            plugins=environment,
+            num_nodes=trainer.num_nodes,
+            strategy=strategy_of(world, trainer, device),
+            plugins=processes,
             precision=LIGHTNING_PRECISION[trainer.precision],
             max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
             callbacks=[TQDMProgressBar()] if sys.stderr.isatty() else [],  # a log would hold every step twice
@@ -238,12 +176,8 @@ def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str) -> N
             enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
             enable_model_summary=False,
         )
-        stack.enter_context(warnings.catch_warnings())
         for message in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):  # Lightning's own calls
             warnings.filterwarnings("ignore", message=message, category=FutureWarning)
-        warnings.filterwarnings("ignore", message="The `srun` command is available")  # see OneMachine
-        stack.enter_context(heeding_warnings(module))
-        try:
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # World has read Slurm's variables
+        with heeding_warnings(module):
             lightning.fit(module)
-        except ProcessRaisedException as error:  # its message holds the traceback of the other process
-            raise RuntimeError(error.msg.strip().splitlines()[-1]) from error

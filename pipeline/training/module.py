@@ -4,7 +4,6 @@ Legend: N pairs per batch, P passages per batch (see losses), K passages per pai
 """
 
 import math
-import signal
 import threading
 import time
 from collections import Counter
@@ -30,6 +29,8 @@ from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.losses import layerwise
 from pipeline.training.negatives import HardNegatives, Passage
+from pipeline.training.preemption import end_by
+from pipeline.training.world import shard, spread_like, whole
 from pipeline.values import Draw, ParallelText
 
 OnPoint = Callable[[Mapping[str, float]], None]  # see fit
@@ -113,10 +114,15 @@ class Contrastive(pl.LightningModule):
         self.progress, self.best_weights = Progress(**checkpoint.state["progress"]), checkpoint.best_weights
         self.resumed = checkpoint.state
 
+    def configure_model(self) -> None:
+        """Spread the encoder over the processes, for `trainer.strategy=fsdp`."""
+        if self.device_mesh is not None:
+            shard(self.encoder, self.device_mesh["data_parallel"])
+
     def on_train_start(self) -> None:
         """Load the states of optimizer and schedule of a resumed training, and start the clock."""
         if self.resumed:
-            self.trainer.optimizers[0].load_state_dict(self.resumed["optimizer"])
+            self.load_optimizer(self.resumed["optimizer"])
             self.schedule.load_state_dict(self.resumed["schedule"])
             self.resumed = None
         self.last_log = self.progress.step, time.perf_counter()
@@ -125,6 +131,13 @@ class Contrastive(pl.LightningModule):
             signal.signal(
                 signal.SIGTERM, signal.SIG_DFL
             )  # Lightning's handler would wait, and hide what ended training
+
+    def load_optimizer(self, saved: Mapping[str, Any]) -> None:
+        """Load the optimizer's state from a checkpoint, whose tensors are whole, and spread them as the weights are."""
+        optimizer = self.trainer.optimizers[0]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state = {place: spread_like(parameters[place], values) for place, values in saved["state"].items()}
+        optimizer.load_state_dict({**saved, "state": state})
 
     def train_dataloader(self) -> RemainingBatches:
         """Return the batches of the remaining steps."""
@@ -135,7 +148,7 @@ class Contrastive(pl.LightningModule):
 
         Every process draws the whole batch, so strategy and language pairs are the same in all of them.
         """
-        share = draws[self.global_rank :: self.config.devices]
+        share = draws[self.global_rank :: self.config.processes]
         queries = [self.data.text(draw.row, draw.query_language, "query") for draw in share]
         positives = [
             Passage(self.data.text(draw.row, draw.passage_language, "passage"), int(self.data.passage_group[draw.row]))
@@ -172,7 +185,7 @@ class Contrastive(pl.LightningModule):
 
     def gather(self, share: Tensor) -> Tensor:
         """Concatenate the shares of all processes, in the order of their ranks."""
-        if self.config.devices == 1:
+        if self.config.processes == 1:
             return share
         return self.trainer.strategy.all_gather(share, sync_grads=True).flatten(0, 1)
 
@@ -203,10 +216,18 @@ class Contrastive(pl.LightningModule):
         out_of_patience = config.patience is not None and progress.validations_since_lowest >= config.patience
         progress.finished = last or out_of_patience
         self.trainer.should_stop = progress.finished
+        self.agree()
         if progress.finished or self.warning or progress.step % config.checkpoint_every == 0:
             self.save()
-        if self.warning and self.trainer.is_global_zero:
+        if self.warning:
             end_by(self.warning)
+
+    def agree(self) -> None:
+        """Let a warning that one process has got count for all: they write a checkpoint together."""
+        if self.config.processes > 1:
+            number = torch.tensor(self.warning or 0, device=self.device)
+            torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+            self.warning = int(number) or None
 
     def log_point(self, loss: float) -> None:
         """Add a point to the curve and show it on the progress bar."""
@@ -244,16 +265,14 @@ class Contrastive(pl.LightningModule):
             self.best_weights = {name: value.clone() for name, value in self.encoder.trained().items()}
 
     def save(self) -> None:
-        """Write a checkpoint, in the first process only."""
-        if not self.trainer.is_global_zero:
-            return
-        state = {
-            "progress": asdict(self.progress),
-            "optimizer": self.trainer.optimizers[0].state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-        checkpoint = Checkpoint(self.encoder.trained(), self.best_weights, state)
-        checkpoints.write(self.folder, self.progress.step, checkpoint)
+        """Write a checkpoint, in the first process only; it is the same however many processes train."""
+        optimizer = self.trainer.optimizers[0].state_dict()
+        weights, best_weights, optimizer = whole([self.encoder.trained(), self.best_weights, optimizer])
+        if self.trainer.is_global_zero:
+            progress, schedule = asdict(self.progress), self.schedule.state_dict()
+            state = {"progress": progress, "optimizer": optimizer, "schedule": schedule}
+            checkpoints.write(self.folder, self.progress.step, Checkpoint(weights, best_weights, state))
+        self.trainer.strategy.barrier()  # all processes find it
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW over the trainable weights, with the learning rate of `schedule`."""
@@ -275,9 +294,3 @@ def schedule(optimizer: torch.optim.Optimizer, config: TrainerConfig) -> LambdaL
         return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
 
     return LambdaLR(optimizer, factor)
-
-
-def end_by(number: int) -> None:
-    """End this process by a signal, so that its parent knows which."""
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
