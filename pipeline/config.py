@@ -285,10 +285,8 @@ def check(cfg: DictConfig) -> Config:
     if config.model.precision is Precision.auto:
         raise UserError("model.precision=auto: it must be float32 or bfloat16.")
     if config.trainer.batch_size % config.trainer.processes:
-        raise UserError(
-            f"trainer.devices={config.trainer.devices} (x trainer.num_nodes={config.trainer.num_nodes}): their product "
-            "must divide trainer.batch_size."
-        )
+        several = f"trainer.devices={config.trainer.devices} x trainer.num_nodes={config.trainer.num_nodes}"
+        raise UserError(f"{several} must divide trainer.batch_size.")
     backends = [path.stem for path in sorted(BACKENDS.glob("[!_]*.py"))]
     for place, grid in enumerate(config.variants.grids):
         for backend in grid.backend:
@@ -298,13 +296,3 @@ def check(cfg: DictConfig) -> Config:
         check_target(key, node, config.allow_targets)
     build("sampler", config.sampler)
     return config
-
-
-def target_modules(node: Any) -> set[str]:
-    """The modules under every `_target_` of a node: pipeline.data.lareqa, …"""
-    if not isinstance(node, Mapping):
-        return set()
-    modules = set().union(*(target_modules(child) for child in node.values()))
-    if "_target_" in node:
-        modules.add(re.sub(r"\.\w+$", "", node["_target_"]))
-    return modules

@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from pipeline.config import Config, TrainerConfig, from_plain, plain, target_modules
+from pipeline.config import Config, TrainerConfig, from_plain, plain
 from pipeline.launch.hardware import has_bfloat16, resolve
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
@@ -144,6 +144,16 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
+
+
+def target_modules(node: Any) -> set[str]:
+    """The modules under every `_target_` of a node: pipeline.data.lareqa, …"""
+    if not isinstance(node, Mapping):
+        return set()
+    modules = set().union(*(target_modules(child) for child in node.values()))
+    if "_target_" in node:
+        modules.add(re.sub(r"\.\w+$", "", node["_target_"]))
+    return modules
 
 
 def trainer_inputs(config: Config) -> dict[str, Any]:

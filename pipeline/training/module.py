@@ -4,6 +4,7 @@ Legend: N pairs per batch, P passages per batch (see losses), K passages per pai
 """
 
 import math
+import signal
 import threading
 import time
 from collections import Counter
@@ -128,9 +129,8 @@ class Contrastive(pl.LightningModule):
         self.last_log = self.progress.step, time.perf_counter()
         self.show(self.progress.curve)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(
-                signal.SIGTERM, signal.SIG_DFL
-            )  # Lightning's handler would wait, and hide what ended training
+            # Lightning's handler would wait, and hide what ended training
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def load_optimizer(self, saved: Mapping[str, Any]) -> None:
         """Load the optimizer's state from a checkpoint, whose tensors are whole, and spread them as the weights are."""
