@@ -11,6 +11,7 @@ import records
 from pipeline.store.files import Damaged, read_json, write_atomically, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_sweep
+from pipeline.store.provenance import commit
 from pipeline.store.records import Profile, Record, row
 from pipeline.store.results import ResultStore, RunState
 from pipeline.store.stage import Stages
@@ -307,3 +308,9 @@ def test_profiles_of_unlike_devices_are_not_mixed(tmp_path):
 def test_a_cache_key_does_not_depend_on_the_order_of_keys():
     assert cache_key({"a": 1, "b": [1, 2]}) == cache_key({"b": [1, 2], "a": 1})
     assert cache_key({"a": 1}) != cache_key({"a": 2})
+
+
+def test_provenance_needs_no_git(monkeypatch, tmp_path):
+    """Container images have none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() is None
