@@ -14,6 +14,7 @@ from pipeline.launch.sweep import begin
 from pipeline.store.files import Damaged, others, read_json, write_atomically, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_sweep
+from pipeline.store.provenance import commit
 from pipeline.store.records import Profile, Record, row
 from pipeline.store.results import PER_QUERY, ResultStore, RunState
 from pipeline.store.stage import Stages
@@ -346,3 +347,9 @@ def test_a_sweep_at_work_keeps_its_definition(tmp_path):
         with pytest.raises(UserError, match="sweep=one is at work with other runs: wait for its end, or name another"):
             begin(store, config, planned("a", "c"))
         assert [*store.planned("one")] == ["a", "b"]
+
+
+def test_provenance_needs_no_git(monkeypatch, tmp_path):
+    """Container images have none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() is None
