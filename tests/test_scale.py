@@ -134,7 +134,9 @@ def test_many_systems_of_a_model_are_compared_with_its_best_only(monkeypatch):
     monkeypatch.setattr(paired, "MOST_IN_PAIRS", 5)
     some = paired.compare(of, models).set_index(["a", "b"])
     best = of.mean_S.idxmax()
-    assert sorted(map(set, some.index), key=sorted) == sorted(({best, s} for s in models.index if s != best), key=sorted)
+    assert sorted(map(set, some.index), key=sorted) == sorted(
+        ({best, s} for s in models.index if s != best), key=sorted
+    )
     same = whole.loc[some.index]
     pd.testing.assert_series_equal(some["p"], same["p"], check_exact=True)
     assert (some["p_holm"] >= same["p_holm"]).all()

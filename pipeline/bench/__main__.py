@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.bench import encoding, gpu, growth, instrument, ranking, runs, training
+from pipeline.bench import encoding, gpu, growth, instrument, ranking, runs, scale, training
 from pipeline.launch.commands import refusing
 from pipeline.profiling import machine
 from pipeline.profiling.meters.ceiling import MATRIX_WIDTH, matrix_product_flop_per_s
@@ -26,9 +26,10 @@ COMPARISONS = {
     "evaluation": runs.evaluation,
     "million": ranking.million,
 }
-ON_REQUEST = {"gpu": gpu.bulk}  # runs only if it is named
+ON_REQUEST = {"gpu": gpu.bulk}  # run only if they are named, as does TABLES_ON_REQUEST
+TABLES_ON_REQUEST = {"scale": scale.table}
 TABLES = {"fixed_cost": runs.fixed_cost, "growth": growth.table, "instrument": instrument.table}
-NAMES = [*COMPARISONS, *ON_REQUEST, *TABLES]
+NAMES = [*COMPARISONS, *ON_REQUEST, *TABLES, *TABLES_ON_REQUEST]
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
 TITLE = """# Speed, side by side
 `make bench`: ratios of paired measurements; above 1 this project is faster.
@@ -64,8 +65,8 @@ def main(names: list[str]) -> None:
         if name in (names or COMPARISONS):
             for row in comparison():
                 write(f"| {' | '.join(row.columns())} |")
-    for name, table in TABLES.items():
-        if not names or name in names:
+    for name, table in (TABLES | TABLES_ON_REQUEST).items():
+        if name in (names or TABLES):
             write("")
             for line in table():
                 write(line)

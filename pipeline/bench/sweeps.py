@@ -71,6 +71,7 @@ def record(template: Record, sweep: str, model: str, strategy: str, number: int,
     config["model"] = config["model"] | {"layers": layers}
     config["sampler"] = {"_target_": strategy}
     config["trainer"] = config["trainer"] | {"learning_rate": 1e-6 * (number + 1)}
+    config["tracking"] = config["tracking"] | {"wandb": False}
     assert template.profile
     costs = {
         name: getattr(template.profile, name) * (layers + 2) / 5 for name in ("query_latency_p50_ms", "serving_mib")
