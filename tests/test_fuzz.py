@@ -75,18 +75,18 @@ def sound(tmp_path_factory):
     return inputs(tmp_path_factory.mktemp("inputs"))
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["beir", "miracl", "mteb", "xquad_r", "parallel", "parallel parquet", "mmarco", "model", "store"]
-    + ["results of mteb", "tables of mteb", "parquet of mteb"],
-)
+SOURCES = ["beir", "miracl", "mteb", "xquad_r", "parallel", "parallel parquet", "mmarco", "model", "store"]
+SOURCES += ["results of mteb", "tables of mteb", "parquet of mteb"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_any_file_is_read_or_refused(source, sound, tmp_path, monkeypatch):
     import datasets.config
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     files, read, count = sound[source].files, sound[source].read, iter(range(10**6))
 
-    @fuzz(60)
+    @fuzz(25)
     @given(st.data())
     def run(data):
         name = data.draw(st.sampled_from(sorted(files)))
@@ -99,12 +99,13 @@ def test_any_file_is_read_or_refused(source, sound, tmp_path, monkeypatch):
 
 def refused(read, *arguments):
     """Call a reader that may refuse, in one sentence."""
+    said = "one line"
     try:
-        return read(*arguments)
+        read(*arguments)
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
-        assert len(str(error)) < 1200
-        return None
+        said = str(error)
+    assert len(said.splitlines()) == 1
+    assert len(said) < 1200
 
 
 def test_any_record_is_read_or_refused(sound, tmp_path):
@@ -112,7 +113,7 @@ def test_any_record_is_read_or_refused(sound, tmp_path):
     files, read, count = sound["store"].files, sound["store"].read, iter(range(10**6))
     names = [name for name in sorted(files) if name.endswith(".json")]
 
-    @fuzz(150)
+    @fuzz(40)
     @given(st.data())
     def run(data):
         name = data.draw(st.sampled_from(names))
@@ -141,14 +142,15 @@ def test_any_value_of_any_key_is_checked_or_refused():
         cfg = compose("config", overrides=["eval=[worldfacts,beir]", "data=parallel"])
     keys = sorted(key for key in leaves(OmegaConf.to_container(cfg)) if not key.endswith("_target_"))
 
-    @fuzz(400)
+    @fuzz(100)
     @given(st.sampled_from(keys), JSON)
     def run(key, value):
-        one = copy.deepcopy(cfg)
+        one, said = copy.deepcopy(cfg), "one line"
         try:
             OmegaConf.update(one, key, value)
             assert isinstance(check(one), Config)
         except (UserError, HydraException, OmegaConfBaseException) as error:  # as `refusing` takes them
-            assert len(sentence(error).splitlines()) == 1
+            said = sentence(error)
+        assert len(said.splitlines()) == 1
 
     run()
