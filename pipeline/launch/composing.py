@@ -33,7 +33,7 @@ SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
     *(f"hydra_plugins.hydra_{launcher}_launcher." for launcher in ("joblib", "ray", "submitit")),
 )
 # Parts of Hydra's own config that may differ from conf/. The others set environment variables, folders, log handlers.
-OPEN = {"mode", "sweeper", "verbose", "searchpath", "help", "hydra_help", "overrides", "runtime", "job"}
+OPEN = {"mode", "sweeper", "verbose", "searchpath", "help", "hydra_help", "overrides", "runtime"}
 LAUNCHER = r"[+~]*hydra[./]launcher\b"  # overrides of the command line that may change Hydra's own part
 FLAGS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # of Hydra, which shows something and ends
 
@@ -139,6 +139,8 @@ def refuse_code(cfg: DictConfig, root: str) -> None:
             may = "of Hydra's own keys a yaml may set mode and sweeper.params, the command line launcher as well"
             raise UserError(f"hydra.{key} differs from conf/{root}.yaml: {may} (docs/security.md).")
     for part in ("launcher", "sweeper", "callbacks"):
+        if not OmegaConf.is_dict(cfg.hydra[part]):
+            raise UserError(f"hydra.{part}={cfg.hydra[part]}: it must name code by _target_.")
         for name in named(OmegaConf.to_container(cfg.hydra[part], resolve=True)):
             if not name.startswith(SHIPPED) and (package := name.split(".")[0]) not in allowed:
                 remedy = f"if you trust {package}, add 'allow_targets=[{package}]' to the command line"
@@ -180,7 +182,7 @@ def closed(cfg: DictConfig, allowed: Sequence[str]) -> dict[str, Any]:
         for name, node in (parts["callbacks"] or {}).items()
         if not isinstance(node, Mapping) or str(node.get("_target_")).split(".")[0] not in allowed
     }
-    return {key: value for key, value in parts.items() if key not in OPEN - {"job"}}
+    return {key: value for key, value in parts.items() if key not in OPEN}
 
 
 def named(node: Any) -> Iterator[str]:

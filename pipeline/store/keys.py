@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,15 @@ def code_hash(module: str) -> str:
     assert code
     text = code.with_suffix(".yaml")  # data that a module keeps beside itself
     return hashlib.sha256(ast.dump(bare).encode() + (text.read_bytes() if text.is_file() else b"")).hexdigest()[:16]
+
+
+def foreign_hash(module: str) -> str:
+    """Hash of all Python files of the package that holds a module which is not ours."""
+    spec = find_spec(module.partition(".")[0])
+    assert spec, f"{module} has been imported"
+    folders = spec.submodule_search_locations
+    files = [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))] if folders else [spec.origin]
+    return hashlib.sha256("\n".join(tree_hash(Path(str(file))) for file in files).encode()).hexdigest()[:16]
 
 
 def contents(node: Any) -> Any:
