@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.launch.commands import check_as_written
-from pipeline.values import CONF, UserError
+from pipeline.values import CONF, UserError, alternatives
 
 SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
     "pipeline.launch.sweep.",
@@ -94,6 +94,7 @@ def composed(load: ConfigLoaderImpl, name: str, overrides: Sequence[str]) -> Dic
     """Compose a config; whatever is wrong with its files is a UserError."""
     try:
         check_search_path(load, name, overrides)
+        check_options(load, overrides)
         return load.load_configuration(name, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
     except (UserError, HydraException, OmegaConfBaseException):
         raise
@@ -101,6 +102,14 @@ def composed(load: ConfigLoaderImpl, name: str, overrides: Sequence[str]) -> Dic
         raise UserError(f"{name}.yaml cannot be composed: its defaults include it again.") from None
     except Exception as error:  # of the parser of YAML, or of whatever Hydra does with a file that it does not expect
         raise UserError(f"{undecodable(load) or f'{name}.yaml'} cannot be composed: {error or type(error)}.") from error
+
+
+def check_options(load: ConfigLoaderImpl, overrides: Sequence[str]) -> None:
+    """Raise UserError where a group of conf/ gets a null or a number instead of an option: Hydra would not say which."""
+    for override in parsed(overrides):
+        group, is_value = override.key_or_group, not (override.is_delete() or override.is_sweep_override())
+        if is_value and not isinstance(override.value(), str | list) and (options := load.get_group_options(group)):
+            raise UserError(f"{override.input_line}: {group} takes the name of an option. {alternatives('', options)}")
 
 
 def undecodable(load: ConfigLoaderImpl) -> Path | None:
