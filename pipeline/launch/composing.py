@@ -105,7 +105,7 @@ def composed(load: ConfigLoaderImpl, name: str, overrides: Sequence[str]) -> Dic
 
 
 def check_options(load: ConfigLoaderImpl, overrides: Sequence[str]) -> None:
-    """Raise UserError where a group of conf/ gets a null or a number instead of an option: Hydra would not say which."""
+    """Raise UserError for a group of conf/ that is set to null or a number: Hydra would not say which."""
     for override in parsed(overrides):
         group, is_value = override.key_or_group, not (override.is_delete() or override.is_sweep_override())
         if is_value and not isinstance(override.value(), str | list) and (options := load.get_group_options(group)):
