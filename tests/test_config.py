@@ -95,7 +95,7 @@ ROOTS = [config.Config, Search, ArchitectureConfig, Prices, Scenario, recommend.
 FIELDS = [pair for root in ROOTS for pair in numeric(root)]
 
 
-@pytest.mark.parametrize(("kind", "part"), FIELDS, ids=lambda value: getattr(value, "name", value.__name__))
+@pytest.mark.parametrize(("kind", "part"), FIELDS, ids=lambda each: getattr(each, "__name__", "") or each.name)
 def test_every_number_of_every_config_has_bounds(kind, part):
     bounds = part.metadata["range"]
     assert -math.inf < bounds.low < bounds.high < math.inf
