@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from pipeline import config, recommend, values
 from pipeline.analysis.money import Prices, Scenario
 from pipeline.bounds import check_numbers
+from pipeline.launch.request import make_request
 from pipeline.launch.search import Search
 from pipeline.profiling.architectures import ArchitectureConfig
 from pipeline.values import UserError
@@ -93,7 +95,7 @@ ROOTS = [config.Config, Search, ArchitectureConfig, Prices, Scenario, recommend.
 FIELDS = [pair for root in ROOTS for pair in numeric(root)]
 
 
-@pytest.mark.parametrize(("kind", "part"), FIELDS, ids=lambda value: getattr(value, "name", value.__name__))
+@pytest.mark.parametrize(("kind", "part"), FIELDS, ids=lambda each: getattr(each, "__name__", "") or each.name)
 def test_every_number_of_every_config_has_bounds(kind, part):
     bounds = part.metadata["range"]
     assert -math.inf < bounds.low < bounds.high < math.inf
@@ -130,6 +132,21 @@ def test_no_number_of_a_composed_config_escapes(overrides):
             with pytest.raises(UserError, match=re.escape(key.removeprefix("eval.parallel.training."))):
                 config.check(cfg)
         OmegaConf.update(cfg, key, before, force_add=True)
+
+
+def test_an_allowed_package_is_run_and_part_of_the_cache_key(tmp_path, monkeypatch):
+    source = "from pipeline.sampling.mixed import Mixed as Ours\nclass Mine(Ours):\n    pass\n"
+    (tmp_path / "theirs.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    cfg = composed("sampler=mixed", "sampler._target_=theirs.Mine", "allow_targets=[theirs]")
+    choices = {"model": "m", "sampler": "theirs", "data": "d"}
+    first = make_request(config.check(cfg), choices).keys["train"]
+    (tmp_path / "theirs.py").write_text(f"{source}# changed\n", encoding="utf-8")
+    assert make_request(config.check(cfg), choices).keys["train"] != first
+    cfg.allow_targets = []
+    with pytest.raises(UserError, match=r"theirs.Mine is not code of pipeline.sampling: if you trust theirs, add"):
+        config.check(cfg)
 
 
 def test_other_weights_have_a_licence_of_their_own():

@@ -129,7 +129,7 @@ def test_a_stage_is_made_again_when_a_file_of_it_is_damaged(tmp_path, capsys, ha
     store.save_frame(folder, "training", pd.DataFrame({"step": [1, 2]}))
     weights = folder / "encoder" / "model.safetensors"
     write_atomically(weights, lambda path: path.write_bytes(bytes(1000)))
-    (folder / "encoder" / ".model-left-by-a-killed-writer").write_text("half")
+    (folder / "encoder" / ".model-a1b2c3d4.safetensors").write_text("half")
     store.finish("train", "key", {"loss": 0.5})
     assert store.outcome("train", "key") == {"loss": 0.5}
     assert capsys.readouterr().err == ""

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.launch.commands import check_as_written
-from pipeline.values import CONF, UserError
+from pipeline.values import CONF, UserError, alternatives
 
 SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
     "pipeline.launch.sweep.",
@@ -33,7 +33,7 @@ SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
     *(f"hydra_plugins.hydra_{launcher}_launcher." for launcher in ("joblib", "ray", "submitit")),
 )
 # Parts of Hydra's own config that may differ from conf/. The others set environment variables, folders, log handlers.
-OPEN = {"mode", "sweeper", "verbose", "searchpath", "help", "hydra_help", "overrides", "runtime", "job"}
+OPEN = {"mode", "sweeper", "verbose", "searchpath", "help", "hydra_help", "overrides", "runtime"}
 LAUNCHER = r"[+~]*hydra[./]launcher\b"  # overrides of the command line that may change Hydra's own part
 FLAGS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # of Hydra, which shows something and ends
 
@@ -94,6 +94,7 @@ def composed(load: ConfigLoaderImpl, name: str, overrides: Sequence[str]) -> Dic
     """Compose a config; whatever is wrong with its files is a UserError."""
     try:
         check_search_path(load, name, overrides)
+        check_options(load, overrides)
         return load.load_configuration(name, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
     except (UserError, HydraException, OmegaConfBaseException):
         raise
@@ -101,6 +102,14 @@ def composed(load: ConfigLoaderImpl, name: str, overrides: Sequence[str]) -> Dic
         raise UserError(f"{name}.yaml cannot be composed: its defaults include it again.") from None
     except Exception as error:  # of the parser of YAML, or of whatever Hydra does with a file that it does not expect
         raise UserError(f"{undecodable(load) or f'{name}.yaml'} cannot be composed: {error or type(error)}.") from error
+
+
+def check_options(load: ConfigLoaderImpl, overrides: Sequence[str]) -> None:
+    """Raise UserError for a group of conf/ that is set to null or a number: Hydra would not say which."""
+    for override in parsed(overrides):
+        group, is_value = override.key_or_group, not (override.is_delete() or override.is_sweep_override())
+        if is_value and not isinstance(override.value(), str | list) and (options := load.get_group_options(group)):
+            raise UserError(f"{override.input_line}: {group} takes the name of an option. {alternatives('', options)}")
 
 
 def undecodable(load: ConfigLoaderImpl) -> Path | None:
@@ -139,6 +148,8 @@ def refuse_code(cfg: DictConfig, root: str) -> None:
             may = "of Hydra's own keys a yaml may set mode and sweeper.params, the command line launcher as well"
             raise UserError(f"hydra.{key} differs from conf/{root}.yaml: {may} (docs/security.md).")
     for part in ("launcher", "sweeper", "callbacks"):
+        if not OmegaConf.is_dict(cfg.hydra[part]):
+            raise UserError(f"hydra.{part}={cfg.hydra[part]}: it must name code by _target_.")
         for name in named(OmegaConf.to_container(cfg.hydra[part], resolve=True)):
             if not name.startswith(SHIPPED) and (package := name.split(".")[0]) not in allowed:
                 remedy = f"if you trust {package}, add 'allow_targets=[{package}]' to the command line"
@@ -180,7 +191,7 @@ def closed(cfg: DictConfig, allowed: Sequence[str]) -> dict[str, Any]:
         for name, node in (parts["callbacks"] or {}).items()
         if not isinstance(node, Mapping) or str(node.get("_target_")).split(".")[0] not in allowed
     }
-    return {key: value for key, value in parts.items() if key not in OPEN - {"job"}}
+    return {key: value for key, value in parts.items() if key not in OPEN}
 
 
 def named(node: Any) -> Iterator[str]:

@@ -180,8 +180,11 @@ def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[
 
 def follow(modules: list[str]) -> dict[str, Any]:
     """Code hashes and library versions of all that these modules, or packages, import."""
-    names = keys.closure(name for module in modules for name in keys.package(module))
-    return {"code": {name: keys.code_hash(name) for name in sorted(names)}, "libraries": keys.libraries(names)}
+    ours = [module for module in modules if keys.source(module)]
+    names = keys.closure(name for module in ours for name in keys.package(module))
+    code = {name: keys.code_hash(name) for name in sorted(names)}
+    code |= {module: keys.foreign_hash(module) for module in modules if module not in ours}  # of `allow_targets`
+    return {"code": code, "libraries": keys.libraries(names)}
 
 
 def variant_key(rank_key: str, variant: Variant) -> str:

@@ -138,6 +138,8 @@ def compose(request: Search, shared: list[str], params: Mapping[str, Any]) -> Re
     """The run of a trial; UserError if it is impossible, or gives no point of the front."""
     arguments = [*shared, *overrides(params)]
     whole = hydra.compose("config", arguments, return_hydra_config=True)
+    if whole.allow_targets:
+        raise UserError(f"allow_targets={whole.allow_targets}: a search runs code of the project only.")
     whole.sweep, whole.results_dir = request.sweep, request.results_dir
     trial = sweep.request_of(whole, arguments)
     config = trial.config

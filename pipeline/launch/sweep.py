@@ -37,17 +37,18 @@ class SweepCallback(Callback):
             return
         with refusing():  # exits: Hydra turns exceptions of a callback into warnings
             store = ResultStore(config.results_dir)
-            store.sweep_dir(config.sweep)  # UserError for a name that cannot be a folder, before anything is written
-            store.check_writable()
+            store.sweep_dir(config.sweep)  # UserError for a name that cannot be a folder
             if config.costs_from:
                 store.manifest(config.costs_from)  # UserError if there is no such sweep
-            if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # a search draws its runs as it goes
-                requests = plan(config)
-                with store.lock(f"plan-{config.sweep}"):
-                    begin(store, config, requests)
-                print(f"{config.sweep}: {progress.counted(len(requests), 'run')}", file=sys.stderr, flush=True)
-            else:
+            basic = config.hydra.sweeper._target_.endswith("BasicSweeper")  # another one draws its runs as it goes
+            requests = plan(config) if basic else []
+            store.check_writable()  # from here on files are written
+            if not basic:
                 ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
+                return
+            with store.lock(f"plan-{config.sweep}"):
+                begin(store, config, requests)
+            print(f"{config.sweep}: {progress.counted(len(requests), 'run')}", file=sys.stderr, flush=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         if not follows(config):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,15 @@ def dump(code: ast.Module) -> str:
     else:
         text = ast.dump(code, show_empty=True)
     return text.replace(", type_params=[]", "")
+
+
+def foreign_hash(module: str) -> str:
+    """Hash of all Python files of the package that holds a module which is not ours."""
+    spec = find_spec(module.partition(".")[0])
+    assert spec, f"{module} has been imported"
+    folders = spec.submodule_search_locations
+    files = [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))] if folders else [spec.origin]
+    return hashlib.sha256("\n".join(tree_hash(Path(str(file))) for file in files).encode()).hexdigest()[:16]
 
 
 def contents(node: Any) -> Any:
