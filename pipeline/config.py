@@ -280,6 +280,8 @@ def check(cfg: DictConfig) -> Config:
         raise UserError(f"profile.country={config.profile.country}: it must be an ISO 3166-1 alpha-3 code.")
     if config.costs_from == config.sweep:
         raise UserError(f"costs_from={config.costs_from}: it must be another sweep.")
+    if not config.metrics or not all(isinstance(name, str) for name in config.metrics):
+        raise UserError(f"metrics={config.metrics}: it must list metrics, such as [map, ndcg_10].")
     if not config.eval:
         raise UserError("eval: there is no benchmark; choose one: eval=parallel (rows held out), eval=beir, …")
     if config.model.precision is Precision.auto:

@@ -24,7 +24,7 @@ def main() -> None:
         comparison.add(HydraConfig.get().runtime.choices["model"], check(cfg))
 
     with command():
-        start(job, "profile_model")
+        start(job, "profile_model", check)
     sys.exit(comparison.show())
 
 

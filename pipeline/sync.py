@@ -12,12 +12,15 @@ from pathlib import Path
 
 from pipeline.launch.commands import arguments, command
 from pipeline.reporting.wandb.client import sync
+from pipeline.values import UserError
 
 
 def main() -> None:
     """Read the command line and send the runs."""
     with command():
         folder, _ = arguments(__doc__)
+        if not Path(folder).is_dir():
+            raise UserError(f"results_dir={folder}: there is no such folder.")
         sync(Path(folder))
 
 

@@ -305,7 +305,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     store.save_frame(store.run_dir(run.name), "per_query-facts", records.per_query(3, "hybrid", 0, queries=39))
     store.save(run)
     with pytest.raises(UserError, match="different queries of facts, so they cannot be compared"):
-        scores.scores(store, tables.runs(store, "s"))
+        scores.scores(store, tables.runs(store, "s"), None)
 
 
 def test_a_sweep_without_profiles_has_tests_and_a_front_of_bias_alone(tmp_path):

@@ -167,13 +167,16 @@ def test_every_variant_has_a_key_of_its_own():
     assert len({request.variant_key("key", variant) for variant in variants}) == len(variants)
 
 
+MADE = {"layers": 1, "time": "2026-01-01T00:00:00Z"}
+
+
 def test_two_runs_of_one_name_are_refused_with_the_keys_that_differ(tmp_path):
     one, other = requested(), requested("seed=1", "trainer.steps=7", "metrics=[map]")
     store = ResultStore(tmp_path)
     mine = {"name": one.name, "cache_key": "f", "status": "done", "choices": CHOICES, "seed": 0}
-    store.save(Record(**mine, config=config.plain(one.config), provenance={"inputs": one.inputs}))
+    store.save(Record(**mine, config=config.plain(one.config), provenance={"inputs": one.inputs, **MADE}))
     runs.refuse_clash(store, one)
-    store.save(Record(**mine, config=config.plain(other.config), provenance={"inputs": other.inputs}))
+    store.save(Record(**mine, config=config.plain(other.config), provenance={"inputs": other.inputs, **MADE}))
     with pytest.raises(UserError, match=r" is another run, which differs in metrics, seed, trainer\.steps: move"):
         runs.refuse_clash(store, one)
 

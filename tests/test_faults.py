@@ -48,7 +48,7 @@ def test_results_that_cannot_be_written_are_refused_before_any_work(tmp_path):
 
 
 def test_a_kill_and_a_nan_loss_are_failures(tmp_path):
-    nan = ["sampler=monolingual", "trainer.learning_rate=1e30", "trainer.steps=3"]
+    nan = ["sampler=monolingual", "trainer.temperature=1e-50", "trainer.steps=3"]
     process = start("-m", *SMALL, *nan, "seed=0,1", "sweep=failing", cwd=tmp_path)
     child_of(process).send_signal(signal.SIGKILL)
     _, err = process.communicate(timeout=240)
@@ -223,7 +223,7 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
     assert any(line.startswith("  waiting for ") for line in said[1])
     assert any("] cached in 0 s" in line for line in said[1])
     (before,) = records(tmp_path)
-    assert status("twice", tmp_path)[-1] == "twice: 1 of 1 runs; finished"
+    assert status("twice", tmp_path)[-1] == "twice: 1 of 1 run; finished"
 
     (encoder,) = tmp_path.glob("results/stages/train-*/encoder/model.safetensors")
     encoder.write_bytes(encoder.read_bytes()[:-1])

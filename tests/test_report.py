@@ -370,7 +370,7 @@ def test_a_sweep_without_profiles_leaves_no_empty_file(tmp_path, monkeypatch):
         (["prices=dear"], "cpu_example"),
         (["prices.usd_per_kwh=much"], "prices.usd_per_kwh"),
         (["prices.usd_per_mwh=1"], "usd_per_mwh"),
-        (["prices.usd_per_kwh=-1"], "prices.usd_per_kwh=-1.0: it must be finite and not negative"),
+        (["prices.usd_per_kwh=-1"], "prices.usd_per_kwh=-1.0: it must lie in [0, 1,000,000,000,000]."),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, arguments, sentence):

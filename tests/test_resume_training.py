@@ -102,8 +102,7 @@ def test_without_an_intact_checkpoint_training_starts_again(undisturbed, killed,
     assert capsys.readouterr().err.count("is damaged, training resumes") >= 2
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_warning_of_slurm_writes_a_checkpoint_and_ends_the_training(tmp_path, devices):
+def test_a_warning_of_slurm_writes_a_checkpoint_and_ends_the_training(tmp_path):
     """As many steps are kept as were made, whatever `checkpoint_every` says, and the training resumes bit-identical."""
     code = f"""
 import os, signal, tiny
@@ -114,15 +113,14 @@ def warn(point):
         os.killpg(0, signal.SIGUSR1)
 
 tiny.fit = partial(tiny.fit, on_point=warn)
-tiny.train({str(tmp_path)!r}, checkpoint_every=100, devices={devices})
+tiny.train({str(tmp_path)!r}, checkpoint_every=100)
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [TESTS, TESTS.parent]))}
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, process_group=0, check=False)
     assert ended.returncode == -signal.SIGUSR1, ended.stderr
     assert steps(tmp_path) == [3]
-    if devices == 1:
-        assert_same(train(tmp_path), train(tmp_path / "whole"))
+    assert_same(train(tmp_path), train(tmp_path / "whole"))
 
 
 def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):

@@ -340,6 +340,6 @@ def test_a_service_that_does_not_end_is_killed(monkeypatch):
     """W&B waits for it without a limit: seen with a server that could not be reached."""
     monkeypatch.setattr(client, "SERVICE_S", 0.5)
     service = subprocess.Popen(["bash", "-c", "exec -a wandb-core sleep 600"])
-    monkeypatch.setattr("psutil.Process.name", lambda process: process.cmdline()[0])
+    monkeypatch.setattr("psutil.Process.name", lambda process: (process.as_dict(["cmdline"])["cmdline"] or [""])[0])
     client.end_service(service.wait)
     assert service.returncode == -signal.SIGKILL

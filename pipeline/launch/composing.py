@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -38,11 +40,12 @@ LAUNCHER = r"[+~]*hydra[./]launcher\b"  # overrides of the command line that may
 FLAGS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # of Hydra, which shows something and ends
 
 
-def start(job: Callable[..., None], root: str) -> None:
+def start(job: Callable[..., None], root: str, check: Callable[[DictConfig], object] | None = None) -> None:
     """Run a command: `job` with the config of the command line, once or, for a multirun, as Hydra's launcher does.
 
     Args:
         job: decorated by hydra.main, whose config_name is `root`.
+        check: called with the config of each run of a multirun before Hydra writes anything.
 
     Raises:
         UserError: the config cannot be composed, or names foreign code.
@@ -63,9 +66,29 @@ def start(job: Callable[..., None], root: str) -> None:
             HydraConfig.instance().set_config(cfg)
             job(of_task(cfg))
             return
+        if check and not any(getattr(flags, flag) for flag in FLAGS):
+            for _, whole in runs_of(cfg, load):
+                check(of_task(whole))
     finally:
         GlobalHydra.instance().clear()
     job()
+
+
+def runs_of(cfg: DictConfig, load: ConfigLoader) -> Iterator[tuple[Sequence[str], DictConfig]]:
+    """Yield the overrides and the composed config of each run of a multirun, as Hydra's sweeper will make them.
+
+    Raises:
+        UserError: for a run that cannot be composed.
+    """
+    parameters = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    arguments = OverridesParser.create(load).parse_overrides(parameters + list(cfg.hydra.overrides.task))
+    [combinations] = BasicSweeper.split_arguments(arguments, None)  # of one key the last wins
+    for overrides in combinations:
+        try:
+            whole = load.load_sweep_config(cfg, overrides)
+        except ValueError as error:  # of a group without an option
+            raise UserError(f"in run {' '.join(overrides)}: {error}") from error
+        yield overrides, whole
 
 
 def read_flags() -> Namespace:

@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import RuntimeConf
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from pipeline.config import check
 from pipeline.launch.commands import refusing
-from pipeline.launch.composing import of_task, refuse_swept
+from pipeline.launch.composing import of_task, refuse_swept, runs_of
 from pipeline.launch.peers import node_rank
 from pipeline.launch.request import Request, make_request
 from pipeline.launch.runs import record_finished
@@ -96,13 +94,8 @@ def end(results_dir: str, sweep: str) -> None:
 
 def plan(config: DictConfig) -> list[Request]:
     """The requests of all runs of a multirun; UserError for the first impossible one."""
-    loader = GlobalHydra.instance().config_loader()
-    parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    arguments = OverridesParser.create(loader).parse_overrides(parameters + list(config.hydra.overrides.task))
-    [combinations] = BasicSweeper.split_arguments(arguments, None)  # as Hydra will run them: of one key the last wins
     requests = []
-    for overrides in combinations:
-        whole = loader.load_sweep_config(config, overrides)
+    for overrides, whole in runs_of(config, GlobalHydra.instance().config_loader()):
         refuse_swept(whole, config)
         requests.append(request_of(whole, overrides))
     return requests

@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint as recompute
 
-from pipeline.config import TrainerConfig
+from pipeline.config import Parallel, TrainerConfig
 from pipeline.encoder.encoding import batches as batches_by_length
 from pipeline.encoder.model import Encoder
 from pipeline.training import checkpoints
@@ -31,7 +31,7 @@ from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.losses import layerwise
 from pipeline.training.negatives import HardNegatives, Passage
 from pipeline.training.preemption import end_by
-from pipeline.training.world import shard, spread_like, whole
+from pipeline.training.world import as_many, shard, spread_like, whole
 from pipeline.values import Draw, ParallelText
 
 OnPoint = Callable[[Mapping[str, float]], None]  # see fit
@@ -176,12 +176,16 @@ class Contrastive(pl.LightningModule):
         encode = partial(self.encoder.at_layers, layers=config.exit_layers)
         if config.grad_cache:
             encode = partial(recompute, encode, use_reentrant=False)
-        emb_NED = torch.cat([encode(ids_NT, mask_NT) for ids_NT, mask_NT in batch.parts])[batch.order]
+        together = config.strategy is Parallel.fsdp and config.processes > 1
+        parts = as_many(batch.parts, self.device) if together else batch.parts
+        emb_parts = [encode(ids_NT, mask_NT) for ids_NT, mask_NT in parts]
+        emb_NED = torch.cat(emb_parts[: len(batch.parts)])[batch.order]
         if not self.encoder.unit:  # compared by cosine
             emb_NED = normalize(emb_NED, dim=-1)
         query_NED, *passages = map(self.gather, emb_NED.chunk(1 + len(batch.group_KN)))
         group_P = torch.cat([self.gather(group_N) for group_N in batch.group_KN])
-        return layerwise(query_NED, torch.cat(passages), group_P, config.temperature, config.matryoshka_widths)
+        loss = layerwise(query_NED, torch.cat(passages), group_P, config.temperature, config.matryoshka_widths)
+        return loss + 0.0 * sum(part.sum() for part in emb_parts[len(batch.parts) :])
 
     def gather(self, share: Tensor) -> Tensor:
         """Concatenate the shares of all processes, in the order of their ranks."""
@@ -219,7 +223,7 @@ class Contrastive(pl.LightningModule):
         self.agree()
         if progress.finished or self.warning or progress.step % config.checkpoint_every == 0:
             self.save()
-        if self.warning:
+        if self.warning and self.trainer.is_global_zero:  # the others end when they miss it: see preemption
             end_by(self.warning)
 
     def agree(self) -> None:

@@ -82,6 +82,13 @@ def shard(encoder: Encoder, mesh: Any) -> None:
     register_fsdp_forward_method(encoder, "at_layers")
 
 
+def as_many(parts: list[Any], device: torch.device) -> list[Any]:
+    """Repeat the last part until every process has as many: under FSDP2 all take part in each forward pass."""
+    most = torch.tensor(len(parts), device=device)
+    torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    return parts + parts[-1:] * (int(most) - len(parts))
+
+
 def whole(tree: Any) -> Any:
     """Gather the tensors of a tree that FSDP has spread; all processes must call it at once."""
     return tree_map_only(DTensor, lambda tensor: tensor.full_tensor().cpu(), tree)
