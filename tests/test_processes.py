@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,14 @@ import json, os, sys
 import torch
 from tiny import train, two_layers
 from pipeline.values import World
-world, nan, trainings = json.loads(sys.argv[1])
-for folder, changes in trainings.items():
+rank, size, ports, nan, trainings = json.loads(sys.argv[1])
+for port, (folder, changes) in zip(ports, trainings.items(), strict=True):
     model, before = two_layers(), dict(os.environ)
     if nan:
         with torch.no_grad():
             model.backbone.encoder.layer[0].output.dense.weight.fill_(float("nan"))
     try:
-        train(folder, model=model, world=World(*world), devices=world[1], **changes)
+        train(folder, model=model, world=World(rank, size, rank, port=port), devices=size, **changes)
     finally:
         assert dict(os.environ) == before
 """
@@ -41,13 +42,16 @@ STATE = {"steps": 40, "learning_rate": 5e-3, "dropout": 0.1, "checkpoint_every":
 
 def begin(size, trainings, nan=False):
     """Start the processes of the trainings of each folder with its changes."""
-    with socket.socket() as held:  # with the port that they inherit taken
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    with ExitStack() as held:  # a port per training, as a run has: a late process must not find the store of the last
+        ports = []
+        for _ in trainings:
+            bound = held.enter_context(socket.socket())
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(("127.0.0.1", 0))
+            ports.append(bound.getsockname()[1])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "RANK": "7"}
-        worlds = [(rank, size, rank, "127.0.0.1", port) for rank in range(size)]
-        commands = [[sys.executable, "-c", TRAIN, json.dumps([world, nan, trainings])] for world in worlds]
+        told = [json.dumps([rank, size, ports, nan, trainings]) for rank in range(size)]
+        commands = [[sys.executable, "-c", TRAIN, each] for each in told]
         return [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
 
 
