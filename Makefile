@@ -9,10 +9,11 @@ FAISS ?= $(or $(FAISS_THERE),cpu)
 BUILDER ?= docker
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ADVISORIES := https://pypi.org/pypi/pip/24.0/json
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report published docs wandb-sync bench image notebooks check lock clean
+.PHONY: help sweep test report published docs wandb-sync bench image notebooks check audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -50,8 +51,13 @@ image: ## build a container image of the commands, paretrieve:cpu or, with FAISS
 notebooks: .venv/ready-test ## run the notebooks again and keep their outputs
 	$(BIN)/python tests/run_notebooks.py
 
-check: .venv/ready-test ## lint and type-check
+check: .venv/ready-test ## lint, type-check and, where PyPI can be reached, audit
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy pipeline
+	@if $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(ADVISORIES)", timeout=5)' 2>/dev/null; \
+	then $(MAKE) --no-print-directory audit; else echo "make: no audit: $(ADVISORIES) cannot be read" >&2; fi
+
+audit: .venv/ready-test ## look the pinned packages up in PyPI's list of known vulnerabilities
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lock: .venv/ready-test ## write what is installed to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
