@@ -14,6 +14,8 @@ from pipeline.analysis.tables import points
 from pipeline.reporting import terminal
 from pipeline.reporting.config import options
 from pipeline.reporting.html import write as html
+from pipeline.reporting.html.cards import cards
+from pipeline.reporting.html.material import gather
 from pipeline.store.results import ResultStore
 
 ACCURACY = {"tiny": 0.30, "small": 0.50, "middle": 0.58, "large": 0.60, "slow": 0.55}
@@ -100,6 +102,21 @@ def test_the_report_begins_with_the_same_sentence(tmp_path):
     said = verdict.sentence(results["cards"])
     assert f'<p class="lead">{said}</p>' in (tmp_path / "report.html").read_text()
     assert said in terminal.summary(results["cards"], "toy", tmp_path)
+
+
+@pytest.mark.parametrize("quality", ["passed", "failed"])
+def test_costs_that_failed_their_quality_checks_say_so_wherever_they_are_named(tmp_path, quality):
+    store = ResultStore(tmp_path)
+    for layers in (3, 6):
+        add_run(store, "toy", layers, "hybrid", quality=quality)
+    config = options(tmp_path, "toy")
+    results = analyse(store, "toy", config.prices, config.scenario)
+    answer = recommend(store, "toy", None, {}, config.prices, config.scenario)
+    failed = quality == "failed"
+    assert (verdict.DOUBT in terminal.summary(results["cards"], "toy", tmp_path)) == failed
+    assert (verdict.DOUBT in answer.sentences) == failed
+    notes = {figure.note for card in cards(gather(store, "toy", results)) for figure in card.figures[1:]}
+    assert notes == {"measured, quality checks failed" if failed else "measured"}
 
 
 def test_of_equally_accurate_systems_the_cheapest_is_first():

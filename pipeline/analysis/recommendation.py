@@ -188,7 +188,7 @@ def _doubts(best: pd.Series, of: Estimates, limits: Limits) -> list[str]:
         text.append("One seed: the intervals are over queries only.")
     quality = best.get(tables.QUALITY, tables.PASSED)
     if quality == tables.FAILED:
-        text.append("The profile failed its quality checks: measure it again on a quiet machine before relying on it.")
+        text.append(verdict.DOUBT)
     elif quality != tables.PASSED:
         text.append("Its costs were not measured: there is no profile.")
     modelled = [cost.field for cost in limits if str(best.get(cost.source)).startswith("modelled")]

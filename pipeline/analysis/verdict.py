@@ -21,6 +21,7 @@ from pipeline.values import Setting
 
 MOST_ACCURATE, BEST_VALUE, CHEAPEST = "most accurate", "best value", "cheapest worth having"
 WORTH_HAVING = 0.8  # share of the highest accuracy that the cheapest system worth having reaches at least
+DOUBT = "The profile failed its quality checks: measure it again on a quiet machine before relying on it."
 COSTS_IN_CARD = 2
 TOYS = ("worldfacts",)  # generated benchmarks: they show how a sweep works and are no evidence
 
@@ -106,7 +107,8 @@ def cards(
         points has none) or CHEAPEST (on the Pareto front, with at least WORTH_HAVING of the highest accuracy). The
         other columns: system, model, strategy, variant, `run` (to export), benchmark, setting, metric, accuracy with
         `low` and `high` (95 % interval; that of the most accurate system allows for its having been chosen), and one
-        column per cost of `headline_costs` in that cost's unit. A sweep without profiles has the first row only.
+        column per cost of `headline_costs` in that cost's unit, and `quality`: passed, failed or not measured. A sweep
+        without profiles has the first row only.
     """
     scale, costs = main_scale(systems), headline_costs(systems)
     assert scale, "the sweep has accuracy"
@@ -127,7 +129,7 @@ def cards(
         low, high = chosen_interval(of, draws_BS, system) if system == best["system"] else (interval.low, interval.high)
         labels = {label: row[label] for label in ("system", "model", "strategy", "variant")}
         figures = {"accuracy": interval.value, "low": low, "high": high}
-        figures |= {cost.field: row[cost.column] for cost in costs}
+        figures |= {cost.field: row[cost.column] for cost in costs} | {"quality": row.get(tables.QUALITY)}
         rows.append({"card": card, **labels, "run": run_of(runs, system), **scale._asdict(), **figures})
     return pd.DataFrame(rows)
 
@@ -156,6 +158,15 @@ def sentence(cards: pd.DataFrame) -> str:
         other = others[0]
         text += f"; the {other['card']} is {name(other)}: {other['accuracy']:.3f}{at_cost(other)}"
     return f"{text}."
+
+
+def doubts(rows: pd.DataFrame) -> list[str]:
+    """Return what to bear in mind about the costs of these cards: nothing if their profiles passed.
+
+    >>> doubts(pd.DataFrame({"quality": ["passed", "failed"]}))
+    ['The profile failed its quality checks: measure it again on a quiet machine before relying on it.']
+    """
+    return [DOUBT] if (rows.get("quality", pd.Series()) == tables.FAILED).any() else []
 
 
 def name(row: pd.Series) -> str:

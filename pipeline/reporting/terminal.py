@@ -30,7 +30,7 @@ def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[
     <BLANKLINE>
     Report: /results/costs/report.html
     """
-    lines = [verdict.sentence(cards), *(f"Note: {note}" for note in notes), ""]
+    lines = [verdict.sentence(cards), *(f"Note: {note}" for note in [*notes, *verdict.doubts(cards)]), ""]
     if not cards.empty:
         lines += [table(cards), ""]
     lines.append(f"Report: {results_dir.absolute() / sweep / 'report.html'}")

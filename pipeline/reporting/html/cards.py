@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from pipeline.analysis.costs import Cost
+from pipeline.analysis.tables import FAILED
 from pipeline.analysis.verdict import BEST_VALUE, CHEAPEST, MOST_ACCURATE, WORTH_HAVING, headline_costs
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
@@ -73,8 +74,10 @@ def card(material: Material, rows: pd.DataFrame, mark: Mark | None) -> Card:
 
 
 def of_cost(material: Material, system: str, cost: Cost) -> Figure:
-    """Return the line of a cost: with its unit, and whether it was measured or modelled."""
+    """Return the line of a cost: with its unit, whether it was measured or modelled, and if its checks failed."""
     value = material.value(system, cost.column)
     if pd.isna(value):
         return Figure(cost.name, "not measured")
-    return Figure(cost.name, f"{show.amount(value)} {cost.unit}", material.value(system, cost.source).split(":")[0])
+    source = material.value(system, cost.source).split(":")[0]
+    note = f"{source}, quality checks failed" if material.quality(system) == FAILED and source == "measured" else source
+    return Figure(cost.name, f"{show.amount(value)} {cost.unit}", note)
