@@ -11,11 +11,16 @@ import plotly.graph_objects as go
 
 from pipeline.analysis.costs import Cost
 from pipeline.analysis.tables import FAILED, NOT_MEASURED
-from pipeline.reporting.figure import SETTINGS, panels
+from pipeline.reporting.figure import FINE_TICKS, SETTINGS, panels
 from pipeline.reporting.looks import Look, looks_of, strategy_name
 
 SUFFIX = {FAILED: "-open", NOT_MEASURED: "-open-dot"}  # of a plotly symbol: hollow without passed quality checks
-LAYOUT = {"template": "plotly_white", "hovermode": "closest", "xaxis": {"type": "log"}}
+TICKS = [digit * 10.0**power for power in range(-6, 10) for digit in FINE_TICKS]  # plotly's own read 2, 3, …, 9, 100
+LAYOUT = {
+    "template": "plotly_white",
+    "hovermode": "closest",
+    "xaxis": {"type": "log", "tickvals": TICKS, "tickformat": "~g"},
+}
 MENU = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
 FRONT = {"shape": "hv", "color": "#d0d0d0", "width": 6}
 
