@@ -31,8 +31,8 @@ MODEL = ["model=e5-small-l2", "model.max_passage_tokens=16", "sampler=none"]
 RUN = [*MODEL, "eval=beir", "profile=off", "tracking.wandb=false", "threads=1"]
 INTERVAL_S, MIB = 0.5, 2**20
 HEADER = [
-    "passages", "how", "seconds of encoding", "passages per second", "peak memory of all processes (MiB)", "of the run's own",
-    "shards on disk (MiB)", "ranks",
+    "passages", "how", "seconds of encoding", "passages per second", "peak memory of all processes (MiB)",
+    "of the run's own", "shards on disk (MiB)", "ranks",
 ]  # fmt: skip
 
 
