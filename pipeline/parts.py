@@ -31,7 +31,7 @@ from pipeline.store.files import read_again, write_json
 from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
-from pipeline.store.shards import Shards, check_folder
+from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
 from pipeline.training.fit import Training, fit, hold_out
 from pipeline.values import Collection, ParallelText, Texts, UserError, Variant, World
@@ -106,8 +106,6 @@ class Parts(TrainingParts):
 
     def __init__(self, request: Request, log: Log = unheard):
         config = request.config
-        if config.encode.folder:
-            check_folder(config.encode.folder)
         self.store = ResultStore(config.results_dir)
         self.stage = Stages(self.store, log)
         with self.stage.timed("load"):

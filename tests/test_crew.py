@@ -13,7 +13,7 @@ from pipeline.encoder import encoding
 from pipeline.encoder.deploy import save
 from pipeline.encoder.encoding import encode_shards, missing_shards
 from pipeline.encoder.worker import Worker
-from pipeline.launch.crew import COMMAND, Crew
+from pipeline.launch.crew import COMMAND, Crew, check_room
 from pipeline.store.shards import Shards
 from pipeline.values import Variant
 
@@ -98,6 +98,13 @@ def test_a_worker_says_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert answer["error"].startswith("FileNotFoundError: ")
     assert not answer["out_of_memory"]
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_too_small_is_refused(deployed: Path) -> None:
+    settings = crew(deployed, "threads=4").config
+    check_room(settings, {"CPU": 8.0})
+    with pytest.raises(config.UserError, match=r"encode\.workers=2: they need 8 CPUs; the Ray cluster at None has 7\."):
+        check_room(settings, {"CPU": 7.0})
 
 
 def test_ray_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.encoder.worker import Answer, Task, Worker
 from pipeline.launch.child import oom_kills, without_answer
 from pipeline.store.shards import Shards
-from pipeline.values import Side
+from pipeline.values import Side, UserError
 
 COMMAND = [sys.executable, "-m", "pipeline.launch.start", "encoder.worker"]
 RESTARTS = 3  # of an actor of Ray whose machine is gone; it then encodes its shard again
@@ -135,7 +135,11 @@ class Crew:
         self.stack.close()
 
     def start(self) -> None:
-        """Start the workers."""
+        """Start the workers.
+
+        Raises:
+            UserError: the Ray cluster is too small for them; the shards of those that never start would wait for ever.
+        """
         address, folder = self.config.encode.ray, str(self.folder().absolute())
         setup = {"folder": folder, "threads": self.config.threads, "device": self.config.device.name}
         if address:
@@ -143,6 +147,7 @@ class Crew:
 
             ray.init(address=address, include_dashboard=False, log_to_driver=False)
             self.stack.callback(ray.shutdown)
+            check_room(self.config, ray.cluster_resources())
         for number in range(self.config.encode.workers):
             member: Member
             member = RayActor(setup) if address else LocalProcess(setup, environment(self.config, number))
@@ -164,7 +169,9 @@ class Crew:
         Raises:
             RuntimeError: a worker failed or was killed; MemoryError if for want of memory. The others end as well.
         """
-        if not self.members and firsts:
+        if not firsts:
+            return
+        if not self.members:
             self.start()
         tasks, turn = self.tasks(texts, side, shards, firsts, token_budget), threading.Lock()
 
@@ -183,7 +190,7 @@ class Crew:
         total = sum(min(shards.size, len(texts) - first) for first in firsts)
         with (
             tqdm(desc=progress, total=total, unit=" texts", unit_scale=True, smoothing=0, disable=None) as bar,
-            ThreadPoolExecutor(max(1, len(self.members))) as pool,
+            ThreadPoolExecutor(len(self.members)) as pool,
         ):
             working = [pool.submit(work, member) for member in self.members]
             try:
@@ -205,6 +212,16 @@ class Crew:
                 texts=of_shard, side=side, token_budget=token_budget, first=first, url=url, size=size,
                 precision=precision,
             )  # fmt: skip
+
+
+def check_room(config: Config, resources: Mapping[str, float]) -> None:
+    """Raise UserError if a Ray cluster with these resources cannot hold all workers at once."""
+    workers = config.encode.workers
+    needed = {"CPU": workers * config.threads, "GPU": workers if config.device.name == "cuda" else 0}
+    for name, count in needed.items():
+        if resources.get(name, 0) < count:
+            there = f"the Ray cluster at {config.encode.ray} has {resources.get(name, 0):.0f}"
+            raise UserError(f"encode.workers={workers}: they need {count} {name}s; {there}.")
 
 
 def environment(config: Config, number: int) -> dict[str, str]:
