@@ -20,6 +20,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.bounds import AMOUNT, COUNT, LARGEST, bounded, check_numbers
+from pipeline.encode import EncodeConfig
 from pipeline.values import Collection, ParallelText, UserError, Variant, alternatives, unknown
 
 Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"])
@@ -150,6 +151,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     variants: VariantsConfig = field(default_factory=VariantsConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = bounded(0, 2**32 - 1, default=0)
     device: Device = Device.auto
@@ -192,8 +194,7 @@ def from_plain(values: Mapping[str, Any]) -> Config:
 
 def targets(config: Config) -> dict[str, Any]:
     """The nodes of a config that name code, by key."""
-    nodes = {"sampler": config.sampler, "data": config.data}
-    return nodes | {f"eval.{name}": node for name, node in config.eval.items()}
+    return {"sampler": config.sampler, "data": config.data} | {f"eval.{name}": n for name, n in config.eval.items()}
 
 
 def code_of(key: str, node: Any, allowed: Sequence[str]) -> Any:
@@ -231,9 +232,8 @@ def check_target(key: str, node: Any, allowed: Sequence[str]) -> None:
 
     parameters = inspect.signature(code_of(key, node, allowed), eval_str=True).parameters
     values = {name: value for name, value in node.items() if name != "_target_"}
-    for name in values:
-        if name not in parameters:
-            raise UserError(f"unknown key {key}.{name}: {key} takes {', '.join(parameters)}.")
+    for name in (name for name in values if name not in parameters):
+        raise UserError(f"unknown key {key}.{name}: {key} takes {', '.join(parameters)}.")
     check_numbers(values, key, AMOUNT)
     for name, parameter in parameters.items():
         if name not in values:
@@ -274,6 +274,7 @@ def check(cfg: DictConfig) -> Config:
                 raise UserError(f"unknown key {prefix}{key}: {alternatives(key, known)}")
     config = typed(cfg)
     check_numbers(config)
+    config.encode.check()
     if not config.profile.token_budgets:
         raise UserError("profile.token_budgets is empty: the throughput curve needs a point.")
     if not re.fullmatch("[A-Z]{3}", config.profile.country):
@@ -291,9 +292,8 @@ def check(cfg: DictConfig) -> Config:
         raise UserError(f"{several} must divide trainer.batch_size.")
     backends = [path.stem for path in sorted(BACKENDS.glob("[!_]*.py"))]
     for place, grid in enumerate(config.variants.grids):
-        for backend in grid.backend:
-            if backend not in backends:
-                raise UserError(unknown(f"variants.grids[{place}].backend", backend, backends))
+        for backend in (name for name in grid.backend if name not in backends):
+            raise UserError(unknown(f"variants.grids[{place}].backend", backend, backends))
     for key, node in targets(config).items():
         check_target(key, node, config.allow_targets)
     build("sampler", config.sampler)

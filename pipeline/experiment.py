@@ -93,7 +93,7 @@ def evaluate_and_profile(
     def load() -> TextEncoder:
         return deploy(parts.encoder, engine, None if on_torch(engine) else folder())
 
-    embeddings = Embeddings(parts, engine, load)
+    embeddings = Embeddings(parts, engine, load, folder)
     with embeddings.kept():  # no other run encodes the same texts
         evaluations = {variant: evaluate_variant(parts, embeddings, variant) for variant in variants}
     profiles = profile_variants(parts, variants, folder) if request.config.profile.enabled else {}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import torch
 
 from pipeline.config import Device, TrainerConfig, build, plain
@@ -19,12 +18,14 @@ from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
 from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
+from pipeline.launch.crew import Crew
 from pipeline.launch.request import Request, encode_key
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
 from pipeline.retrieval.faiss_index import check_index
 from pipeline.retrieval.ranking import encode_side
 from pipeline.retrieval.relevant import check_answers
+from pipeline.retrieval.vectors import Vectors
 from pipeline.sampling.strategy import Corpus, Strategy, batches
 from pipeline.store.files import read_again, write_json
 from pipeline.store.provenance import notes, provenance
@@ -33,9 +34,11 @@ from pipeline.store.results import ResultStore
 from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
 from pipeline.training.fit import Training, fit, hold_out
-from pipeline.values import Collection, ParallelText, UserError, Variant, World
+from pipeline.values import Collection, ParallelText, Texts, UserError, Variant, World
+from pipeline.values import Side as TextSide
 
-Side = Mapping[str, np.ndarray]  # language -> embeddings [N, D]
+Side = Mapping[str, Vectors]  # language -> embeddings [N, D]
+SPENT = "spent.json"  # what earlier attempts at encoding took
 
 
 @dataclass(frozen=True)
@@ -168,51 +171,73 @@ def check_held_out(strategy: Strategy, held_out: Corpus, trainer: TrainerConfig)
 class Embeddings:
     """The embeddings of each benchmark by one engine, made when first asked for: widths and indexes share them.
 
-    The vectors of a benchmark with more than SHARD passages are kept in the store, shard by shard, until its rankings
-    are: a run that is killed while encoding or ranking loses one shard at most.
+    Vectors of a side with more than SHARD texts lie in shards, in the store until the benchmark's rankings are, or in
+    `encode.folder` for good: a run that is killed loses the shards that it is at work on, one per worker.
 
     Args:
         engine: any variant of that engine.
         deploy: returns the encoder on that engine.
+        folder: returns the folder from which a worker loads the same encoder.
     """
 
-    def __init__(self, parts: Parts, engine: Variant, deploy: Callable[[], TextEncoder]):
-        self.parts, self.deploy = parts, cache(deploy)
+    def __init__(self, parts: Parts, engine: Variant, deploy: Callable[[], TextEncoder], folder: Callable[[], Path]):
+        self.parts, self.deploy, self.folder = parts, cache(deploy), folder
         self.by_benchmark: dict[str, tuple[Side, Side, dict[str, Any]]] = {}
-        self.folders = {
-            name: parts.store.stage_dir("encode", encode_key(parts.request.keys[f"rank.{name}"], engine))
+        self.stages = {
+            name: parts.store.stage_dir("encode", encode_key(parts.request.keys[f"encode.{name}"], engine))
             for name in parts.benchmarks
         }
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep others from encoding the same texts. At the end all is ranked, so the shards are removed."""
-        folders = sorted(set(self.folders.values()))  # in one order everywhere, so that no two runs wait for each other
+        """Keep others from encoding the same texts. At the end all is ranked, so shards in the store are removed."""
+        folders = sorted(set(self.stages.values()))  # in one order everywhere, so that no two runs wait for each other
         with ExitStack() as locks:
             for folder in folders:
                 locks.enter_context(self.parts.store.lock(folder.name))
             yield
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            if not self.parts.request.config.encode.folder:
+                for folder in folders:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def __getitem__(self, name: str) -> tuple[Side, Side, dict[str, Any]]:
         """Queries, passages, and the time and energy that encoding the passages took."""
         if name not in self.by_benchmark:
-            self.by_benchmark[name] = self._encode(self.parts.benchmarks[name], self.folders[name])
+            self.by_benchmark[name] = self._encode(self.parts.benchmarks[name], self.stages[name])
         return self.by_benchmark[name]
 
-    def _encode(self, benchmark: Collection, folder: Path) -> tuple[Side, Side, dict[str, Any]]:
-        passages = sum(map(len, benchmark.passages.values()))
-        options: dict[str, Any] = {"halvings": self.parts.request.halvings}
-        earlier: tuple[Any, ...] = ()
-        if passages > SHARD:
-            options["shards"] = lambda part: Shards(folder / quote(part, safe=""))  # a language may be named anything
-            spent_file = folder / "spent.json"
-            earlier = read_again(spent_file), partial(write_json, spent_file)
-        emb_queries = encode_side(self.deploy(), benchmark, "query", **options)
-        with self.parts.meter(*earlier) as cost:
-            emb_passages = encode_side(self.deploy(), benchmark, "passage", **options)
-        return emb_queries, emb_passages, {**cost, "passages": passages}
+    def _encode(self, benchmark: Collection, stage: Path) -> tuple[Side, Side, dict[str, Any]]:
+        config, facts = self.parts.request.config.encode, {"passages": count(benchmark.passages)}
+        meter, earlier = self.parts.meter, tuple[Any, ...]()
+        if facts["passages"] > SHARD:
+            earlier = read_again(stage / SPENT), partial(write_json, stage / SPENT)
+            if config.elsewhere:
+                meter, facts["workers"] = StageTracker(None, None), config.workers  # their energy is not known here
+        emb_queries = self._encode_side(benchmark, "query", stage)
+        with meter(*earlier) as cost:
+            emb_passages = self._encode_side(benchmark, "passage", stage)
+        return emb_queries, emb_passages, {**cost, **facts}
+
+    def _encode_side(self, benchmark: Collection, side: TextSide, stage: Path) -> Side:
+        """Encode one side: in memory, or in shards by this process or the workers of the config."""
+        request, config = self.parts.request, self.parts.request.config.encode
+        encode_it = partial(encode_side, self.deploy(), benchmark, side, halvings=request.halvings)
+        if count(benchmark.queries if side == "query" else benchmark.passages) <= SHARD:
+            return encode_it()
+        root = f"{config.folder.rstrip('/')}/{stage.name}" if config.folder else str(stage)
+
+        def shards(name: str) -> Shards:
+            return Shards(f"{root}/{quote(name, safe='')}", SHARD, config.precision.name)  # any name of a language
+
+        if not config.elsewhere:
+            return encode_it(shards=shards)
+        with Crew(request.config, self.folder) as crew:
+            return encode_it(shards=shards, encode_missing=crew.encode)
+
+
+def count(texts_by_language: Mapping[str, Texts]) -> int:
+    """Return the number of texts of all languages."""
+    return sum(map(len, texts_by_language.values()))
 
 
 def device_name(device: Device) -> str:

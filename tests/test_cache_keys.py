@@ -60,18 +60,20 @@ def changed_stages(one, other):
 @pytest.mark.parametrize(
     ("overrides", "changes"),
     [
-        (["trainer.temperature=0.03"], {"train", "rank"}),
-        (["sampler.alpha=0.4"], {"train", "rank"}),
-        (["seed=1"], {"train", "rank"}),
-        (["data.languages=[en,de]"], {"train", "leakage", "rank"}),
-        (["eval.worldfacts.languages=[en,de]"], {"leakage", "rank"}),
+        (["trainer.temperature=0.03"], {"train", "encode", "rank"}),
+        (["sampler.alpha=0.4"], {"train", "encode", "rank"}),
+        (["seed=1"], {"train", "encode", "rank"}),
+        (["data.languages=[en,de]"], {"train", "leakage", "encode", "rank"}),
+        (["eval.worldfacts.languages=[en,de]"], {"leakage", "encode", "rank"}),
         (["metrics=[map]"], {"score"}),
         (["profile.min_calls=200"], {"profile"}),
-        (["threads=1"], {"train", "rank", "profile"}),
-        (["trainer.precision=float32", "trainer.precision=bfloat16"], {"train", "rank"}),
+        (["threads=1"], {"train", "encode", "rank", "profile"}),
+        (["trainer.precision=float32", "trainer.precision=bfloat16"], {"train", "encode", "rank"}),
         (["trainer.log_every=7"], set()),
         (["trainer.checkpoint_every=7"], set()),
         (["trainer.forward_tokens=512", "trainer.grad_cache=true"], set()),
+        (["encode.precision=float16"], {"encode", "rank"}),
+        (["encode.workers=4", "encode.folder=/shared"], set()),
         (["time_limit_min=9", "sweep=x", "results_dir=elsewhere", "tracking.wandb=false"], set()),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -88,8 +90,12 @@ def test_with_dropout_the_partition_of_a_batch_counts():
     for dropout in ("0.1", "null"):
         stock = requested(f"trainer.dropout={dropout}")
         for override in ("trainer.forward_tokens=64", "trainer.grad_cache=true"):
-            assert changed_stages(stock, requested(f"trainer.dropout={dropout}", override)) == {"train", "rank"}
-        assert changed_stages(stock, stock.halved()) == {"train", "rank"}
+            assert changed_stages(stock, requested(f"trainer.dropout={dropout}", override)) == {
+                "train",
+                "encode",
+                "rank",
+            }
+        assert changed_stages(stock, stock.halved()) == {"train", "encode", "rank"}
     assert changed_stages(requested(), requested().halved()) == set()
 
 
@@ -104,7 +110,7 @@ def test_an_untrained_encoder_is_ranked_once_for_all_seeds_and_trainers():
     assert changed_stages(stock, other) == set()
     assert stock.name != other.name  # each seed has its record
     random = requested("sampler=none", "model=e5-small", "model.weights=random")
-    assert "rank" in changed_stages(
+    assert {"encode", "rank"} <= changed_stages(
         random, requested("sampler=none", "model=e5-small", "model.weights=random", "seed=1")
     )
 
@@ -119,7 +125,7 @@ def test_resolved_device_and_precision_count(monkeypatch):
     monkeypatch.setattr(hardware, "gpu_capability", lambda: 9)
     gpu = requested()
     assert (gpu.config.device.name, gpu.config.trainer.precision.name) == ("cuda", "bfloat16")
-    assert changed_stages(cpu, gpu) == {"train", "rank", "profile"}
+    assert changed_stages(cpu, gpu) == {"train", "encode", "rank", "profile"}
     monkeypatch.setattr(hardware, "gpu_capability", lambda: 7)
     assert requested().config.trainer.precision.name == "float32"
 
@@ -153,7 +159,7 @@ def test_hardware_is_what_torch_says():
 def test_the_weights_of_a_local_model_count(folder):
     before = requested(f"model.weights={folder}")
     (folder / "model.safetensors").write_bytes(b"weights")
-    assert changed_stages(before, requested(f"model.weights={folder}")) == {"train", "rank"}
+    assert changed_stages(before, requested(f"model.weights={folder}")) == {"train", "encode", "rank"}
 
 
 def test_every_variant_has_a_key_of_its_own():
@@ -239,14 +245,15 @@ def edited(root, path, before, edit):
     [
         ("sampling/new.py", lambda _: '"""A new strategy."""\n', set()),
         ("sampling/mixed.py", lambda text: text + "\nOTHER = 1\n", set()),
-        ("sampling/hybrid.py", lambda text: text + "\nOTHER = 1\n", {"train", "rank"}),
+        ("sampling/hybrid.py", lambda text: text + "\nOTHER = 1\n", {"train", "encode", "rank"}),
         ("training/losses.py", lambda text: text.replace('"""', '"""Said otherwise. ', 1), set()),
         ("training/losses.py", lambda text: f"# a comment\n\n\n{text}", set()),
-        ("training/losses.py", lambda text: text + "\nOTHER = 1\n", {"train", "rank"}),
+        ("training/losses.py", lambda text: text + "\nOTHER = 1\n", {"train", "encode", "rank"}),
         ("retrieval/metrics.py", lambda text: text + "\nOTHER = 1\n", {"score"}),
+        ("encoder/encoding.py", lambda text: text + "\nOTHER = 1\n", {"train", "encode", "rank", "profile"}),
         ("retrieval/exact.py", lambda text: text + "\nOTHER = 1\n", {"rank"}),
         ("retrieval/faiss_index.py", lambda text: text + "\nOTHER = 1\n", {"rank", "profile"}),
-        ("data/worldfacts.yaml", lambda text: text + "\n# other\n", {"train", "leakage", "rank"}),
+        ("data/worldfacts.yaml", lambda text: text + "\n# other\n", {"train", "leakage", "encode", "rank"}),
         ("profiling/meters/latency.py", lambda text: text + "\nOTHER = 1\n", {"profile"}),
         ("profiling/meters/new.py", lambda _: '"""A new meter."""\n', {"profile"}),
         ("data/leakage.py", lambda text: text + "\nOTHER = 1\n", {"leakage"}),
@@ -267,17 +274,20 @@ def test_a_version_of_a_library_counts(monkeypatch):
     ones = requested().keys
     monkeypatch.setattr(keys, "installed", lambda name: "1")
     assert {stage.partition(".")[0] for stage in before if ones[stage] != requested().keys[stage]} == {
-        "train", "rank", "profile",
+        "train", "encode", "rank", "profile",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", ["train", "leakage.worldfacts", "rank.worldfacts", "score", "profile"])
+@pytest.mark.parametrize(
+    "stage", ["train", "leakage.worldfacts", "encode.worldfacts", "rank.worldfacts", "score", "profile"]
+)
 def test_keys_hold_what_python_really_imports(stage):
     """Import a stage's modules in a fresh process: all modules of ours that this loads are in the stage's key."""
     inputs = stage_inputs(requested().config)[stage]
     roots = {
         "train": [*request.START, *request.TRAIN, "pipeline.sampling.hybrid", "pipeline.data.worldfacts"],
         "leakage.worldfacts": [*request.LEAKAGE, "pipeline.data.worldfacts"],
+        "encode.worldfacts": [*request.ENCODE, "pipeline.data.worldfacts"],
         "rank.worldfacts": [*request.RANK, "pipeline.data.worldfacts"],
         "score": request.SCORE,
         "profile": keys.package("pipeline.profiling"),

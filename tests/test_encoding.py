@@ -11,7 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.encoder import encoding, progress
-from pipeline.encoder.encoding import batches, encode
+from pipeline.encoder.encoding import batches, encode, encode_shards, missing_shards
 from pipeline.encoder.model import Encoder
 
 WORDS = ["the", "river", "Мадрид", "is", "水", "capital", "of", "a", "country", "Berlin", "Fluss", "eight", "legs"]
@@ -20,7 +20,10 @@ WORDS = ["the", "river", "Мадрид", "is", "水", "capital", "of", "a", "cou
 class Kept(dict):
     """Shards in memory."""
 
-    load, save = dict.get, dict.__setitem__
+    save = dict.__setitem__
+
+    def kept(self, first, shape):
+        return first in self and self[first].shape == shape
 
 
 XLMR = {
@@ -84,22 +87,34 @@ def test_embeddings_too_large_for_memory_are_the_same_on_disk(model, texts, monk
 
 
 @pytest.mark.parametrize("count", [0, 7, 8, 9, 40])
-def test_shards_that_are_kept_are_not_encoded_again(model, texts, monkeypatch, count):
+def test_only_missing_shards_are_encoded(model, texts, monkeypatch, count):
     """And no vector depends on whether, or where, there are shards."""
     monkeypatch.setattr(encoding, "CHUNK", 4)
     monkeypatch.setattr(encoding, "SHARD", 8)
     texts = [f"{n} {text}" for n, text in enumerate(texts[:count])]
     expected, kept, seen = encode(model, texts, "passage"), Kept(), []
-    np.testing.assert_array_equal(encode(model, texts, "passage", shards=kept), expected)
-    assert list(kept) == list(range(0, count, 8))
+    firsts = missing_shards(kept, count, 32, None)
+    assert firsts == list(range(0, count, 8))
+    encode_shards(model, texts, "passage", kept, firsts)
+    assert list(kept) == firsts
     np.testing.assert_array_equal(np.concatenate([expected[:0], *kept.values()]), expected)
-    monkeypatch.setattr(model, "tokenize", lambda part, side: seen.extend(part) or Encoder.tokenize(model, part, side))
-    np.testing.assert_array_equal(encode(model, texts, "passage", shards=kept), expected)
-    assert seen == []
+    assert missing_shards(kept, count, 32, None) == []
     for lost in {0, 8, 32} & kept.keys():
         del kept[lost]
-    np.testing.assert_array_equal(encode(model, texts, "passage", shards=kept), expected)
+    monkeypatch.setattr(model, "tokenize", lambda part, side: seen.extend(part) or Encoder.tokenize(model, part, side))
+    encode_shards(model, texts, "passage", kept, missing_shards(kept, count, 32, None))
     assert seen == texts[:16] + texts[32:]
+    np.testing.assert_array_equal(np.concatenate([expected[:0], *(kept[first] for first in firsts)]), expected)
+
+
+def test_shards_hold_unit_vectors_of_an_encoder_that_leaves_that_to_the_cosine(texts, monkeypatch):
+    monkeypatch.setattr(encoding, "CHUNK", 4)
+    monkeypatch.setattr(encoding, "SHARD", 8)
+    plain, kept = tiny(normalize=False), Kept()
+    encode_shards(plain, texts[:12], "passage", kept, [8])
+    emb_ND = encode(plain, texts[8:12], "passage")
+    assert not np.allclose(np.linalg.norm(emb_ND, axis=1), 1)
+    np.testing.assert_allclose(kept[8], emb_ND / np.linalg.norm(emb_ND, axis=1, keepdims=True), rtol=1e-6)
 
 
 def test_no_texts(model):
@@ -195,7 +210,8 @@ def test_the_time_left_is_steady_where_lengths_swing(monkeypatch, capsys, kept):
     lengths = np.concatenate([np.exp(generator.uniform(*np.log(n), 1000)) for n in [(5, 60), (40, 512)] * 10])
     texts = [f"{int(length)} {n}" for n, length in enumerate(lengths)]
     shards = Kept({2000 * n: np.zeros((2000, 1), np.float32) for n in range(kept)})
-    encode(clock, texts, "passage", progress="corpus", shards=shards)
+    firsts = missing_shards(shards, len(texts), 1, None)
+    encode_shards(clock, texts, "passage", shards, firsts, progress="corpus")
     shown = re.findall(r"\[([\d:]+)<([\d:]+),", capsys.readouterr().err)
     after_s, end_s = clock.chunk_ends_s[0], clock.now_s
     checked = 0

@@ -10,8 +10,9 @@ import pytrec_eval
 from pipeline.profiling.meters import index as meter
 from pipeline.retrieval import faiss_index
 from pipeline.retrieval.exact import SCORE_TOLERANCE, rank
-from pipeline.retrieval.faiss_index import build_index, check_index, rank_by_index, search, to_gpus, truncate
+from pipeline.retrieval.faiss_index import build_index, check_index, rank_by_index, search, to_gpus
 from pipeline.retrieval.metrics import average_precision, ndcg
+from pipeline.retrieval.vectors import truncate
 from pipeline.values import Collection, Ranking, Relevance, Texts, UserError
 
 SIZES = {"en": 299, "de": 300, "fi": 301}

@@ -14,16 +14,15 @@ from test_config import ROOT, composed
 from pipeline import config
 from pipeline.launch.request import make_request
 from pipeline.retrieval.rankings import RANKINGS
-from pipeline.store.shards import Shards
 
 PASSAGES, QUERIES = {"de": 20, "en": 50}, 5  # queries per language
 RUN = ["model=e5-small-l3", "model.layers=1", "sampler=none", "eval=beir", "profile=off", "tracking.wandb=false"]
 RUN += ["threads=1"]
-# Shards of two chunks of 8 texts. The process kills itself in the batch after a number of texts.
+# Shards of 16 texts. The process kills itself in the batch after a number of texts; workers do not.
 CHILD = """
 import json, os, signal, sys
 from pipeline.encoder import encoding, model
-encoding.CHUNK, encoding.SHARD = 8, 16
+encoding.CHUNK, encoding.SHARD = 16, 16
 from pipeline import experiment
 from pipeline.launch.request import Request
 
@@ -57,8 +56,8 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def run(corpus: Path, results: Path, dies_after: int = 10**6) -> subprocess.CompletedProcess:
-    cfg = composed(*RUN, f"eval.beir.path={corpus}", f"results_dir={results}")
+def run(corpus: Path, results: Path, *overrides: str, dies_after: int = 10**6) -> subprocess.CompletedProcess:
+    cfg = composed(*RUN, *overrides, f"eval.beir.path={corpus}", f"results_dir={results}")
     request = make_request(config.check(cfg), {"model": "m", "sampler": "s", "data": "d"})
     environment = os.environ | {"HF_DATASETS_CACHE": str(corpus.parent / "cache"), "OMP_NUM_THREADS": "1"}
     command, text = [sys.executable, "-c", CHILD, str(dies_after)], request.to_json()
@@ -71,49 +70,38 @@ def ranks(results: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def shards(results: Path) -> list[str]:
-    (folder,) = results.glob("stages/encode-*")
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.npy"))
+def shards(folder: Path) -> dict[str, int]:
+    """Each shard, with the time at which it was written."""
+    (stage,) = folder.glob("encode-*")
+    return {str(path.relative_to(stage)): path.stat().st_mtime_ns for path in sorted(stage.rglob("*.npy"))}
 
 
 def test_a_killed_run_encodes_only_the_lost_shard_again(corpus: Path, tmp_path: Path) -> None:
+    """And two workers that finish what one process began give the ranks of one process, bit for bit."""
     whole = run(corpus, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     encoded, metrics, of_corpus = json.loads(whole.stdout)
     assert encoded == 2 * QUERIES + 70
-    killed = run(corpus, tmp_path / "killed", dies_after=2 * QUERIES + 44)  # in the middle of the fourth shard
+    folder = f"encode.folder={tmp_path / 'shards'}"
+    killed = run(corpus, tmp_path / "killed", folder, dies_after=2 * QUERIES + 44)  # in the middle of the fourth shard
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    passages = ["passage-de/0.npy", "passage-de/16.npy", "passage-en/0.npy"]
-    assert shards(tmp_path / "killed") == [*passages, "query-de/0.npy", "query-en/0.npy"]
-    resumed = run(corpus, tmp_path / "killed")
+    before = shards(tmp_path / "shards")
+    assert [*before] == ["passage-de/0.npy", "passage-de/16.npy", "passage-en/0.npy"]
+    resumed = run(corpus, tmp_path / "killed", folder, "encode.workers=2")
     assert resumed.returncode == 0, resumed.stderr
     again, same_metrics, same_corpus = json.loads(resumed.stdout)
-    assert again == 70 - (20 + 16)
+    assert again == 2 * QUERIES
     assert same_metrics == metrics
     assert [facts["passages"] for facts in (*of_corpus.values(), *same_corpus.values())] == [70, 70]
+    assert [facts.get("workers") for facts in (*of_corpus.values(), *same_corpus.values())] == [None, 2]
+    after = shards(tmp_path / "shards")  # a folder of the user's own, where they stay
+    assert [*after] == [*before, *(f"passage-en/{first}.npy" for first in (16, 32, 48))]
+    assert {name: after[name] for name in before} == before
     expected, here = ranks(tmp_path / "whole"), ranks(tmp_path / "killed")
     assert expected.keys() == here.keys()
     for name, array in expected.items():
         assert here[name].dtype == array.dtype
         np.testing.assert_array_equal(here[name], array)
-    for results in ("whole", "killed"):  # what only a resumed run would need is gone
-        assert not list((tmp_path / results).glob("stages/encode-*"))
+    assert not list((tmp_path / "whole").glob("stages/encode-*"))  # in the results they would serve no one any more
+    for results in ("whole", "killed"):
         assert not list((tmp_path / results / "locks").iterdir())
-
-
-def test_a_shard_comes_back_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept, rows_ND = Shards(tmp_path / "a%20b"), np.random.default_rng(0).random((5, 3), np.float32)
-    assert kept.load(0) is None
-    kept.save(0, rows_ND)
-    loaded_ND = kept.load(0)
-    assert isinstance(loaded_ND, np.memmap)
-    np.testing.assert_array_equal(loaded_ND, rows_ND)
-    assert kept.load(5) is None
-    content = bytearray((tmp_path / "a%20b/0.npy").read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "a%20b/0.npy").write_bytes(content)
-    assert capsys.readouterr().err == ""
-    assert kept.load(0) is None
-    assert "0.npy is damaged or missing: it has to be made again." in capsys.readouterr().err
-    kept.save(0, rows_ND)
-    np.testing.assert_array_equal(kept.load(0), rows_ND)

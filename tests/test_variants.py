@@ -7,9 +7,9 @@ from command import SMALL, records, run
 from pipeline.config import Device
 from pipeline.launch.hardware import has_bfloat16
 from pipeline.retrieval import exact, metrics, scoring
-from pipeline.retrieval.faiss_index import truncate
 from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
+from pipeline.retrieval.vectors import truncate
 from pipeline.values import Collection, Relevance, Texts, Variant
 
 RNG = np.random.default_rng(0)

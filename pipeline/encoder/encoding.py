@@ -3,10 +3,10 @@
 `retrieval` encodes each benchmark's texts with it, `profiling` measures its throughput. Texts are read in chunks, so
 memory does not grow with their number. Within a chunk each distinct text is encoded once; sorting by length and
 batching by a token budget leaves hardly any padding. The next chunk is tokenized meanwhile, and the CPU waits for a
-GPU once per chunk. Finished shards of a large corpus can be kept, so that a killed run resumes. Imports no torch: any
-engine encodes through this module.
+GPU once per chunk. A large corpus is encoded in shards that are kept as each is done (launch.crew: by several
+processes), so that a killed run resumes. Imports no torch: any engine encodes through this module.
 
-Axes: N texts, D embedding width, U distinct texts of a chunk, C chunks.
+Axes: N texts, D embedding width, S texts of a shard, U distinct texts of a chunk, C chunks, or texts of a chunk.
 """
 
 import tempfile
@@ -64,14 +64,18 @@ class TextEncoder(Protocol):
 
 
 class Shards(Protocol):
-    """Where `encode` keeps the vectors of finished shards, such as store.shards.Shards."""
+    """Where the vectors of a large corpus are kept, such as store.shards.Shards."""
 
-    def load(self, first: int) -> np.ndarray | None:
-        """Return the vectors [n, D] of the shard whose first text has this position; None if they are not kept."""
+    def kept(self, first: int, shape: tuple[int, int]) -> bool:
+        """Return whether the shard whose first text has this position is complete."""
         ...
 
-    def save(self, first: int, emb_ND: np.ndarray) -> None:
+    def save(self, first: int, emb_SD: np.ndarray) -> None:
         """Keep the vectors of a shard."""
+        ...
+
+    def rows(self, count: int, width: int) -> Any:
+        """Return all vectors [N, D], float32 and to be read when they are used: a slice, np.asarray of it."""
         ...
 
 
@@ -97,7 +101,6 @@ def encode(
     *,
     token_budget: int | None = None,
     progress: str | None = None,
-    shards: Shards | None = None,
 ) -> np.ndarray:
     """Return float32 [N, D], in the order of `texts`.
 
@@ -106,11 +109,66 @@ def encode(
     Args:
         token_budget: tokens per batch, padding included; TOKEN_BUDGET by default.
         progress: the name of a progress bar, which appears after a second.
-        shards: keeps each SHARD vectors once they are done; those that are kept already are not encoded again.
     """
-    token_budget = token_budget or TOKEN_BUDGET[encoder.device_type]
     emb_ND = empty_embeddings(len(texts), encoder.width)
-    starts: Sequence[int] = range(0, len(texts), CHUNK) if shards is None else restore(emb_ND, shards, progress)
+    starts = range(0, len(texts), CHUNK)
+    for start, emb_CD in _chunks(encoder, texts, side, starts, token_budget=token_budget, progress=progress):
+        emb_ND[start : start + len(emb_CD)] = emb_CD
+    return emb_ND
+
+
+def encode_shards(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    side: Side,
+    shards: Shards,
+    firsts: Sequence[int],
+    *,
+    token_budget: int | None = None,
+    progress: str | None = None,
+) -> None:
+    """Encode the shards that begin at `firsts`, and keep the unit vectors of each as soon as it is done.
+
+    The vectors are those of `encode`. Other arguments as there.
+    """
+    starts = [start for first in firsts for start in range(first, min(first + SHARD, len(texts)), CHUNK)]
+    chunks: list[np.ndarray] = []
+    for start, emb_CD in _chunks(encoder, texts, side, starts, token_budget=token_budget, progress=progress):
+        chunks.append(emb_CD)
+        stop = start + len(emb_CD)
+        if stop % SHARD == 0 or stop == len(texts):
+            shards.save(start // SHARD * SHARD, as_unit(encoder, np.concatenate(chunks)))
+            chunks = []
+
+
+def missing_shards(shards: Shards, count: int, width: int, progress: str | None) -> list[int]:
+    """Return where the shards of `count` vectors begin that are not kept."""
+    firsts = range(0, count, SHARD)
+    title = f"{progress}, reading finished shards"
+    bar = tqdm(firsts, title, unit=" shards", disable=None if progress else True, delay=BAR_DELAY_S)
+    return [first for first in bar if not shards.kept(first, (min(SHARD, count - first), width))]
+
+
+def as_unit(encoder: TextEncoder, emb_ND: np.ndarray) -> np.ndarray:
+    """Return the vectors, scaled to unit length in place if the encoder leaves that to the cosine."""
+    if not encoder.unit:
+        for start in range(0, len(emb_ND), CHUNK):  # in parts: a norm needs the squares of all it is taken of
+            chunk_ND = emb_ND[start : start + CHUNK]
+            chunk_ND /= np.linalg.norm(chunk_ND, axis=1, keepdims=True)
+    return emb_ND
+
+
+def _chunks(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    side: Side,
+    starts: Sequence[int],
+    *,
+    token_budget: int | None,
+    progress: str | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the start of each chunk and its vectors; the next one is tokenized meanwhile."""
+    token_budget = token_budget or TOKEN_BUDGET[encoder.device_type]
 
     def tokenize(texts: Sequence[str]) -> list[list[int]]:
         return encoder.tokenize(texts, side)
@@ -138,29 +196,9 @@ def encode(
                 bar.encoded(sum(lengths[n] for n in batch))
             emb_UD = np.empty((len(rows), encoder.width), np.float32)
             emb_UD[np.concatenate(order)] = encoder.to_host(outputs)
-            stop = start + len(inverse)
-            emb_ND[start:stop] = emb_UD[inverse]
             bar.encoded(tokens - sum(lengths))  # repeated texts
-            if shards is not None and (stop % SHARD == 0 or stop == len(texts)):
-                first = start // SHARD * SHARD
-                shards.save(first, emb_ND[first:stop])
+            yield start, emb_UD[inverse]
             chunk = next_chunk.result() if next_chunk else ([], [])
-    return emb_ND
-
-
-def restore(emb_ND: np.ndarray, shards: Shards, progress: str | None) -> list[int]:
-    """Fill in the vectors that are kept, and return the starts of the chunks that are not."""
-    starts: list[int] = []
-    firsts = range(0, len(emb_ND), SHARD)
-    title = f"{progress}, reading finished shards"
-    for first in tqdm(firsts, title, unit=" shards", disable=None if progress else True, delay=BAR_DELAY_S):
-        shard_ND = emb_ND[first : first + SHARD]
-        kept_ND = shards.load(first)
-        if kept_ND is None:
-            starts += range(first, first + len(shard_ND), CHUNK)
-        else:
-            shard_ND[:] = kept_ND
-    return starts
 
 
 def empty_embeddings(texts: int, width: int) -> np.ndarray:

@@ -26,7 +26,8 @@ from pipeline.values import Variant
 START = ["pipeline.encoder.sources"]
 TRAIN = ["pipeline.training.fit", "pipeline.sampling.strategy"]
 LEAKAGE = ["pipeline.data.leakage"]
-RANK = ["pipeline.retrieval.ranking", "pipeline.encoder.deploy"]
+ENCODE = ["pipeline.encoder.deploy", "pipeline.encoder.worker"]
+RANK = ["pipeline.retrieval.ranking"]
 SCORE = ["pipeline.retrieval.scoring"]
 PROFILE = ["pipeline.profiling"]  # the whole package: meters are imported by name
 DEPLOY = ["pipeline.encoder.deploy"]
@@ -43,7 +44,7 @@ class Request:
 
     Attributes:
         name: of the run as trained. Variants add to it (Variant.run_name).
-        keys: cache keys by stage: train, profile, score; leakage and rank by benchmark, as in rank.worldfacts.
+        keys: cache keys by stage: train, profile, score; leakage, encode and rank by benchmark, as in rank.worldfacts.
         inputs: all that the run's records follow from, flat enough to be compared key by key.
         choices: the options of Hydra's groups: model, sampler, data, …
         halvings: how often the tokens per forward pass were halved after running out of memory.
@@ -139,7 +140,10 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     for name, node in settings["eval"].items():
         here = target_modules(node)
         inputs[f"leakage.{name}"] = {"data": data, "eval": node, **follow([*LEAKAGE, *target_modules(data), *here])}
-        inputs[f"rank.{name}"] = {"encoder": cache_key(train), "eval": node, **machine, **follow([*RANK, *here])}
+        stored = {"precision": settings["encode"]["precision"]}
+        encode = {"encoder": cache_key(train), "eval": node, **machine, **stored, **follow([*ENCODE, *here])}
+        inputs[f"encode.{name}"] = encode
+        inputs[f"rank.{name}"] = {"embeddings": cache_key(encode), **follow([*RANK, *here])}
     inputs["score"] = {"metrics": settings["metrics"], **follow(SCORE)}
     inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
@@ -170,9 +174,10 @@ def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[
     """All that a run's records follow from; seeds and strategies count even where a stage is shared."""
     settings = keys.contents(plain(config))
     names = ("model", "sampler", "data", "eval", "metrics", "profile", "seed", "device", "threads")
+    stored = {"encode.precision": settings["encode"]["precision"]}
     code = {module: value for inputs in stages.values() for module, value in inputs["code"].items()}
     libraries = {name: value for inputs in stages.values() for name, value in inputs["libraries"].items()}
-    parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)}
+    parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)} | stored
     if not trains(config):
         parts |= {"data": None, "trainer": None}
     return parts | {"code": dict(sorted(code.items())), "libraries": dict(sorted(libraries.items()))}
@@ -192,9 +197,13 @@ def variant_key(rank_key: str, variant: Variant) -> str:
     return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index])
 
 
-def encode_key(rank_key: str, variant: Variant) -> str:
-    """Cache key of one benchmark's embeddings, which all widths and indexes of a variant's engine share."""
-    return cache_key([rank_key, engine_inputs(variant)])
+def encode_key(key: str, variant: Variant) -> str:
+    """Cache key of one benchmark's embeddings, which all widths and indexes of a variant's engine share.
+
+    Args:
+        key: of the benchmark's stage `encode`.
+    """
+    return cache_key([key, engine_inputs(variant)])
 
 
 def engine_inputs(variant: Variant) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pipeline.launch.child import attempt
 from pipeline.launch.peers import follow, node_rank
 from pipeline.launch.request import Request, unavailable_key
 from pipeline.store.results import ResultStore, RunState
+from pipeline.store.shards import check_folder
 from pipeline.values import UserError, Variant
 
 
@@ -44,6 +45,8 @@ def make(store: ResultStore, request: Request) -> RunState:
             if "WANDB_SWEEP_ID" in os.environ:
                 live.log_again(request)
             return RunState(request.name, "cached", request.choices, 0.0)
+        if request.config.encode.folder:
+            check_folder(request.config.encode.folder)
         outcome = attempt(request, request.config.time_limit_min)
     if outcome["status"] == "refused":
         raise UserError(outcome["reason"])

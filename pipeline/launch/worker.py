@@ -11,9 +11,8 @@ import sys
 import threading
 import traceback
 
-import torch
-
 from pipeline import experiment
+from pipeline.encoder.worker import is_out_of_memory
 from pipeline.launch.child import Outcome
 from pipeline.launch.live import followed
 from pipeline.launch.request import Request
@@ -52,11 +51,6 @@ def perform(request: Request, log: Log) -> Outcome:
         reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
         return {"status": "out of memory" if is_out_of_memory(error) else "failed", "reason": reason}
     return {"status": "done"}
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """torch has an exception class for a GPU, and only a sentence for main memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def end_with_parent() -> None:

@@ -26,14 +26,15 @@ from pipeline.retrieval.relevant import (
     is_ranked,
     relevant_passages,
 )
+from pipeline.retrieval.vectors import Vectors
 from pipeline.values import Collection, Ranking
 
 SCORE_TOLERANCE = 2e-6  # float32 products of unit vectors up to 1,024 wide were at most 0.9e-6 off
 
 
 def rank(
-    queries: Mapping[str, np.ndarray],
-    passages: Mapping[str, np.ndarray],
+    queries: Mapping[str, Vectors],
+    passages: Mapping[str, Vectors],
     collection: Collection,
     *,
     block: int = 4096,
@@ -45,7 +46,7 @@ def rank(
 
     Args:
         queries: float32 unit vectors [Q, D] per language, in the collection's order.
-        passages: float32 unit vectors [P, D] per language. They may be memory-mapped: a block is read at a time.
+        passages: float32 unit vectors [P, D] per language, on disk or in memory: a block is read at a time.
         block: passages per block.
         top: the K of `top_language_QK`.
 
@@ -89,7 +90,7 @@ def _tensor(emb_ND: np.ndarray) -> torch.Tensor:
 
 
 def _stream(
-    emb_QD: np.ndarray, passages: Mapping[str, np.ndarray], relevant: Relevant, block: int, top: int
+    emb_QD: np.ndarray, passages: Mapping[str, Vectors], relevant: Relevant, block: int, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how many passages of each pool beat each relevant one [R, L], and the pools of the best passages [Q, K].
 
@@ -105,7 +106,8 @@ def _stream(
     score_R = np.empty(len(position_R))
     for i, emb_PD in enumerate(passages.values()):
         own = relevant.pool == i
-        score_R[own] = np.einsum("rd,rd->r", emb_QD[relevant.row[own]], emb_PD[relevant.passage[own]], dtype=np.float64)
+        own_OD = np.asarray(emb_PD[relevant.passage[own]])
+        score_R[own] = np.einsum("rd,rd->r", emb_QD[relevant.row[own]], own_OD, dtype=np.float64)
     above_R, below_R = ((score_R + side * SCORE_TOLERANCE).astype(np.float32)[:, None] for side in (1, -1))
 
     beaten_RL = np.zeros((len(score_R), len(passages)), dtype=np.int64)

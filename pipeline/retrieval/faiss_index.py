@@ -14,7 +14,8 @@ a search, L pools, D embedding width.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 import faiss
 import numpy as np
@@ -27,25 +28,15 @@ from pipeline.retrieval.relevant import (
     is_ranked,
     relevant_passages,
 )
+from pipeline.retrieval.vectors import Vectors
 from pipeline.values import Collection, Ranking, UserError
 
+Read = Callable[[Vectors, str], np.ndarray]  # returns the plain array of vectors, given the name of their pool
 EXHAUSTIVE = (faiss.IndexFlatCodes, faiss.IndexFastScan)
 MAX_RESULTS = 1000  # that a search of a non-exhaustive index returns
 BLOCK_RANKS = 2**22  # queries x passages whose ranks are held at once
-
-
-def truncate(emb_ND: np.ndarray, width: int) -> np.ndarray:
-    """Return the first `width` dimensions, rescaled to unit length: Matryoshka embeddings (Kusupati et al. 2022).
-
-    Raises:
-        ValueError: for a width outside [1, D].
-
-    >>> truncate(np.array([[3, 4, 12]]) / 13, 2)
-    array([[0.6, 0.8]])
-    """
-    if not 0 < width <= emb_ND.shape[1]:
-        raise ValueError(f"width must lie in [1, {emb_ND.shape[1]}], got {width}")
-    return emb_ND[:, :width] / np.linalg.norm(emb_ND[:, :width], axis=1, keepdims=True)
+ADDED = 2**16  # vectors that are read and added at once
+TRAINED, TRAINED_PER_CENTROID = 2**18, 256  # vectors that train an index of more; FAISS's clustering takes 256 at most
 
 
 def empty_index(factory: str, width: int) -> faiss.Index:
@@ -91,8 +82,7 @@ def check_index(factory: str, width: int, collection: Collection) -> None:
     Traceback (most recent call last):
     pipeline.values.UserError: index 'IVF4,Flat' needs 4 vectors to be trained on; the en pool of angles has 3.
     """
-    core = _core(empty_index(factory, width))
-    needed = max(getattr(core, "nlist", 0), getattr(getattr(core, "pq", None), "ksub", 0))
+    needed = _centroids(empty_index(factory, width))
     for pool, passages in collection.passages.items():
         if len(passages) < needed and any(is_ranked(collection, language, [pool]) for language in collection.queries):
             trained = f"index {factory!r} needs {needed} vectors to be trained on"
@@ -100,29 +90,75 @@ def check_index(factory: str, width: int, collection: Collection) -> None:
 
 
 def build_index(emb_ND: np.ndarray, factory: str = "Flat") -> faiss.Index:
-    """Return an index trained on the float32 vectors [N, D] and filled with them.
-
-    Raises:
-        UserError: as `empty_index`, and for too few vectors to train the index on.
+    """Return an index trained on the float32 unit vectors [N, D] and filled with them. Errors as of `index_of`.
 
     >>> from pipeline.retrieval import example
     >>> index = build_index(example.PASSAGES["en"], "SQfp16")
     >>> index.ntotal, index.code_size  # 2 dimensions of 2 bytes
     (3, 4)
     """
-    index = empty_index(factory, emb_ND.shape[1])
+    return index_of({"": emb_ND}, factory, lambda block_ND, _: np.asarray(block_ND))
+
+
+def index_of(pools: Mapping[str, Vectors], factory: str, read: Read) -> faiss.Index:
+    """Return an index filled with the float32 vectors of all pools, a block at a time.
+
+    It is trained on all of them or, of more than 262,144 (and 256 per centroid), on a random sample of as many.
+
+    Args:
+        read: makes a plain array of a block.
+
+    Raises:
+        UserError: as `empty_index`, and for too few vectors to train the index on.
+    """
+    index = empty_index(factory, next(iter(pools.values())).shape[1])
     core = _core(index)
     for part in (core, getattr(core, "pq", core)):  # both cluster: vectors into cells, their pieces into codes
         if hasattr(part, "cp"):  # below 39 vectors per centroid FAISS would print a warning; recall shows the effect
             part.cp.min_points_per_centroid = 1
     if hasattr(core, "do_polysemous_training"):  # takes minutes to renumber centroids for a filter that is not used
         core.do_polysemous_training = False
+    count = sum(map(len, pools.values()))
     try:
-        index.train(emb_ND)
-        index.add(emb_ND)
+        if not index.is_trained:
+            index.train(_sample(pools, read, max(TRAINED, TRAINED_PER_CENTROID * _centroids(index))))
+        for block_ND in _blocks(pools, read):
+            index.add(block_ND)
     except RuntimeError as error:
-        raise UserError(f"index {factory!r} cannot be built of {len(emb_ND)} vectors: {_reason(error)}.") from None
+        raise UserError(f"index {factory!r} cannot be built of {count} vectors: {_reason(error)}.") from None
     return index
+
+
+def _blocks(pools: Mapping[str, Vectors], read: Read) -> Iterator[np.ndarray]:
+    """Yield the vectors of one pool after another in blocks of ADDED: HNSW links those that it is given together."""
+    block: list[np.ndarray] = []
+    for pool, emb_PD in pools.items():
+        start = 0
+        while start < len(emb_PD):
+            block.append(read(emb_PD[start : start + ADDED - sum(map(len, block))], pool))
+            start += len(block[-1])
+            if sum(map(len, block)) == ADDED:
+                yield np.concatenate(block)
+                block = []
+    if block:
+        yield np.concatenate(block)
+
+
+def _sample(pools: Mapping[str, Vectors], read: Read, size: int) -> np.ndarray:
+    """Return all vectors of the pools or, of more than `size`, as many at random, in their order."""
+    offset_L = np.cumsum([0, *map(len, pools.values())])
+    if offset_L[-1] <= size:
+        return np.concatenate([read(emb_PD, pool) for pool, emb_PD in pools.items()])
+    drawn_N = np.sort(np.random.default_rng(0).choice(offset_L[-1], size, replace=False))
+    bounds = np.searchsorted(drawn_N, offset_L)
+    parts = zip(pools, offset_L[:-1], pairwise(bounds), strict=True)
+    return np.concatenate([read(pools[pool][drawn_N[slice(*own)] - offset], pool) for pool, offset, own in parts])
+
+
+def _centroids(index: faiss.Index) -> int:
+    """Return the largest number of centroids that training looks for at once."""
+    core = _core(index)
+    return max(getattr(core, "nlist", 0), getattr(getattr(core, "pq", None), "ksub", 0))
 
 
 def to_gpus(index: faiss.Index) -> faiss.Index:
@@ -150,8 +186,8 @@ def search(index: faiss.Index, emb_QD: np.ndarray, k: int) -> tuple[np.ndarray, 
 
 
 def rank_by_index(
-    queries: Mapping[str, np.ndarray],
-    passages: Mapping[str, np.ndarray],
+    queries: Mapping[str, Vectors],
+    passages: Mapping[str, Vectors],
     collection: Collection,
     factory: str,
     *,
@@ -189,8 +225,7 @@ def rank_by_index(
         languages = [language for language in collection.queries if is_ranked(collection, language, pools)]
         if not languages:
             continue
-        emb_PD = np.concatenate([check_unit(passages[pool], f"passages[{pool!r}]") for pool in pools])
-        index = build_index(emb_PD, factory)
+        index = index_of({pool: passages[pool] for pool in pools}, factory, _checked)
         offset_L = np.cumsum([0, *(len(passages[pool]) for pool in pools[:-1])])  # of each pool in the index
         for language in languages:
             relevant = relevant_passages(collection, language, pools)
@@ -200,6 +235,10 @@ def rank_by_index(
             rankings += as_rankings(collection, language, pools, relevant, rank_R, top_language_QK)
     order = list(collection.queries)
     return sorted(rankings, key=lambda ranking: order.index(ranking.query_language))
+
+
+def _checked(emb_PD: Vectors, pool: str) -> np.ndarray:
+    return check_unit(emb_PD, f"passages[{pool!r}]")
 
 
 def _search_ranks(

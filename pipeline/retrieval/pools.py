@@ -6,16 +6,15 @@ ranking.py stores them beside the benchmark's own rankings; analysis/pool.py mak
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from pipeline.retrieval import exact
+from pipeline.retrieval.vectors import Vectors
 from pipeline.values import Collection, Ranking, Texts
 
 PARTS = (0, 1 / 8, 1 / 4, 1 / 2)  # of the sampled passages that a smaller pool holds beside all judged passages
 
 
 def nested_rankings(
-    queries: Mapping[str, np.ndarray], passages: Mapping[str, np.ndarray], collection: Collection
+    queries: Mapping[str, Vectors], passages: Mapping[str, Vectors], collection: Collection
 ) -> list[Ranking]:
     """Return the exact monolingual rankings of each smaller pool, the smallest first.
 

@@ -7,14 +7,22 @@ Axes: N texts, Q queries, P passages of a language, D embedding width.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.encoder.encoding import CHUNK, TOKEN_BUDGET, Shards, TextEncoder, encode
+from pipeline.encoder.encoding import (
+    TOKEN_BUDGET,
+    Shards,
+    TextEncoder,
+    as_unit,
+    encode,
+    encode_shards,
+    missing_shards,
+)
 from pipeline.retrieval import exact, faiss_index
 from pipeline.retrieval.pools import nested_rankings
 from pipeline.retrieval.rankings import NESTED, RANKINGS, save_rankings
+from pipeline.retrieval.vectors import Truncated, Vectors
 from pipeline.values import Collection, Side, Variant
 
 
@@ -25,12 +33,14 @@ def encode_side(
     *,
     halvings: int = 0,
     shards: Callable[[str], Shards] | None = None,
-) -> dict[str, np.ndarray]:
+    encode_missing: Callable[..., None] | None = None,
+) -> dict[str, Vectors]:
     """Return the float32 unit vectors [N, D] of all queries, or of all passages, per language.
 
     Args:
         halvings: how often to halve the token budget of a batch, after running out of memory.
-        shards: returns where to keep the finished shards of one language and side, given their name.
+        shards: returns where to keep the shards of one language and side, given their name; None: all in memory.
+        encode_missing: takes the arguments of `encode_shards` after the encoder; by default this process encodes.
 
     >>> from pipeline.config import ModelConfig
     >>> from pipeline.encoder.sources import load
@@ -41,22 +51,24 @@ def encode_side(
     """
     texts_by_language = collection.queries if side == "query" else collection.passages
     budget = TOKEN_BUDGET[encoder.device_type] >> halvings
-    embeddings = {}
+    embeddings: dict[str, Vectors] = {}
     for language, texts in texts_by_language.items():
-        kept = shards(f"{side}-{language}") if shards else None
         progress = f"{collection.name}, {language}, {side}"
-        emb_ND = encode(encoder, texts.texts, side, token_budget=budget, progress=progress, shards=kept)
-        if not encoder.unit:  # compared by cosine
-            for start in range(0, len(emb_ND), CHUNK):  # in parts: a norm needs the squares of all it is taken of
-                chunk_ND = emb_ND[start : start + CHUNK]
-                chunk_ND /= np.linalg.norm(chunk_ND, axis=1, keepdims=True)
-        embeddings[language] = emb_ND
+        if shards is None:
+            emb_ND = encode(encoder, texts.texts, side, token_budget=budget, progress=progress)
+            embeddings[language] = as_unit(encoder, emb_ND)
+            continue
+        kept = shards(f"{side}-{language}")
+        firsts = missing_shards(kept, len(texts), encoder.width, progress)
+        work = encode_missing or partial(encode_shards, encoder)
+        work(texts.texts, side, kept, firsts, token_budget=budget, progress=progress)
+        embeddings[language] = kept.rows(len(texts), encoder.width)
     return embeddings
 
 
 def rank_benchmark(
-    queries: Mapping[str, np.ndarray],
-    passages: Mapping[str, np.ndarray],
+    queries: Mapping[str, Vectors],
+    passages: Mapping[str, Vectors],
     collection: Collection,
     variant: Variant,
     folder: Path,
@@ -83,7 +95,7 @@ def rank_benchmark(
     """
     if variant.width is not None:
         queries, passages = (
-            {language: faiss_index.truncate(emb_ND, variant.width) for language, emb_ND in embeddings.items()}
+            {language: Truncated(emb_ND, variant.width) for language, emb_ND in embeddings.items()}
             for embeddings in (queries, passages)
         )
     if variant.index == "exact":

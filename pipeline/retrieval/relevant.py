@@ -9,14 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from pipeline.retrieval.vectors import Vectors
 from pipeline.values import Collection, Ranking, Setting, UserError
 
 LENGTH_TOLERANCE = 0.01  # of a unit vector's length; bfloat16 rounding changes it by less
 
 
-def check_embeddings(
-    queries: Mapping[str, np.ndarray], passages: Mapping[str, np.ndarray], collection: Collection
-) -> None:
+def check_embeddings(queries: Mapping[str, Vectors], passages: Mapping[str, Vectors], collection: Collection) -> None:
     """Check that the embeddings are float32 and as many as the collection's texts.
 
     Raises:
@@ -40,8 +39,10 @@ def check_embeddings(
                 )
 
 
-def check_unit(emb_ND: np.ndarray, name: str) -> np.ndarray:
-    """Return the embeddings as a plain array. A NaN would neither beat a passage nor be beaten, so it must not pass.
+def check_unit(emb_ND: Vectors, name: str) -> np.ndarray:
+    """Return the embeddings as a plain array, read from where they lie.
+
+    A NaN would neither beat a passage nor be beaten, so it must not pass.
 
     Raises:
         ValueError: for a vector that is not finite or not of unit length.
@@ -52,10 +53,10 @@ def check_unit(emb_ND: np.ndarray, name: str) -> np.ndarray:
     Traceback (most recent call last):
     ValueError: queries['en'] must be finite and of unit length, got other vectors
     """
-    emb_ND = np.asarray(emb_ND)
-    if not np.all(np.abs(np.einsum("nd,nd->n", emb_ND, emb_ND) - 1) < 2 * LENGTH_TOLERANCE):
+    read_ND = np.asarray(emb_ND)
+    if not np.all(np.abs(np.einsum("nd,nd->n", read_ND, read_ND) - 1) < 2 * LENGTH_TOLERANCE):
         raise ValueError(f"{name} must be finite and of unit length, got other vectors")
-    return emb_ND
+    return read_ND
 
 
 def setting(query_language: str, pools: Sequence[str]) -> Setting:

@@ -18,6 +18,7 @@ from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling.meter import TOP_K, Job
 from pipeline.profiling.samples import Percentiles, percentiles, round_robin
 from pipeline.retrieval import faiss_index
+from pipeline.retrieval.vectors import truncate
 from pipeline.values import Side
 
 TIE = 1e-6  # float32 products of unit vectors round by less
@@ -76,8 +77,8 @@ def run(job: Job, load: Callable[[], TextEncoder]) -> IndexResult:
         cost = measure(
             partial(faiss_index.build_index, factory=factory),
             faiss_index.search,
-            faiss_index.truncate(emb_ND, width),
-            faiss_index.truncate(emb_QD, width),
+            truncate(emb_ND, width),
+            truncate(emb_QD, width),
             k=TOP_K,
             min_calls=settings.min_calls,
             min_seconds=settings.min_seconds,
