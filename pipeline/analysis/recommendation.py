@@ -70,7 +70,7 @@ def recommend(
     for cost in limits:
         if cost.column not in systems:
             raise UserError(f"{cost.option}: no run of sweep {sweep} has that figure.")
-    (by_query,) = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric)
+    (by_query,) = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric, only=scale[:2])
     of = scores.estimates({scale[:2]: by_query[scale[:2]]}, table)[scale[:2]]
     systems = systems.assign(accuracy=systems[scale.column])
     text = sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
