@@ -76,7 +76,10 @@ def recommend(
     text = sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
     systems = verdict.ranked(systems, "accuracy", higher_is_better=higher_is_better)
     eligible = systems[_eligible(systems, limits).all(axis=1)]
-    return Recommendation(text, None if eligible.empty else verdict.run_of(runs, str(eligible.index[0])))
+    if eligible.empty:
+        return Recommendation(text, None)
+    notes = runs.loc[runs["system"] == eligible.index[0], "notes"]  # which must stand wherever the figures do
+    return Recommendation([*text, *filter(None, notes.unique())], verdict.run_of(runs, str(eligible.index[0])))
 
 
 def sentences(

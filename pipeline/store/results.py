@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pipeline.store import index, locks
 from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_unchanged, read_vouched, write_atomically, write_json
+from pipeline.store.hosts import on_one_host
 from pipeline.store.mounts import local_locks
 from pipeline.store.names import check_run, check_sweep
 from pipeline.store.records import Record, from_json, made_by_older
@@ -226,7 +227,7 @@ class ResultStore:
     def runs(self, sweep: str) -> list[RunState]:
         """How the runs of a sweep ended, with `light` records (index). A record without a profile gets that of the same
         model and inference variant in the sweep that the plan names (`costs_from`), which may have run on another
-        machine.
+        machine. Costs are those of one host (hosts).
 
         Raises:
             UserError: what was profiled there differs from what was trained here (store.deployment).
@@ -238,6 +239,7 @@ class ResultStore:
         if plan and (other := plan.costs_from):
             there = [state.record for state in self.runs(other) if state.record and state.record.profile]
             records = with_costs_from(other, there, records)
+        records = on_one_host(records)
         return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
 
 
