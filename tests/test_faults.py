@@ -289,7 +289,8 @@ def test_two_hosts_finish_one_sweep_together(tmp_path):
     for stage in ("train", "rank", "score"):
         assert sum(line == f"  {stage} …" for lines in said for line in lines) == 2
     alone = begin("c", "one")
-    assert alone.wait(timeout=240) == 0, alone.communicate()
+    _, err = alone.communicate(timeout=240)
+    assert alone.returncode == 0, err
     for table in ("metrics.csv", "tests.csv", "winners.csv"):
         assert (tmp_path / "two/results/shared" / table).read_bytes() == (
             tmp_path / "one/results/shared" / table
