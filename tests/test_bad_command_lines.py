@@ -209,6 +209,24 @@ YAMLS = {  # of --config-dir: a multirun's config that is not one
     "a mode": "hydra: {mode: SOMETIMES}\n",
     "parameters that are a list": "hydra: {mode: MULTIRUN, sweeper: {params: [seed]}}\n",
 }
+SHEET = {"name": "a rack", "source": "an invoice", "date": '"2026"', "usd_per_instance_hour": "0.1", "usd_per_kwh": "0"}
+SHEET |= {"usd_per_gb_month": "0.1", "g_co2_per_kwh": "400"}
+LOAD = {"corpus_passages": "1000", "queries_per_day": "10", "reencodes_per_year": "4", "utilisation": "0.5"}
+GROUPS = {"prices": (SHEET, "usd_per_kwh"), "scenario": (LOAD, "queries_per_day")}  # a sound yaml, and a number in it
+BAD_NUMBERS = {
+    "nan": ".nan", "infinite": ".inf", "negative": "-1", "huge": "1e300", "digits": "1" * 5000, "a word": "many",
+    "a list": "[1]", "a mapping": "{a: 1}", "null": "null", "blank": "", "a date": "2026-01-01", "missing": "???",
+    "unknown": "${nothing}", "itself": "${.KEY}", "a target": "{_target_: evil.x}", "a tag": "!!python/name:os.system",
+    "deep": "[" * 3000, "deep and closed": "[" * 30 + "]" * 30, "decoded": "${oc.decode:'{_target_:evil.x}'}",
+}  # fmt: skip
+BAD_SHEETS = {
+    "empty": b"", "a number": b"3\n", "a list": b"- 1\n", "a text": b"cheap\n", "zeros": bytes(100),
+    "noise": bytes(range(256)), "UTF-16": "name: \u00fc\n".encode("utf-16"), "Latin-1": b"name: \xfc\n",
+    "two documents": b"name: a\n---\nname: b\n", "a tab": b"\tname: a\n", "an open quote": b'name: "a\n',
+    "deep": b"{a: " * 3000, "json": b'{"data": [["x"]]}', "csv": b"model,price\na,3\n", "folder": None,
+    "another place": b"# @package hydra.job\nname: evil\n", "a default": b"defaults: [nothing]\n",
+    "itself": b"defaults: [own]\n", "packages": b"allow_targets: [evil]\n",
+}  # fmt: skip
 MODULES = {name: importlib.import_module(f"pipeline.{name or '__main__'}") for name in ("", *COMMANDS)}
 LINES = [("run", line) for line in [*RUN, *WRONG_LIST, *MISSPELT, *MISSING, *GRAMMAR, *NAMES, *FOREIGN, *MANY]]
 LINES += [(command, line) for command, lines in OTHERS.items() for line in lines]
@@ -263,6 +281,32 @@ def test_a_bad_yaml_is_one_sentence(refused, tmp_path, kind):
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     line = refused("run", "--config-dir", str(tmp_path), "--config-name", "mine", "seed=0")
     assert re.fullmatch(r"error: \S.{10,1500}", line)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_bad_sheet_is_one_sentence(refused, tmp_path, group):
+    """Each key that is missing or unknown, each bad number, each content that is no sheet."""
+    sound, key = GROUPS[group]
+    texts = {f"without {name}": {k: v for k, v in sound.items() if k != name} for name in sound}
+    texts["another key"] = sound | {"usd_per_gbmonth": "1"}
+    texts |= {kind: sound | {key: value.replace("KEY", key)} for kind, value in BAD_NUMBERS.items()}
+    sheets = {kind: "".join(f"{k}: {v}\n" for k, v in sheet.items()).encode() for kind, sheet in texts.items()}
+    (tmp_path / group).mkdir()
+    own = tmp_path / group / "own.yaml"
+    own.write_bytes("".join(f"{k}: {v}\n" for k, v in sound.items()).encode())
+    arguments = ["sweep=nowhere", f"{group}=own", "--config-dir", str(tmp_path)]
+    assert "no sweep nowhere" in refused("recommend", *arguments)
+    if group == "prices":
+        sheets |= {f"{kind}, alone": content for kind, content in BAD_SHEETS.items()}
+    for kind, content in sheets.items():
+        own.unlink()
+        own.mkdir() if content is None else own.write_bytes(content)
+        line = refused("recommend", *arguments)
+        assert re.fullmatch(r"error: \S.{10,1500}", line), (kind, line)
+        assert "no sweep" not in line, kind
+        if content is None:
+            own.rmdir()
+            own.touch()
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])

@@ -1,5 +1,6 @@
 """What goes wrong in a night of runs, done for real: processes that are killed, hang or run twice, full disks."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -12,12 +13,14 @@ import pytest
 import torch
 from command import SMALL, TINY, child_of, manifest, records, run, start
 from hydra import compose, initialize_config_dir
+from records import add_run
 
 from pipeline.config import check
 from pipeline.launch import child
 from pipeline.launch.commands import command
 from pipeline.launch.request import make_request
 from pipeline.launch.signals import Terminated, passed_on
+from pipeline.store.results import ResultStore
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,6 +48,35 @@ def test_results_that_cannot_be_written_are_refused_before_any_work(tmp_path):
         assert sentences(err)[0].startswith("error: results_dir=file/results cannot be written")
         assert "Traceback" not in err
         assert "load" not in err
+
+
+def test_a_read_only_mount_can_be_read_and_what_writes_is_refused(tmp_path):
+    add_run(ResultStore(tmp_path / "results"), "toy", 3, "hybrid")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mounted = "mount --bind results results && mount -o remount,ro,bind results"
+    if subprocess.run([*unshare, mounted], cwd=tmp_path, capture_output=True, check=False).returncode:
+        pytest.skip("no namespace for mounts here")
+
+    def ends(*arguments):
+        command = [*unshare, f'{mounted} && exec "$@"', "sh", sys.executable, "-m", *arguments]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    code, out, err = ends("pipeline.status", "toy")
+    assert (code, out.splitlines()[-1]) == (0, "toy: 1 of 1 run; finished"), err
+    code, out, err = ends("pipeline.recommend", "toy")
+    assert code == 0, err
+    assert out.startswith("Deploy e5-small-l3 with hybrid batches: ")
+    for writes in (["pipeline.report", "toy"], ["pipeline.run", "-m", *TINY]):
+        code, _, err = ends(*writes)
+        assert code == 2, err
+        (sentence,) = sentences(err)
+        assert "Read-only file system" in sentence
+        assert "results/" in sentence or "results_dir=results cannot be written" in sentence
+        assert "Traceback" not in err
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if "multirun" not in str(path)}
+    assert after == before
 
 
 def test_a_kill_and_a_nan_loss_are_failures(tmp_path):
@@ -235,6 +267,37 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
         assert f"{path.relative_to(tmp_path)} is damaged" in err
     (after,) = records(tmp_path)
     assert after["metrics"] == pytest.approx(before["metrics"], abs=1e-3)
+
+
+def test_two_hosts_finish_one_sweep_together(tmp_path):
+    """Each has a name and a network of its own; they share the results folder alone."""
+    unshare = ["unshare", "--user", "--map-root-user", "--net", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']
+    if subprocess.run([*unshare, "a", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces for names and networks here")
+    sweep = ["-m", *SMALL, "sampler=monolingual,hybrid", "threads=1", "sweep=shared"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def begin(host, folder):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        command = [*unshare, host, sys.executable, "-m", "pipeline.run", *sweep]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path / folder, env=environment, **pipes)
+
+    hosts = [begin("a", "two"), begin("b", "two")]
+    said = [host.communicate(timeout=240)[1].splitlines() for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    for stage in ("train", "rank", "score"):
+        assert sum(line == f"  {stage} …" for lines in said for line in lines) == 2
+    alone = begin("c", "one")
+    _, err = alone.communicate(timeout=240)
+    assert alone.returncode == 0, err
+    for table in ("metrics.csv", "tests.csv", "winners.csv"):
+        assert (tmp_path / "two/results/shared" / table).read_bytes() == (
+            tmp_path / "one/results/shared" / table
+        ).read_bytes()
+    assert list((tmp_path / "two/results/locks").iterdir()) == []
+    assert not list((tmp_path / "two").glob("results/**/.*-*"))
+    assert status("shared", tmp_path / "two")[-1] == "shared: 2 of 2 runs; finished"
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(tmp_path):

@@ -58,7 +58,7 @@ def test_a_waiting_run_costs_no_look_at_its_lock(tmp_path, monkeypatch):
 
 def test_a_report_reads_every_record_once(store, monkeypatch):
     once = ReadOnce(store.root)
-    loads = counted(monkeypatch, once, "load")
+    loads = counted(monkeypatch, once, "load_vouched")
     gather(once, "toy", analyse(once, "toy", *reports.MONEY))
     assert len(loads) == 9
 

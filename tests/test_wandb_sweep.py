@@ -1,6 +1,7 @@
 """The W&B run of a sweep: its panels in order, offline and on a server; the figure of the fronts against pareto.csv."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,12 @@ def report(folder, **environment):
     records.add_sweep(store, seeds=1)
     records.add_run(store, "toy", 6, "hybrid", quality="failed")
     records.add_run(store, "toy", 24, "none", cost_only=True)
+    return write(store, **environment)
+
+
+def write(store, **environment):
+    """Write the report of a store's sweep with nothing of the user's W&B in the environment."""
+    folder = store.root
     with pytest.MonkeyPatch.context() as patch:
         for name in OWN:
             patch.setenv(name, "")
@@ -29,8 +36,10 @@ def report(folder, **environment):
         for name, value in (environment | {"HOME": str(folder), "NETRC": str(folder / "netrc")}).items():
             patch.setenv(name, value)
         wandb.teardown()
+        before = dict(os.environ)
         publish.report(store.root, "toy")
         wandb.teardown()
+        assert dict(os.environ) == before
     return store
 
 
@@ -131,10 +140,12 @@ def test_no_value_is_packed(front):
     assert "bdata" not in json.dumps(front)
 
 
-def test_a_report_that_is_written_again_replaces_its_copy(tmp_path):
-    report(tmp_path)
-    report(tmp_path)
-    assert len(read_back(tmp_path)) == 1
+def test_a_report_that_is_written_again_replaces_its_copy_also_where_results_are_moved_to(tmp_path):
+    report(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    write(ResultStore(tmp_path / "new"))
+    assert len(read_back(tmp_path / "new")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_a_server_gets_panels_and_an_artifact(tmp_path):

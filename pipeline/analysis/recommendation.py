@@ -70,13 +70,16 @@ def recommend(
     for cost in limits:
         if cost.column not in systems:
             raise UserError(f"{cost.option}: no run of sweep {sweep} has that figure.")
-    (by_query,) = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric)
+    (by_query,) = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric, only=scale[:2])
     of = scores.estimates({scale[:2]: by_query[scale[:2]]}, table)[scale[:2]]
     systems = systems.assign(accuracy=systems[scale.column])
     text = sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
     systems = verdict.ranked(systems, "accuracy", higher_is_better=higher_is_better)
     eligible = systems[_eligible(systems, limits).all(axis=1)]
-    return Recommendation(text, None if eligible.empty else verdict.run_of(runs, str(eligible.index[0])))
+    if eligible.empty:
+        return Recommendation(text, None)
+    notes = runs.loc[runs["system"] == eligible.index[0], "notes"]  # which must stand wherever the figures do
+    return Recommendation([*text, *filter(None, notes.unique())], verdict.run_of(runs, str(eligible.index[0])))
 
 
 def sentences(

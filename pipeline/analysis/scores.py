@@ -111,7 +111,9 @@ def query_scores(per_query: pd.DataFrame, setting: str, metric: str) -> pd.Serie
     return block_scores(per_query[keys], per_query[[metric]].to_numpy(float), setting)[0].rename(None)
 
 
-def scores(store: ResultStore, runs: pd.DataFrame, *metrics: str | None) -> list[dict[tuple[str, str], pd.DataFrame]]:
+def scores(
+    store: ResultStore, runs: pd.DataFrame, *metrics: str | None, only: tuple[str, str] | None = None
+) -> list[dict[tuple[str, str], pd.DataFrame]]:
     """Return, for each metric, per (benchmark, setting) the scores_QC that all errors follow from.
 
     Each table per query is read once.
@@ -120,6 +122,7 @@ def scores(store: ResultStore, runs: pd.DataFrame, *metrics: str | None) -> list
         store: holds the runs' tables.
         runs: table of `tables.runs`.
         metrics: None: the main metric of each benchmark.
+        only: the (benchmark, setting) to read; None: all.
 
     Returns:
         Tables with the columns (system, seed).
@@ -136,7 +139,7 @@ def scores(store: ResultStore, runs: pd.DataFrame, *metrics: str | None) -> list
     [0.4, 0.6]
     """
     found: list[dict[tuple[str, str], list[pd.DataFrame]]] = [
-        {scale: [] for scale in scales(runs, metric)} for metric in metrics
+        {scale: [] for scale in scales(runs, metric) if only in (None, scale)} for metric in metrics
     ]
     for benchmark in dict.fromkeys(benchmark for tables in found for benchmark, _ in tables):
         names = [metric or main_metric(runs, benchmark) for metric in metrics]

@@ -37,7 +37,7 @@ def perform(request: Request, *, alone: bool) -> RunState:
 
 def make(store: ResultStore, request: Request) -> RunState:
     """Return the state of a run that is finished, or run it; UserError for bad input, which leaves nothing behind."""
-    store.check_writable()
+    store.check_writable(several=request.config.trainer.num_nodes > 1)
     with store.lock(request.name):  # another process may be making it: then it is finished once the lock is free
         refuse_clash(store, request)
         start_s = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.conf import RuntimeConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import check
 from pipeline.launch.commands import refusing
@@ -40,7 +40,7 @@ class SweepCallback(Callback):
                 store.manifest(config.costs_from)  # UserError if there is no such sweep
             basic = config.hydra.sweeper._target_.endswith("BasicSweeper")  # another one draws its runs as it goes
             requests = plan(config) if basic else []
-            store.check_writable()  # from here on files are written
+            store.check_writable(several=several_machines(config))  # from here on files are written
             if not basic:
                 ALIVE.enter_context(store.lock(f"sweep-{config.sweep}", shared=True))
                 return
@@ -57,6 +57,13 @@ def follows(config: DictConfig) -> bool:
     """Whether another machine leads, which plans and reports."""
     with refusing():
         return node_rank(config.trainer) > 0
+
+
+def several_machines(config: DictConfig) -> bool:
+    """Whether the launcher, or the training itself, puts several machines to work in the results folder."""
+    launcher = config.hydra.launcher
+    cluster = launcher._target_.endswith("SlurmLauncher") or bool(OmegaConf.select(launcher, "ray.init.address"))
+    return cluster or config.trainer.num_nodes > 1
 
 
 def begin(store: ResultStore, config: DictConfig, requests: Sequence[Request]) -> None:

@@ -57,7 +57,7 @@ def publish(config: ReportConfig) -> None:
 
     files = [*csv_files, *latex_files, *fronts.values(), *pictures, folder / "report.html"]
     records = [run.record for run in runs if run.record]
-    log_report(Tracking.of(records[0]), store, sweep, tables, files)
+    log_report(Tracking.of(records[0], store.root), store, sweep, tables, files)
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
     print(f"\n{terminal.summary(tables.get('cards', pd.DataFrame()), sweep, store.root, notes)}", flush=True)
 

@@ -90,6 +90,11 @@ def read_json(path: Path) -> Any:
         UserError: if the file is missing or cannot be read.
         Damaged: if this file, or a file whose checksum it holds, is not what was written.
     """
+    return read_vouched(path)[0]
+
+
+def read_vouched(path: Path) -> tuple[Any, dict[str, str]]:
+    """Return what `read_json` returns, and the checksums of the files that it vouches for, by name."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("sha256") != digest(content):
@@ -101,11 +106,16 @@ def read_json(path: Path) -> Any:
         raise UserError(unreadable(path, error)) from None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # no JSON, or none of ours
         raise Damaged(f"{path} is damaged: it has to be made again.") from None
+    check_vouched(path, vouched)
+    return content, vouched
+
+
+def check_vouched(path: Path, vouched: Mapping[str, str]) -> None:
+    """Raise Damaged if a file that `path` vouches for is missing or has another checksum."""
     for name, wanted in vouched.items():
         file = path.parent / name
         if not file.is_file() or file_digest(file) != wanted:  # a device or a pipe might never end
             raise Damaged(f"{file} is damaged or missing: it has to be made again.")
-    return content
 
 
 def read_again(path: Path) -> Any:

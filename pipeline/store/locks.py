@@ -1,7 +1,8 @@
 """Locks between processes: flock on files of <results>/locks, so that a lock dies with whoever holds it.
 
-Linux passes flock on to NFS servers, so the machines of a sweep may share a results folder. To avoid deadlock, locks
-are taken in this order: a run (by the parent), then in its child process an engine's texts, a stage, the machine.
+Linux passes flock on to NFS servers, so the machines of a sweep may share a results folder (mounts.py says where they
+may not). To avoid deadlock, locks are taken in this order: a run (by the parent), then in its child process an engine's
+texts, a stage, the machine.
 """
 
 import fcntl
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
@@ -56,11 +59,13 @@ def held(path: Path) -> bool:
 def machine(folder: Path, *, alone: bool) -> Iterator[None]:
     """Work on this machine: together with others, or, for timings that can be believed, alone among all that ask.
 
-    Everybody passes one queue: who waits to be alone is not overtaken by those who need not be.
+    Everybody passes one queue: who waits to be alone is not overtaken by those who need not be. A machine is a running
+    kernel: the containers of one have names of their own and share its processors, and machines may share a name.
     """
+    name = f"machine-{BOOT.read_text(encoding='ascii').strip() if BOOT.exists() else platform.node()}"
     with ExitStack() as stack:
-        with hold(folder / f"{platform.node()}-queue"):
-            stack.enter_context(hold(folder / platform.node(), shared=not alone))
+        with hold(folder / f"{name}-queue"):
+            stack.enter_context(hold(folder / name, shared=not alone))
         yield
 
 

@@ -11,10 +11,11 @@ Every file is complete or absent (files). record.json and a stage's done.json ho
 
 import os
 import shutil
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.store import locks
+from pipeline.store import index, locks
 from pipeline.store.deployment import with_costs_from
-from pipeline.store.files import others, read_again, read_json, read_unchanged, write_atomically, write_json
+from pipeline.store.files import others, read_again, read_unchanged, read_vouched, write_atomically, write_json
+from pipeline.store.hosts import on_one_host
+from pipeline.store.mounts import local_locks
 from pipeline.store.names import check_run, check_sweep
 from pipeline.store.records import Record, from_json, made_by_older
 from pipeline.values import UserError, alternatives, conforming
@@ -74,13 +77,21 @@ class ResultStore:
         """What the program keeps of a sweep, out of the way of what people read in its folder."""
         return self.sweep_dir(sweep) / ".store"
 
-    def check_writable(self) -> None:
-        """UserError if the folder cannot be written."""
+    def check_writable(self, *, several: bool = False) -> None:
+        """UserError if the folder cannot be written, or its locks keep to one machine and `several` are to work in it.
+
+        Where they keep to one machine, a warning says so.
+        """
         try:
             with self.lock("any", shared=True):
                 pass
         except OSError as error:
             raise UserError(f"results_dir={self.root} cannot be written: {error}.") from error
+        if local := local_locks(self.root):
+            doubt = f"results_dir={self.root} is on {local}, where a lock does not reach other machines"
+            if several:
+                raise UserError(f"{doubt}: use a file system that passes flock on, such as NFS without nolock.")
+            warn_once(f"warning: {doubt}: let no two machines work in it at a time.")
 
     def lock(self, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
         """Hold the lock of a run or a stage: nobody else makes it meanwhile."""
@@ -104,11 +115,16 @@ class ResultStore:
 
     def load(self, name: str) -> Record:
         """The record of a run; UserError if it is missing or from an older version."""
+        return self.load_vouched(name)[0]
+
+    def load_vouched(self, name: str) -> tuple[Record, dict[str, str]]:
+        """What `load` returns, and the checksums of the tables beside it."""
         path = self.run_dir(name) / "record.json"
         if not path.exists():
             known = sorted(path.parent.name for path in self.root.glob("runs/*/record.json"))
             raise UserError(f"no run {name} in {self.root}: {alternatives(name, known)}")
-        return from_json(read_json(path), path)
+        raw, vouched = read_vouched(path)
+        return from_json(raw, path), vouched
 
     def finished(self, name: str) -> Record | None:
         """The record of a run that need not run again."""
@@ -209,19 +225,27 @@ class ResultStore:
         return {name: entry for name in sorted(entries) if (entry := entries[name])}
 
     def runs(self, sweep: str) -> list[RunState]:
-        """How the runs of a sweep ended. A record without a profile gets that of the same model and inference variant
-        in the sweep that the plan names (`costs_from`), which may have run on another machine.
+        """How the runs of a sweep ended, with `light` records (index). A record without a profile gets that of the same
+        model and inference variant in the sweep that the plan names (`costs_from`), which may have run on another
+        machine. Costs are those of one host (hosts).
 
         Raises:
             UserError: what was profiled there differs from what was trained here (store.deployment).
         """
         entries = self.manifest(sweep)
-        records = {name: self.load(name) for name, entry in entries.items() if entry["status"] != "failed"}
+        names = [self.run_dir(name).name for name, entry in entries.items() if entry["status"] != "failed"]
+        records = index.read(self.root / "runs", names, self.load_vouched)
         plan = self._plan(sweep)
         if plan and (other := plan.costs_from):
             there = [state.record for state in self.runs(other) if state.record and state.record.profile]
             records = with_costs_from(other, there, records)
+        records = on_one_host(records)
         return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
+
+
+@cache
+def warn_once(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def entry_of(raw: Any, path: str) -> dict[str, Any]:

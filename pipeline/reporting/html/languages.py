@@ -1,16 +1,20 @@
 """What depends on language: the matrix of query by passage language, language bias, and the cost of a query."""
 
+from collections.abc import Sequence
 from functools import reduce
+from math import isnan
 from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.analysis.scores import PAIR, blocks
 from pipeline.analysis.tables import BIAS
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import Row, Table, TableCell, amount
 from pipeline.reporting.html.tables import Block, by_model
-from pipeline.retrieval.metrics import language_matrix, metric
+from pipeline.retrieval.metrics import Metric, metric
 from pipeline.store.records import Profile, Record
+from pipeline.store.results import ResultStore
 
 Values = list[list[float | None]]  # row: query language, column: passage language; None: not measured
 
@@ -34,12 +38,13 @@ def matrices(material: Material) -> dict[str, Matrices]:
     for benchmark, settings in material.scales.items():
         if "cross" not in settings:
             continue
-        main = material.metrics[benchmark]
+        main, runs = material.metrics[benchmark], evaluated(material, benchmark)
+        scored = [record.name for records in runs.values() for record in records]
+        by_run = language_matrices(material.store, scored, benchmark, main)
         accuracy, attraction = {}, {}
-        for system, records in evaluated(material, benchmark).items():
+        for system, records in runs.items():
             names = [record.name for record in records]
-            tables = [material.store.per_query(name, benchmark) for name in names]
-            accuracy[system] = seed_mean([language_matrix(table, main.name) for table in tables])
+            accuracy[system] = seed_mean([by_run[name] for name in names])
             shares = [share for name in names if (share := material.store.attraction(name, benchmark)) is not None]
             if len(shares) == len(names):
                 attraction[system] = seed_mean(shares)
@@ -53,6 +58,21 @@ def matrices(material: Material) -> dict[str, Matrices]:
     return by_benchmark
 
 
+def language_matrices(
+    store: ResultStore, names: Sequence[str], benchmark: str, main: Metric
+) -> dict[str, pd.DataFrame]:
+    """Return retrieval.metrics.language_matrix of each run; runs with the same queries are grouped together."""
+    found: dict[str, pd.DataFrame] = {}
+    for block in blocks(store, names, benchmark, [main.name]):
+        pairs = block.rows.select(PAIR).to_pandas().astype(str)
+        inside = block.rows["setting"].to_numpy() != "multi"
+        scores = pd.DataFrame(block.values(main.name)[inside], columns=block.names)
+        means = scores.groupby([pairs.loc[inside, key].to_numpy() for key in PAIR], sort=False).mean()
+        means = means.rename_axis(index=PAIR)
+        found |= {name: means[name].unstack(sort=False) for name in block.names}
+    return found
+
+
 def seed_mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Average matrices of equal shape."""
     return reduce(pd.DataFrame.add, frames) / len(frames)
@@ -60,8 +80,8 @@ def seed_mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 def values(matrix: pd.DataFrame, languages: list[str]) -> Values:
     """List a matrix, to five decimals, with rows and columns in the order of `languages`."""
-    ordered = matrix.reindex(index=languages, columns=languages).round(5).astype(object)
-    return ordered.where(ordered.notna(), None).to_numpy().tolist()
+    ordered = matrix.reindex(index=languages, columns=languages).to_numpy().round(5).tolist()
+    return [[None if isnan(value) else value for value in line] for line in ordered]
 
 
 def evaluated(material: Material, benchmark: str) -> dict[str, list[Record]]:

@@ -120,9 +120,15 @@ class Material:
             return text
         return f"{text}; {len(self.listed)} of {len(self.systems):,} systems, all are in {name}.csv"
 
+    @cached_property
+    def columns(self) -> dict[str, dict[str, Any]]:
+        """The table of systems by column and system: an entry of a wide table takes pandas a fraction of a
+        millisecond, and tables ask for tens of thousands."""
+        return {column: self.systems[column].to_dict() for column in self.systems}
+
     def value(self, system: str, column: str) -> Any:
         """Return an entry of the table of systems."""
-        return self.systems.at[system, column]
+        return self.columns[column][system]
 
     def label(self, system: str) -> str:
         """Name a system for readers: model, strategy and inference variant."""
@@ -142,7 +148,12 @@ class Material:
 
     def over(self, benchmark: str, covers: str) -> str:
         """Say what an interval is over, as in 'articles and seeds'. `covers` is a column of the tables."""
-        return over(covers, cluster_name(self.tables["runs"], benchmark))
+        return over(covers, self.clusters[benchmark])
+
+    @cached_property
+    def clusters(self) -> dict[str, str]:
+        """What the clusters of each benchmark's queries are."""
+        return {benchmark: cluster_name(self.tables["runs"], benchmark) for benchmark in self.scales}
 
     @cached_property
     def accuracy_intervals(self) -> dict[tuple[str, ...], Interval]:

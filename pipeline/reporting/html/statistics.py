@@ -1,5 +1,8 @@
 """The statistics behind the fronts as tables; most rows follow the axes of the plot that the reader picks."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import pandas as pd
 
 from pipeline.analysis.costs import cost
@@ -11,8 +14,12 @@ from pipeline.reporting.looks import strategy_name
 from pipeline.store.progress import counted
 from pipeline.store.records import AS_TRAINED
 
+Line = Mapping[
+    Any, Any
+]  # a row of a table of analysis, by column: of 25,000 rows, each as a Series would take a minute
 
-def panel(line: pd.Series) -> str:
+
+def panel(line: Line) -> str:
     """Return the 'benchmark|setting|cost', or 'benchmark|setting', that a row belongs to."""
     return "|".join(line[key] for key in ("benchmark", "setting", "cost") if key in line)
 
@@ -25,7 +32,7 @@ def points(material: Material) -> Table:
     for _, of_setting in ordered.groupby(["benchmark", "setting"], sort=False):
         ends = list(zip(of_setting["accuracy_low"], of_setting["accuracy_high"], strict=True))
         marks = show.marks(list(of_setting["accuracy"]), ends)
-        for (_, point), interval, mark in zip(of_setting.iterrows(), ends, marks, strict=True):
+        for point, interval, mark in zip(of_setting.to_dict("records"), ends, marks, strict=True):
             chance = show.probability(point["front_probability"])
             chance_with_bias = show.probability(point["front_with_bias_probability"])
             rows.append(
@@ -50,7 +57,7 @@ def points(material: Material) -> Table:
     return Table(material.caption(caption, "pareto"), columns, rows)
 
 
-def value_of(material: Material, point: pd.Series) -> str:
+def value_of(material: Material, point: Line) -> str:
     """Write the cost of a point with interval and unit, or its language bias."""
     if point["cost"] == BIAS:
         return show.between(point["value"], (point[f"{BIAS}_low"], point[f"{BIAS}_high"]), show.amount)
@@ -63,7 +70,7 @@ def winners(material: Material) -> Table:
     table = material.tables["winners"]
     one_variant = table["variant"].nunique() == 2  # "all" and the only one
     rows = []
-    for _, best in (table[table["variant"] == "all"] if one_variant else table).iterrows():
+    for best in (table[table["variant"] == "all"] if one_variant else table).to_dict("records"):
         lead = show.MISSING
         if pd.notna(best["runner_up"]):
             ends = best["lead_low"], best["lead_high"]
@@ -101,7 +108,7 @@ def tests(material: Material) -> Table:
             show.amount(test["degrees"]),
             panel=panel(test),
         )
-        for _, test in by_model.iterrows()
+        for test in by_model.to_dict("records")
     ]
     columns = ["model", "difference", "accuracy", "p-value", "Holm-corrected", "p-value", "over", "degrees of freedom"]
     caption = (
@@ -113,13 +120,10 @@ def tests(material: Material) -> Table:
 
 def exchange(material: Material) -> Table:
     """Tabulate one row per system, one column per strategy that would take its place."""
-    rates = material.rows_of("exchange")
     strategies = list(dict.fromkeys(material.systems["strategy"]))
     rows = []
-    for _, of_system in rates.groupby(["benchmark", "setting", "cost", "system"], sort=False):
-        first = of_system.iloc[0]
-        by_other = {rate["other"]: exchange_rate(rate) for _, rate in of_system.iterrows()}
-        others = [by_other.get(strategy, "") for strategy in strategies]
+    for first, by_other in by_system(material.rows_of("exchange"), exchange_rate):
+        others = (by_other.get(strategy, "") for strategy in strategies)
         rows.append(row(material.label(first["system"]), *others, panel=panel(first)))
     columns = ["to match the accuracy of", *(f"with {show.batches(strategy)}" for strategy in strategies)]
     caption = (
@@ -128,12 +132,20 @@ def exchange(material: Material) -> Table:
     return Table(material.caption(caption, "exchange"), columns, rows)
 
 
-def exchange_rate(rate: pd.Series) -> str:
+def by_system(table: pd.DataFrame, text: Callable[[Line], str]) -> list[tuple[Line, dict[str, str]]]:
+    """Return per panel and system its first row, and by `other` strategy what `text` writes of the row."""
+    groups: dict[tuple[str, str], tuple[Line, dict[str, str]]] = {}
+    for line in table.to_dict("records"):
+        groups.setdefault((panel(line), line["system"]), (line, {}))[1][line["other"]] = text(line)
+    return list(groups.values())
+
+
+def exchange_rate(rate: Line) -> str:
     """Write a row of the exchange rates."""
     return with_chance(clamped(rate, "rate"), rate["reached"])
 
 
-def clamped(line: pd.Series, column: str) -> str:
+def clamped(line: Line, column: str) -> str:
     """Write a rate or a size with its interval; 'at most' where already the cheapest system tried is more accurate.
 
     >>> line = pd.Series({"rate": 1.0, "low": 1.0, "high": 1.2, "clamped": True, "low_clamped": True})
@@ -157,9 +169,7 @@ def savings(material: Material) -> Table:
     savings, unit = material.rows_of("savings"), size_unit(material)
     strategies = list(dict.fromkeys(savings["strategy"]))
     rows = []
-    for _, of_system in savings[savings["unit"] == unit].groupby(["benchmark", "setting", "system"], sort=False):
-        first = of_system.iloc[0]
-        by_other = {line["other"]: needed_size(line) for _, line in of_system.iterrows()}
+    for first, by_other in by_system(savings[savings["unit"] == unit], needed_size):
         others = [by_other.get(strategy, "") for strategy in strategies]
         rows.append(row(material.label(first["system"]), show.amount(first["size"]), *others, panel=panel(first)))
     by_strategy = (f"with {show.batches(strategy)}" for strategy in strategies)
@@ -172,7 +182,7 @@ def size_unit(material: Material) -> str:
     return "layers" if material.systems["family"].nunique() == 1 else "parameters"
 
 
-def needed_size(line: pd.Series, unit: str = "") -> str:
+def needed_size(line: Line, unit: str = "") -> str:
     """Write a row of the savings."""
     return with_chance(f"{clamped(line, 'needed')} {unit}".rstrip(), line["reached"])
 
@@ -186,13 +196,13 @@ def slopes(material: Material) -> Table:
             lack_of_fit(line),
             panel=panel(line),
         )
-        for _, line in material.tables["slopes"].iterrows()
+        for line in material.tables["slopes"].to_dict("records")
     ]
     caption = "Scaling by strategy; a difference above 0: the first strategy gains more from size"
     return Table(caption, ["batch strategy", "accuracy per doubling of the cost", "lack of fit"], rows)
 
 
-def lack_of_fit(line: pd.Series) -> str:
+def lack_of_fit(line: Line) -> str:
     """Write how far the points lie from a line beyond their own errors; two points are always on it.
 
     >>> lack_of_fit(pd.Series({"points": 6, "lack_of_fit": 0.0123}))
@@ -214,7 +224,7 @@ def fits(material: Material) -> Table:
             show.difference(point["residual"]),
             panel=panel(point),
         )
-        for _, point in material.rows_of("fits").iterrows()
+        for point in material.rows_of("fits").to_dict("records")
     ]
     caption = material.caption("Straight-line fits: residuals of the lines plotted above", "fits")
     return Table(caption, ["system", "accuracy", "on its line", "residual"], rows)
@@ -225,7 +235,7 @@ def volumes(material: Material) -> Table:
     areas = material.tables["hypervolume"]
     with_bias = "hypervolume_with_bias" in areas
     rows = []
-    for _, area in areas.iterrows():
+    for area in areas.to_dict("records"):
         texts = [show.between(area["hypervolume"], (area["low"], area["high"]), show.accuracy)]
         if with_bias:
             interval = area["with_bias_low"], area["with_bias_high"]
@@ -247,7 +257,7 @@ def trades(material: Material) -> Table:
             show.between(trade["difference"], (trade["low"], trade["high"]), show.difference),
             panel=panel(trade),
         )
-        for _, trade in material.rows_of("trades").sort_values("times_cheaper", ascending=False).iterrows()
+        for trade in material.rows_of("trades").sort_values("times_cheaper", ascending=False).to_dict("records")
     ]
     columns = ["system", "times cheaper", "difference in accuracy"]
     caption = "Inference variants, compared with the same encoder as trained"
@@ -267,7 +277,7 @@ def noise(material: Material) -> Table:
             show.amount(line["median"]),
             f"{line['lowest']:+.1%} to {line['highest']:+.1%}".replace("-", "−"),
         )
-        for name, (_, line) in zip(architecture, noise.iterrows(), strict=True)
+        for name, line in zip(architecture, noise.to_dict("records"), strict=True)
     ]
     columns = ["encoder", "cost", "profiles", "median", "lowest to highest, relative to the median"]
     return Table("Measurement noise: repeated profiles of one architecture", columns, rows)

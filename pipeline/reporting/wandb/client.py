@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -43,9 +44,12 @@ class Tracking:
     dir: str
 
     @classmethod
-    def of(cls, record: Record) -> "Tracking":
-        """Return the tracking options of a run."""
-        return cls(**record.config["tracking"])
+    def of(cls, record: Record, results_dir: Path) -> "Tracking":
+        """Return the tracking options of a run. W&B's files stay in the results, also where those are moved to."""
+        options = dict(record.config["tracking"])
+        if options["dir"] == record.config["results_dir"]:
+            options["dir"] = str(results_dir)
+        return cls(**options)
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,15 @@ def send(
     if not tracking.wandb or os.environ.get("WANDB_MODE") == "disabled":
         return
     try:
-        run = opened(tracking, identity, watched_pid)
-        exit_code = 1
-        with locks.hold(lock(Path(tracking.dir), run.id)):
-            try:
-                print(place(run), file=sys.stderr, flush=True)
-                exit_code = fill(run)
-            finally:
-                finish(run, exit_code, whole=whole)
+        with variables(Path(tracking.dir).resolve()):
+            run = opened(tracking, identity, watched_pid)
+            exit_code = 1
+            with locks.hold(lock(Path(tracking.dir), run.id)):
+                try:
+                    print(place(run), file=sys.stderr, flush=True)
+                    exit_code = fill(run)
+                finally:
+                    finish(run, exit_code, whole=whole)
     except Exception as error:  # results are saved elsewhere: an error of their copy must not fail the run
         warn(identity, "not logged", error)
 
@@ -88,14 +93,30 @@ def warn(identity: Identity, what: str, error: Exception) -> None:
     LOG.warning("W&B · %s · %s: %s", identity.name, what, " ".join(str(error).split()))
 
 
+@contextmanager
+def variables(folder: Path) -> Iterator[None]:
+    """Set the variables of the environment that W&B reads and the user has not set; without them afterwards.
+
+    Args:
+        folder: of W&B's files; else tables are staged in the home folder.
+    """
+    own = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("DATA", "CACHE", "CONFIG")} | {
+        "WANDB_SILENT": "true"
+    }
+    own = {name: value for name, value in own.items() if name not in os.environ}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
+
+
 def opened(tracking: Tracking, identity: Identity, watched_pid: int | None) -> "wandb.Run":
     """Open a run: as WANDB_MODE says, else online with an API key; offline without one, or if the server is away."""
     folder = Path(tracking.dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("WANDB_SILENT", "true")
-    for kind in ("DATA", "CACHE", "CONFIG"):  # else tables are staged in the home folder
-        os.environ.setdefault(f"WANDB_{kind}_DIR", str(folder / "wandb"))
-    import wandb  # after the environment is set
+    import wandb  # after `variables`
 
     settings = wandb.Settings(
         console="off",

@@ -7,8 +7,10 @@ Messages are lines of JSON: who the run is, then {"stage": "train"}, points of t
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -28,8 +30,10 @@ NICENESS = 10  # once W&B is up, the run comes first
 
 def main() -> None:
     """Follow the run that writes to stdin."""
-    messages = map(json.loads, sys.stdin)
-    follow(next(messages), messages, watched_pid=os.getppid())
+    with TemporaryDirectory(prefix="wandb-") as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder  # W&B leaves folders behind, a few per table
+        messages = map(json.loads, sys.stdin)
+        follow(next(messages), messages, watched_pid=os.getppid())
 
 
 def follow(about: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], *, watched_pid: int | None = None) -> None:
