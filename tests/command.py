@@ -37,7 +37,7 @@ def run(*arguments, cwd, module="pipeline.run"):
 
 
 def inside(*arguments, cwd, module="pipeline.run"):
-    """The same without a process: seconds of imports less. What a process adds is tested in test_run and test_faults."""
+    """The same in this process, which has the imports done; test_run and test_faults test what a process adds."""
     out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     as_it_is = [patch.dict(os.environ), patch.object(sys, "argv", [module, *arguments]), contextlib.chdir(cwd)]
     caught = [contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)]

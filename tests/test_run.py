@@ -6,7 +6,6 @@ import time
 import pytest
 from command import SMALL, TINY, inside, records, run
 
-
 LITTLE = ["model=e5-small-l3", "model.layers=1"]
 
 
