@@ -14,8 +14,6 @@ Keys:
 from pathlib import Path
 
 from pipeline.config import from_plain
-from pipeline.encoder import model_folder
-from pipeline.encoder.sources import load, origin
 from pipeline.launch.commands import arguments, command
 from pipeline.reporting.card import card
 from pipeline.store.results import ResultStore
@@ -31,6 +29,9 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} exists already: name another folder with to=.")
     record = store.load(name)
+    from pipeline.encoder import model_folder  # with torch: --help and a wrong name do not wait for it
+    from pipeline.encoder.sources import load, origin
+
     model = from_plain(record.config).model
     encoder = load(model, seed=record.seed)
     if record.training:

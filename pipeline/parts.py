@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import torch
@@ -33,9 +33,12 @@ from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
-from pipeline.training.fit import Training, fit, hold_out
+from pipeline.training.holdout import hold_out
 from pipeline.values import Collection, ParallelText, Texts, UserError, Variant, World
 from pipeline.values import Side as TextSide
+
+if TYPE_CHECKING:
+    from pipeline.training.fit import Training
 
 Side = Mapping[str, Vectors]  # language -> embeddings [N, D]
 SPENT = "spent.json"  # what earlier attempts at encoding took
@@ -80,8 +83,10 @@ class TrainingParts:
     def trains(self) -> bool:
         return self.strategy.trains and not self.cost_only
 
-    def fit(self, folder: Path, world: World, log: Log = unheard) -> Training:
+    def fit(self, folder: Path, world: World, log: Log = unheard) -> "Training":
         """Train the encoder in the process that has this place in `world`, with checkpoints in `folder`."""
+        from pipeline.training.fit import fit  # with Lightning: a run that trains nothing does not wait for it
+
         trainer, config = self.request.trainer, self.request.config
         draw, draw_held_out = (
             partial(batches, self.strategy, corpus, trainer.batch_size, seed=config.seed)

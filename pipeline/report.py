@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from pipeline.launch.commands import command, refusing, sweep_first
 from pipeline.launch.composing import start
 from pipeline.reporting.config import typed
-from pipeline.reporting.publish import publish
 from pipeline.values import CONF
 
 
@@ -17,7 +16,10 @@ from pipeline.values import CONF
 def job(cfg: DictConfig) -> None:
     """Publish the report that the composed config describes."""
     with refusing():  # here, since Hydra would name the overrides before the sentence
-        publish(typed(cfg))
+        config = typed(cfg)
+        from pipeline.reporting.publish import publish  # with matplotlib: a refusal does not wait for it
+
+        publish(config)
 
 
 def main() -> None:

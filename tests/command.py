@@ -1,12 +1,20 @@
-"""The command line as a user types it, in a real process, on runs small enough for a test."""
+"""The command line as a user types it, in a real process or inside this one, on runs small enough for a test."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from importlib import import_module
+from unittest.mock import patch
 
 import psutil
+import torch
+
+from pipeline.launch import worker
+from pipeline.store.stage import unheard
 
 RUN = ["data.languages=[de,en]", "eval.worldfacts.languages=[de,en]", "trainer.steps=2", "trainer.batch_size=4"]
 RUN += ["profile=off", "tracking.wandb=false"]
@@ -26,6 +34,24 @@ def run(*arguments, cwd, module="pipeline.run"):
     process = start(*arguments, cwd=cwd, module=module)
     out, err = process.communicate(timeout=240)
     return process.returncode, out, err
+
+
+def inside(*arguments, cwd, module="pipeline.run"):
+    """The same in this process, which has the imports done; test_run and test_faults test what a process adds."""
+    out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
+    as_it_is = [patch.dict(os.environ), patch.object(sys, "argv", [module, *arguments]), contextlib.chdir(cwd)]
+    caught = [contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)]
+    made_here = patch("pipeline.launch.runs.attempt", lambda request, time_limit_min: worker.perform(request, unheard))
+    with contextlib.ExitStack() as stack:
+        for context in (*as_it_is, *caught, made_here):
+            stack.enter_context(context)
+        try:
+            import_module(module).main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            torch.set_num_threads(threads)
+    return code, out.getvalue(), err.getvalue()
 
 
 def child_of(process, other_than=None):

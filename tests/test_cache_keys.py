@@ -213,20 +213,30 @@ print(json.dumps(request.keys))
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the package that tests may edit, and its keys before that."""
+    """A copy of the package that tests may edit, and its keys before that, of which a process of its own is sure."""
     root = tmp_path_factory.mktemp("copy")
     for part in ("pipeline", "conf"):
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return root, keys_of(root)
-
-
-def keys_of(root, *overrides):
-    command = [sys.executable, "-c", KEYS_OF, str(root / "conf"), *overrides]
-    process = subprocess.run(
-        command, cwd=root, env={"PYTHONPATH": str(root), "PATH": ""}, capture_output=True, text=True, check=False
-    )
+    command, environment = [sys.executable, "-c", KEYS_OF, str(root / "conf")], {"PYTHONPATH": str(root), "PATH": ""}
+    process = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
-    return ast.literal_eval(process.stdout)
+    before = keys_of(root)
+    assert before == ast.literal_eval(process.stdout)
+    return root, before
+
+
+def keys_of(root):
+    """The keys that follow from the code in a folder: read as text, so this process may have imported other code."""
+    read_once = (keys.tree, keys.imports, keys.our_imports, keys.code_hash)
+    for function in read_once:
+        function.cache_clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(keys, "ROOT", root)
+            return dict(requested().keys)
+    finally:
+        for function in read_once:
+            function.cache_clear()
 
 
 def edited(root, path, before, edit):

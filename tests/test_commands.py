@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import inside
 
 from pipeline.__main__ import COMMANDS, main, overview
 from pipeline.launch import commands
@@ -35,11 +36,18 @@ def test_an_unknown_command_gets_a_suggestion():
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "published"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_shows_an_example_and_the_keys(command, flag, tmp_path):
-    ended = line("pipeline", command, flag, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert f"python -m pipeline.{command} " in ended.stdout
-    assert "results_dir" in ended.stdout
+    code, out, err = inside(flag, cwd=tmp_path, module=f"pipeline.{command}")
+    assert (code, err) == (0, "")
+    assert f"python -m pipeline.{command} " in out
+    assert "results_dir" in out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["status", "nowhere"]], ids=" ".join)
+def test_the_list_runs_a_command_as_its_module_does(words, tmp_path):
+    command, *others = words
+    ended = line("pipeline", *words, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == inside(*others, cwd=tmp_path, module=f"pipeline.{command}")
 
 
 @pytest.mark.parametrize(
@@ -62,9 +70,10 @@ def test_help_shows_an_example_and_the_keys(command, flag, tmp_path):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_name_that_does_not_exist_is_one_sentence_and_exit_code_2(words, says, tmp_path):
-    ended = line("pipeline", *words, cwd=tmp_path)
-    assert ended.returncode == 2
-    (message,) = ended.stderr.splitlines()
+    command, *others = words
+    code, _, err = inside(*others, cwd=tmp_path, module=f"pipeline.{command}")
+    assert code == 2
+    (message,) = err.splitlines()
     assert message.startswith(f"error: {says}")
     assert not list(tmp_path.iterdir())
 

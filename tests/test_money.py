@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import records
+from command import inside
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -193,8 +194,8 @@ def test_a_price_changes_its_columns_and_no_record(tmp_path, monkeypatch, capsys
 
 
 def test_help_lists_the_options_and_files(tmp_path):
-    ended = run(tmp_path, "--help")
-    assert ended.returncode == 0
+    code, out, _ = inside("--help", cwd=tmp_path, module="pipeline.report")
+    assert code == 0
     for word in ("pipeline.report articles", "conf/prices", "usd_per_kwh", "utilisation"):
-        assert word in ended.stdout
+        assert word in out
     assert list(tmp_path.iterdir()) == []

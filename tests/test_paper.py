@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import SIZES, manifest, records, run
+from command import SIZES, inside, manifest, records
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["river", "mountain", "city", "king", "war", "treaty", "language", "island", "planet", "metal", "song", "bird"]
@@ -52,7 +52,7 @@ def sources(tmp_path: Path) -> list[str]:
 
 def paper(*overrides: str, cwd: Path) -> tuple[int, str, str]:
     small = ["profile=off", "tracking.wandb=false", "trainer.steps=2", "trainer.batch_size=4", "threads=1"]
-    return run("--config-dir", str(ROOT / "sweeps"), "--config-name", "paper", *small, *overrides, cwd=cwd)
+    return inside("--config-dir", str(ROOT / "sweeps"), "--config-name", "paper", *small, *overrides, cwd=cwd)
 
 
 def test_every_source_is_read_and_every_benchmark_scored(sources, tmp_path):

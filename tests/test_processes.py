@@ -1,15 +1,14 @@
 """Several processes train as one: DDP and FSDP2 over gloo, resumed after a kill, on one machine and on two."""
 
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forked
 import numpy as np
 import psutil
 import pytest
@@ -18,24 +17,22 @@ from command import SMALL, records, start
 from tiny import train, two_layers
 
 from pipeline.training.checkpoints import latest
-
-TESTS = Path(__file__).parent
-TRAIN = """
-import json, os, sys
-import torch
-from tiny import train, two_layers
 from pipeline.values import World
-rank, size, ports, nan, trainings = json.loads(sys.argv[1])
-for port, (folder, changes) in zip(ports, trainings.items(), strict=True):
-    model, before = two_layers(), dict(os.environ)
-    if nan:
-        with torch.no_grad():
-            model.backbone.encoder.layer[0].output.dense.weight.fill_(float("nan"))
-    try:
-        train(folder, model=model, world=World(rank, size, rank, port=port), devices=size, **changes)
-    finally:
-        assert dict(os.environ) == before
-"""
+
+
+def train_there(rank, size, ports, nan, trainings):
+    """What each process does: the trainings of all folders, one after another."""
+    for port, (folder, changes) in zip(ports, trainings.items(), strict=True):
+        model, before = two_layers(), dict(os.environ)
+        if nan:
+            with torch.no_grad():
+                model.backbone.encoder.layer[0].output.dense.weight.fill_(float("nan"))
+        try:
+            train(folder, model=model, world=World(rank, size, rank, port=port), devices=size, **changes)
+        finally:
+            assert dict(os.environ) == before
+
+
 ALL = {"grad_cache": True, "hard_negatives": 2, "matryoshka_widths": [32, 8], "exit_layers": [1]}
 STATE = {"steps": 40, "learning_rate": 5e-3, "dropout": 0.1, "checkpoint_every": 5, "patience": 99, "validate_every": 7}
 
@@ -49,22 +46,23 @@ def begin(size, trainings, nan=False):
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(("127.0.0.1", 0))
             ports.append(bound.getsockname()[1])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "RANK": "7"}
-        told = [json.dumps([rank, size, ports, nan, trainings]) for rank in range(size)]
-        commands = [[sys.executable, "-c", TRAIN, each] for each in told]
-        return [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    arguments = (size, ports, nan, trainings)
+    return [forked.start(train_there, rank, *arguments, stderr=said(trainings, rank), RANK="7") for rank in range(size)]
+
+
+def said(trainings, rank):
+    """The file of what a process writes."""
+    return Path(next(iter(trainings))).parent / f"stderr-{rank}"
 
 
 def finish(processes):
-    """Wait for all of them and return the last line that each wrote."""
-    lines = [process.communicate(timeout=240)[1].splitlines() for process in processes]
-    return [of_one[-1] if of_one else "" for of_one in lines]
+    """Wait for all of them and return their exit codes."""
+    return [forked.finish(process) for process in processes]
 
 
 def together(size, trainings, **options):
-    processes = begin(size, trainings, **options)
-    last = finish(processes)
-    assert [process.returncode for process in processes] == [0] * size, last
+    codes = finish(begin(size, trainings, **options))
+    assert codes == [0] * size, said(trainings, 0).read_text()
 
 
 def losses(checkpoint):
@@ -104,12 +102,11 @@ def test_a_killed_training_of_two_processes_ends_bit_identical(tmp_path, strateg
     changes = {**STATE, "strategy": strategy}
     together(2, {str(undisturbed): changes})
     processes = begin(2, {str(killed): changes})
-    while not (killed / "step-00000010").exists() and processes[0].poll() is None:
+    while not (killed / "step-00000010").exists() and all(map(BaseProcess.is_alive, processes)):
         time.sleep(0.001)
     for process in processes:
         process.kill()
-    finish(processes)
-    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+    assert finish(processes) == [-signal.SIGKILL] * 2
     assert latest(killed).state["progress"]["step"] < STATE["steps"]
     together(2, {str(killed): changes})
     expected, resumed = latest(undisturbed), latest(killed)
@@ -121,21 +118,20 @@ def test_a_killed_training_of_two_processes_ends_bit_identical(tmp_path, strateg
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_warning_to_one_process_ends_both_with_a_checkpoint(tmp_path, strategy):
-    processes = begin(2, {str(tmp_path): {**STATE, "steps": 5000, "checkpoint_every": 10, "strategy": strategy}})
-    while not list(tmp_path.glob("step-*")) and processes[1].poll() is None:
+    folder = tmp_path / "checkpoints"
+    processes = begin(2, {str(folder): {**STATE, "steps": 5000, "checkpoint_every": 10, "strategy": strategy}})
+    while not list(folder.glob("step-*")) and all(map(BaseProcess.is_alive, processes)):
         time.sleep(0.001)
-    processes[1].send_signal(signal.SIGUSR1)
-    finish(processes)
-    assert [process.returncode for process in processes] == [-signal.SIGUSR1] * 2
-    assert latest(tmp_path).state["progress"]["step"] < 5000
+    os.kill(processes[1].pid, signal.SIGUSR1)
+    assert finish(processes) == [-signal.SIGUSR1] * 2
+    assert latest(folder).state["progress"]["step"] < 5000
 
 
 def test_a_nan_loss_ends_all_processes(tmp_path):
-    processes = begin(2, {str(tmp_path): {}}, nan=True)
-    last = finish(processes)
-    assert [line.removeprefix(f"[rank{rank}]: ") for rank, line in enumerate(last)] == [
-        "FloatingPointError: the loss is nan at step 0"
-    ] * 2
+    trainings = {str(tmp_path / "checkpoints"): {}}
+    assert finish(begin(2, trainings, nan=True)) == [1, 1]
+    for rank in range(2):
+        assert said(trainings, rank).read_text().splitlines()[-1] == "FloatingPointError: the loss is nan at step 0"
 
 
 RUN = [*SMALL, "sampler=hybrid", "threads=2", "trainer.devices=2"]

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import subprocess
-import sys
 import venv
 from importlib.metadata import distribution
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import inside
 from hydra import compose, initialize_config_dir
 from packaging.requirements import Requirement
 
@@ -114,9 +114,9 @@ def test_progress_says_stage_object_meter_and_the_time_left(capsys):
 
 
 def test_a_refusal_of_the_encoder_is_one_sentence_too(tmp_path):
-    done = command(sys.executable, tmp_path, "model.layers=99")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == "error: model.layers=99: the model has 12 layers."
+    code, out, err = inside(*TINY, "model.layers=99", cwd=tmp_path, module="pipeline.profile_model")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "error: model.layers=99: the model has 12 layers."
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -1,7 +1,6 @@
 """Published scores: what is read and refused; intervals, modelled costs and lines worked by hand; the page."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import records
 from browser import AXE, OPEN_ALL, PICTURES, PROGRAM, SERIOUS, Browser
+from command import inside
 
 from pipeline.analysis.published import costs, languages, models, scores, size, study
 from pipeline.reporting.config import options
@@ -306,21 +306,17 @@ def test_the_command_leaves_tables_a_figure_and_a_page(store, tables):
     assert {path.stem for path in Path(folder).glob("published-*.csv")} > {"published-points", "published-trends"}
 
 
-def test_bad_input_is_one_sentence_and_exit_code_2(store, tmp_path):
+def test_bad_input_is_one_sentence_and_exit_code_2(store, tmp_path, monkeypatch):
+    monkeypatch.delenv("PUBLISHED_DIR", raising=False)
     for words, says in (
         (["sweep"], "scores is missing: name a folder of published scores"),
         (["sweep", f"scores={tmp_path / 'none'}"], "is neither a clone of"),
         (["sweep", f"scores={tmp_path}"], "no result of MIRACLRetrievalHardNegatives"),  # a results folder of ours
     ):
-        command = [sys.executable, "-m", "pipeline.published", *words, f"results_dir={store.root}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=without_folder())
-        assert done.returncode == 2
-        assert says in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-
-
-def without_folder():
-    return {key: value for key, value in os.environ.items() if key != "PUBLISHED_DIR"}
+        code, _, err = inside(*words, f"results_dir={store.root}", cwd=tmp_path, module="pipeline.published")
+        assert code == 2
+        assert says in err
+        assert len(err.strip().splitlines()) == 1
 
 
 @pytest.fixture

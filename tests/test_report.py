@@ -12,6 +12,7 @@ import matplotlib.image
 import pandas as pd
 import pytest
 import records
+from command import inside
 from matplotlib.offsetbox import AnnotationBbox
 
 from pipeline.analysis.costs import COSTS
@@ -374,11 +375,10 @@ def test_a_sweep_without_profiles_leaves_no_empty_file(tmp_path, monkeypatch):
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, arguments, sentence):
-    command = [sys.executable, "-m", "pipeline.report", *arguments]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    (message,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    code, _, err = inside(*arguments, cwd=tmp_path, module="pipeline.report")
+    assert code == 2
+    assert "Traceback" not in err
+    (message,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert sentence in message
     assert not list(tmp_path.iterdir())
 

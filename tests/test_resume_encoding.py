@@ -3,42 +3,40 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
+import forked
 import numpy as np
 import pytest
-from test_config import ROOT, composed
+import torch
+from test_config import composed
 
-from pipeline import config
-from pipeline.launch.request import make_request
+from pipeline import config, experiment, parts
+from pipeline.encoder import encoding, model
+from pipeline.launch.request import Request, make_request
 from pipeline.retrieval.rankings import RANKINGS
 
 PASSAGES, QUERIES = {"de": 20, "en": 50}, 5  # queries per language
 RUN = ["model=e5-small-l3", "model.layers=1", "sampler=none", "eval=beir", "profile=off", "tracking.wandb=false"]
 RUN += ["threads=1"]
-# Shards of 16 texts. The process kills itself in the batch after a number of texts; workers do not.
-CHILD = """
-import json, os, signal, sys
-from pipeline.encoder import encoding, model
-encoding.CHUNK, encoding.SHARD = 16, 16
-from pipeline import experiment
-from pipeline.launch.request import Request
 
-encoded, embed = 0, model.Encoder.embed
 
-def counted(self, rows):
-    global encoded
-    encoded += len(rows)
-    if encoded > int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return embed(self, rows)
+def encode(request: str, answer: Path, dies_after: int) -> None:
+    """What a process does: a run with shards of 16 texts. It kills itself in a batch after so many, workers do not."""
+    encoding.CHUNK, encoding.SHARD, parts.SHARD = 16, 16, 16
+    encoded, embed = 0, model.Encoder.embed
 
-model.Encoder.embed = counted
-(record,) = experiment.run(Request.from_json(sys.stdin.read()))
-json.dump([encoded, record.metrics, record.corpus], sys.stdout)
-"""
+    def counted(self: model.Encoder, rows: list[list[int]]) -> torch.Tensor:
+        nonlocal encoded
+        encoded += len(rows)
+        if encoded > dies_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return embed(self, rows)
+
+    model.Encoder.embed = counted
+    (record,) = experiment.run(Request.from_json(request))
+    answer.write_text(json.dumps([encoded, record.metrics, record.corpus]), encoding="utf-8")
 
 
 @pytest.fixture
@@ -56,12 +54,13 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def run(corpus: Path, results: Path, *overrides: str, dies_after: int = 10**6) -> subprocess.CompletedProcess:
+def run(corpus: Path, results: Path, *overrides: str, dies_after: int = 10**6) -> tuple[int, list[Any]]:
+    """Return the exit code of a run, and what it answered."""
     cfg = composed(*RUN, *overrides, f"eval.beir.path={corpus}", f"results_dir={results}")
-    request = make_request(config.check(cfg), {"model": "m", "sampler": "s", "data": "d"})
-    environment = os.environ | {"HF_DATASETS_CACHE": str(corpus.parent / "cache"), "OMP_NUM_THREADS": "1"}
-    command, text = [sys.executable, "-c", CHILD, str(dies_after)], request.to_json()
-    return subprocess.run(command, cwd=ROOT, env=environment, input=text, capture_output=True, text=True, check=False)
+    request = make_request(config.check(cfg), {"model": "m", "sampler": "s", "data": "d"}).to_json()
+    answer, stderr, cache = (results.with_suffix(suffix) for suffix in (".json", ".stderr", ".cache"))
+    process = forked.start(encode, request, answer, dies_after, stderr=stderr, HF_DATASETS_CACHE=str(cache))
+    return forked.finish(process), json.loads(answer.read_text()) if answer.exists() else []
 
 
 def ranks(results: Path) -> dict[str, np.ndarray]:
@@ -78,19 +77,15 @@ def shards(folder: Path) -> dict[str, int]:
 
 def test_a_killed_run_encodes_only_the_lost_shard_again(corpus: Path, tmp_path: Path) -> None:
     """And two workers that finish what one process began give the ranks of one process, bit for bit."""
-    whole = run(corpus, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    encoded, metrics, of_corpus = json.loads(whole.stdout)
-    assert encoded == 2 * QUERIES + 70
+    code, (encoded, metrics, of_corpus) = run(corpus, tmp_path / "whole")
+    assert (code, encoded) == (0, 2 * QUERIES + 70)
     folder = f"encode.folder={tmp_path / 'shards'}"
-    killed = run(corpus, tmp_path / "killed", folder, dies_after=2 * QUERIES + 44)  # in the middle of the fourth shard
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    code, _ = run(corpus, tmp_path / "killed", folder, dies_after=2 * QUERIES + 44)  # in the middle of the fourth shard
+    assert code == -signal.SIGKILL
     before = shards(tmp_path / "shards")
     assert [*before] == ["passage-de/0.npy", "passage-de/16.npy", "passage-en/0.npy"]
-    resumed = run(corpus, tmp_path / "killed", folder, "encode.workers=2")
-    assert resumed.returncode == 0, resumed.stderr
-    again, same_metrics, same_corpus = json.loads(resumed.stdout)
-    assert again == 2 * QUERIES
+    code, (again, same_metrics, same_corpus) = run(corpus, tmp_path / "killed", folder, "encode.workers=2")
+    assert (code, again) == (0, 2 * QUERIES)
     assert same_metrics == metrics
     assert [facts["passages"] for facts in (*of_corpus.values(), *same_corpus.values())] == [70, 70]
     assert [facts.get("workers") for facts in (*of_corpus.values(), *same_corpus.values())] == [None, 2]

@@ -5,19 +5,19 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import forked
 import pytest
+import tiny
 import torch
 from tiny import LONG, encoder, train
 
 from pipeline.store import files
 from pipeline.training.checkpoints import FILES, Checkpoint, latest, write
 
-TESTS = Path(__file__).parent
 TIMED = {"pairs_per_s"}
 
 
@@ -30,14 +30,11 @@ def undisturbed(tmp_path_factory):
 def killed(tmp_path_factory):
     """The folder of a training that received SIGKILL between two checkpoints."""
     folder = tmp_path_factory.mktemp("killed") / "checkpoints"
-    code = "import sys; from tiny import LONG, train; train(sys.argv[1], **LONG)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [TESTS, TESTS.parent]))}
-    # Not a fork: it may wait for the threads that this process has and the fork lacks.
-    with subprocess.Popen([sys.executable, "-c", code, folder], env=environment, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (folder / "step-00000040").exists():
-            time.sleep(0.001)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    process = forked.start(partial(train, **LONG), folder, stderr=folder.parent / "stderr")
+    while process.is_alive() and not (folder / "step-00000040").exists():
+        time.sleep(0.001)
+    process.kill()
+    assert forked.finish(process) == -signal.SIGKILL
     return folder
 
 
@@ -102,23 +99,22 @@ def test_without_an_intact_checkpoint_training_starts_again(undisturbed, killed,
     assert capsys.readouterr().err.count("is damaged, training resumes") >= 2
 
 
+def train_with_a_warning(folder):
+    """As Slurm has it after the third step: to all processes of the group."""
+    os.setpgid(0, 0)
+
+    def warn(point):
+        if point["step"] == 3:
+            os.killpg(0, signal.SIGUSR1)
+
+    tiny.fit = partial(tiny.fit, on_point=warn)
+    train(folder, checkpoint_every=100)
+
+
 def test_a_warning_of_slurm_writes_a_checkpoint_and_ends_the_training(tmp_path):
     """As many steps are kept as were made, whatever `checkpoint_every` says, and the training resumes bit-identical."""
-    code = f"""
-import os, signal, tiny
-from functools import partial
-
-def warn(point):
-    if point["step"] == 3:
-        os.killpg(0, signal.SIGUSR1)
-
-tiny.fit = partial(tiny.fit, on_point=warn)
-tiny.train({str(tmp_path)!r}, checkpoint_every=100)
-"""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [TESTS, TESTS.parent]))}
-    command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, process_group=0, check=False)
-    assert ended.returncode == -signal.SIGUSR1, ended.stderr
+    process = forked.start(train_with_a_warning, tmp_path, stderr=tmp_path.parent / "stderr")
+    assert forked.finish(process) == -signal.SIGUSR1, (tmp_path.parent / "stderr").read_text()
     assert steps(tmp_path) == [3]
     assert_same(train(tmp_path), train(tmp_path / "whole"))
 

@@ -4,7 +4,9 @@ import os
 import time
 
 import pytest
-from command import SMALL, TINY, records, run
+from command import SMALL, TINY, inside, records, run
+
+LITTLE = ["model=e5-small-l3", "model.layers=1"]
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +85,19 @@ def test_what_another_sweep_has_made_counts_from_the_start(finished):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, says):
-    code, _, err = run(*arguments, "model=e5-small-l3", "model.layers=1", cwd=tmp_path)
+    code, _, err = inside(*arguments, *LITTLE, cwd=tmp_path)
     assert code == 2, err
     assert "Traceback" not in err
     (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert says in sentence
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_what_the_child_process_refuses_is_one_sentence_too(tmp_path):
+    """What the parent refuses without one is tested in test_bad_command_lines."""
+    code, _, err = run("data.languages=[en,xx]", *LITTLE, cwd=tmp_path)
+    assert (code, err) == inside("data.languages=[en,xx]", *LITTLE, cwd=tmp_path)[::2]
+    assert (code, err.count("error: "), "xx" in err) == (2, 1, True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -96,7 +106,7 @@ def test_a_broken_json_is_named(tmp_path):
     (tmp_path / "data/en.json").write_text('{"data": [')
     paths = ["data.path=data", "eval.xquad_r_articles.path=data"]
     languages = ["data.languages=[en]", "eval.xquad_r_articles.languages=[en]"]
-    code, _, err = run("data=xquad_r_articles", "sampler=monolingual", *paths, *languages, cwd=tmp_path)
+    code, _, err = inside("data=xquad_r_articles", "sampler=monolingual", *paths, *languages, cwd=tmp_path)
     assert code == 2, err
     assert "en.json" in err
     assert "Traceback" not in err
@@ -113,7 +123,7 @@ def test_an_unreachable_hub_says_so_within_20_s_and_names_the_two_ways_out(tmp_p
 
 
 def test_random_weights_cost_but_are_not_scored(tmp_path):
-    code, _, err = run(*TINY, cwd=tmp_path)
+    code, _, err = inside(*TINY, cwd=tmp_path)
     assert code == 0, err
     (record,) = records(tmp_path)
     assert record["metrics"] == {}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from command import SMALL, records, run
+from command import SMALL, inside, records
 
 from pipeline.config import Device
 from pipeline.launch.hardware import has_bfloat16
@@ -49,7 +49,7 @@ def test_widths_and_indexes_read_the_same_embeddings(tmp_path):
 
 def test_variants_are_runs_of_their_own_and_cached(tmp_path):
     grids = "variants.grids=[{width:[null,96],index:[exact,SQ8]},{precision:[bfloat16]}]"
-    code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
+    code, _, err = inside(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
     by_variant = {record["variant"]: record for record in records(tmp_path)}
     fast = has_bfloat16(Device.cpu)
@@ -60,16 +60,16 @@ def test_variants_are_runs_of_their_own_and_cached(tmp_path):
     assert accuracy["SQ8"] == pytest.approx(accuracy["as trained"], abs=0.02)
     assert accuracy.get("bfloat16", accuracy["as trained"]) == pytest.approx(accuracy["as trained"], abs=0.02)
     assert by_variant["w96"]["corpus"]["worldfacts"] == by_variant["as trained"]["corpus"]["worldfacts"]
-    code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
+    code, _, err = inside(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0
     assert "cached" in err
 
 
 def test_a_new_metric_encodes_nothing(tmp_path):
-    code, _, err = run(*SMALL, "sampler=none", "metrics=[map]", cwd=tmp_path)
+    code, _, err = inside(*SMALL, "sampler=none", "metrics=[map]", cwd=tmp_path)
     assert code == 0, err
     assert "  rank …" in err
-    code, _, err = run(*SMALL, "sampler=none", "metrics=[map,ndcg_7]", cwd=tmp_path)
+    code, _, err = inside(*SMALL, "sampler=none", "metrics=[map,ndcg_7]", cwd=tmp_path)
     assert code == 0, err
     assert "  rank …" not in err
     assert "  score …" in err
@@ -81,11 +81,11 @@ def test_a_new_metric_encodes_nothing(tmp_path):
 def test_a_run_whose_engine_is_missing_is_finished_until_it_is_installed(tmp_path):
     """torch cannot do int8 without torchao; where it is installed there is nothing to test."""
     grids = "variants.grids=[{precision:[int8]}]"
-    code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
+    code, _, err = inside(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
     if "skipped: " not in err:
         pytest.skip("torchao is installed")
     assert "torchao" in err
-    code, _, err = run(*SMALL, "sampler=none", grids, cwd=tmp_path)
+    code, _, err = inside(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
     assert "cached" in err

@@ -5,12 +5,12 @@ import json
 import logging
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import records
 import wandb
+from command import inside
 from wandb_copies import OWN, read_back, table_of
 from wandb_server import WandbServer
 
@@ -331,9 +331,8 @@ def test_disabled_tracking_writes_nothing(store, monkeypatch):
 
 
 def test_a_folder_without_runs_has_nothing_to_send(tmp_path):
-    command = [sys.executable, "-m", "pipeline", "sync", f"results_dir={tmp_path}"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout == f"no unsent runs in {tmp_path / 'wandb'}\n"
+    code, out, _ = inside(f"results_dir={tmp_path}", cwd=tmp_path, module="pipeline.sync")
+    assert (code, out) == (0, f"no unsent runs in {tmp_path / 'wandb'}\n")
 
 
 def test_a_service_that_does_not_end_is_killed(monkeypatch):

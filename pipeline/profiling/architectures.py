@@ -1,7 +1,7 @@
 """What architectures cost by themselves, on made-up texts with the lengths of real texts: no data, no weights, no hub.
 
 The work of the command `profile_model`. Needs torch, transformers, pandas and hydra-core, no more; a figure that needs
-another library is left out, with the reason.
+another library is left out, with the reason. torch is imported where it is used, so that --help does not wait for it.
 """
 
 import sys
@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import torch
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.bounds import COUNT, bounded, check_numbers
 from pipeline.config import ModelConfig, ProfileConfig
-from pipeline.encoder.deploy import save as save_encoder
 from pipeline.encoder.engine import has_bfloat16, require_device
-from pipeline.encoder.sources import load
 from pipeline.profiling import machine, words
 from pipeline.profiling.measure import PROFILED_TEXTS, measure
 from pipeline.profiling.meter import Job, Settings, names
@@ -72,6 +69,8 @@ def check(cfg: DictConfig) -> ArchitectureConfig:
     if not config.profile.token_budgets:
         raise UserError("profile.token_budgets is empty: the throughput curve needs a point.")
     require_device(cfg.device)
+    import torch
+
     if cfg.precision == "bfloat16" and not has_bfloat16(torch.device(cfg.device)):
         raise UserError("precision=bfloat16: this machine lacks bfloat16 instructions and would emulate them slowly.")
     return config
@@ -124,6 +123,9 @@ class Progress:
 
 def profile(config: ArchitectureConfig, starting: Progress) -> Profile:
     """Measure one architecture with random weights; `starting` as of `measure`."""
+    from pipeline.encoder.deploy import save as save_encoder
+    from pipeline.encoder.sources import load
+
     texts = words.texts(config.texts, PROFILED_TEXTS, config.model.architecture["vocab_size"], config.seed)
     variant = Variant(precision=config.precision)
     with tempfile.TemporaryDirectory() as folder:

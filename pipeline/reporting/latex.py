@@ -58,6 +58,8 @@ def accuracies(systems: pd.DataFrame, column: str, points: pd.DataFrame) -> pd.S
     >>> points = pd.DataFrame({"system": ["y"], "accuracy_low": [0.2], "accuracy_high": [0.3]})
     >>> accuracies(systems, "metrics.b.multi.map", points).tolist()
     ['\\\\textbf{0.500}', '0.250 {\\\\scriptsize [0.200, 0.300]}']
+    >>> accuracies(systems, "metrics.b.multi.map", points[:0]).tolist()
+    ['\\\\textbf{0.500}', '0.250']
     """
     values = systems[column]
     text = values.map("{:.3f}".format, na_action="ignore")
@@ -67,7 +69,7 @@ def accuracies(systems: pd.DataFrame, column: str, points: pd.DataFrame) -> pd.S
         of.system: f" {{\\scriptsize [{of.accuracy_low:.3f}, {of.accuracy_high:.3f}]}}"
         for of in points.drop_duplicates("system").itertuples()
     }
-    return (text + systems["system"].map(intervals).fillna("")).fillna("--")
+    return (text + systems["system"].map(lambda system: intervals.get(system, ""))).fillna("--")
 
 
 def escaped(text: str) -> str:

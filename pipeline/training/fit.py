@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -22,6 +21,7 @@ from pipeline.config import Parallel, Precision, TrainerConfig
 from pipeline.encoder.model import Encoder
 from pipeline.store.progress import counted
 from pipeline.training import checkpoints, negatives
+from pipeline.training.holdout import hold_out
 from pipeline.training.lora import lora_adapters
 from pipeline.training.module import Contrastive, DrawBatches, OnPoint
 from pipeline.training.preemption import heeding_warnings
@@ -107,24 +107,6 @@ def fit(
         encoder.to(device).eval()
     progress = checkpoint.state["progress"]
     return Training(progress["curve"], progress["language_pairs"])
-
-
-def hold_out(data: ParallelText, trainer: TrainerConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split `available_NL` into training rows and held-out rows.
-
-    `seed` draws `trainer.holdout_fraction` of the passage groups; a group is held out as a whole. Without
-    `trainer.patience` nothing is held out.
-
-    Returns:
-        bool [N, L] of the training rows, and of the held-out rows ([0, L] without `trainer.patience`).
-    """
-    available_NL = data.available_NL
-    if trainer.patience is None:
-        return available_NL, available_NL[:0]
-    groups, group_N = np.unique(data.passage_group, return_inverse=True)
-    order_N = np.random.default_rng(seed).permutation(len(groups))[group_N]
-    held_out_N = order_N < round(trainer.holdout_fraction * len(groups))
-    return available_NL & ~held_out_N[:, None], available_NL & held_out_N[:, None]
 
 
 def held_out_batches(draw_held_out: DrawBatches, trainer: TrainerConfig) -> list[list[Draw]]:
