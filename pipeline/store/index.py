@@ -21,12 +21,7 @@ from pipeline.store.records import SCHEMA, Record, from_json
 NAME = ".index.parquet"
 VERSION = {b"pipeline": f"records of schema {SCHEMA}, index 1".encode()}
 MANY = 200  # records that have to be read again before they are worth an index
-READ = {
-    "machine",
-    "threads",
-    "quality",
-    "by_language",
-}  # of a profile's details; the rest are raw values: half a record
+READ = {"machine", "threads", "quality", "by_language"}  # of a profile's details; raw values are half a record
 
 
 class Entry(NamedTuple):
