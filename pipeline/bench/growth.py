@@ -15,15 +15,16 @@ import numpy as np
 
 from pipeline.bench import texts
 from pipeline.bench.ranking import QUERIES, WIDTH, one_pool
+from pipeline.encoder.encoding import SHARD
 from pipeline.profiling.meters.memory import status_mib
 from pipeline.retrieval import exact
+from pipeline.store.shards import Shards
 
 SIZES = {"encode": (1_000, 10_000, 100_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
 WORK_NAMES = {
     "encode": "encode sentences, 2 layers, truncated to 32 tokens",
     "rank": f"full ranking of {QUERIES:,} queries over passages x {WIDTH}",
 }
-BLOCK = 10_000
 SHALLOW = ["model=e5-small-l2", "model.max_passage_tokens=32"]  # 100,000 passages in a few minutes
 WARM_UP = 64  # texts
 INTERVAL_S = 0.01  # between readings of the memory
@@ -49,17 +50,21 @@ def encoding(count: int) -> Callable[[], object]:
 
 
 def ranking(count: int) -> Callable[[], object]:
-    """Return the ranking of `count` passages, whose embeddings lie in a mapped file like those of a large benchmark."""
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryFile() as file:
-        emb_ND = np.memmap(file, np.float32, "w+", shape=(count, WIDTH))
-    for start in range(0, count, BLOCK):
-        block = rng.standard_normal((min(BLOCK, count - start), WIDTH), np.float32)
-        emb_ND[start : start + BLOCK] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    """Return the ranking of `count` passages, whose embeddings lie in shards like those of a large benchmark."""
+    rng, folder = np.random.default_rng(0), tempfile.TemporaryDirectory()
+    shards = Shards(folder.name, SHARD)
+    for first in range(0, count, SHARD):
+        emb_SD = rng.standard_normal((min(SHARD, count - first), WIDTH), np.float32)
+        shards.save(first, emb_SD / np.linalg.norm(emb_SD, axis=1, keepdims=True))
     queries = rng.standard_normal((QUERIES, WIDTH), np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     collection = one_pool(count)
-    return lambda: exact.rank({"en": queries}, {"en": emb_ND}, collection)
+
+    def rank() -> None:
+        with folder:
+            exact.rank({"en": queries}, {"en": shards.rows(count, WIDTH)}, collection)
+
+    return rank
 
 
 WORK = {"encode": encoding, "rank": ranking}
