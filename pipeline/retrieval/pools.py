@@ -25,6 +25,7 @@ def nested_rankings(
 
     A query at 4 degrees, a judged and relevant passage at 40 degrees, and a sample of 8 others:
 
+    >>> import numpy as np
     >>> from pipeline.retrieval.example import texts, vectors
     >>> from pipeline.values import Relevance, Sample
     >>> degrees = [40, 90, 0, 80, 5, 70, 60, 10, 50]
