@@ -1,8 +1,6 @@
 """Train an encoder in one call that may be killed at any moment and resumes from its checkpoints.
 
-`experiment` calls `hold_out`, builds the batches with the sampling strategy, and calls `fit`.
-
-Legend: N rows of the training data, L languages.
+`parts` holds rows out (`holdout`), builds the batches with the sampling strategy, and calls `fit`.
 """
 
 import copy
