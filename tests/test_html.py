@@ -195,12 +195,12 @@ def test_clusters_are_named(sweep):
 
 def test_models_whose_intervals_overlap_are_named(sweep):
     store, tables, _ = sweep
-    points = tables["pareto"]
-    sixes = points["model"] == "e5-small-l6"
+    of = tables["accuracies"]
+    sixes = of["system"].str.startswith("e5-small-l6")
     narrow = {"winners": tables["winners"].assign(low=0.5)}
-    which = verdict_on(store, "toy", tables | narrow | {"pareto": points.assign(accuracy_high=0.5)}).details[2]
+    which = verdict_on(store, "toy", tables | narrow | {"accuracies": of.assign(high=0.5)}).details[2]
     assert "overlaps" not in which
-    wide = {"pareto": points.assign(accuracy_high=sixes.map({True: 0.51, False: 0.49}))}
+    wide = {"accuracies": of.assign(high=sixes.map({True: 0.51, False: 0.49}))}
     which = verdict_on(store, "toy", tables | narrow | wide).details[2]
     assert which.count("Its interval overlaps that of e5-small-l6, hybrid") == 1
     assert "e5-small-l3" not in which
@@ -316,6 +316,28 @@ def test_a_sweep_without_profiles_claims_no_cost(tmp_path):
     report.write(store, "s", tables, tmp_path / "report.html")
     (card,) = cards(gather(store, "s", tables))
     assert [figure.label for figure in card.figures] == ["multilingual mAP"]
+
+
+def test_monolingual_accuracies_without_profiles_have_intervals(tmp_path):
+    """There is no point to draw then, since no cost is known and no language bias either."""
+    store = ResultStore(tmp_path)
+    for layers in (3, 6, 12):
+        record = records.add_run(store, "s", layers, "hybrid", profiled=False)
+        frame = store.per_query(record.name, "facts")
+        store.save_frame(store.run_dir(record.name), "per_query-facts", frame[frame["setting"] == "mono"])
+        store.save(replace(record, metrics={key: of for key, of in record.metrics.items() if ".mono." in key}))
+    tables = analyse(store, "s", *MONEY)
+    assert tables["pareto"].empty
+    of = tables["accuracies"].set_index("system")
+    best, second, _ = of.sort_values("accuracy", ascending=False).index
+    which = verdict_on(store, "s", tables).details[-3]
+    assert which.startswith("On facts, e5-small-l12, hybrid has the highest monolingual mAP.")
+    low = tables["winners"]["low"].iloc[0]
+    assert ("overlaps that of e5-small-l6" in which) == (of["high"][second] > low)
+    report.write(store, "s", tables, tmp_path / "report.html")
+    assert show.between(of["accuracy"][second], tuple(of.loc[second, ["low", "high"]]), show.accuracy) in (
+        tmp_path / "report.html"
+    ).read_text(encoding="utf-8")
 
 
 def test_a_benchmark_is_reported_with_its_main_metric(tmp_path):

@@ -1,8 +1,11 @@
 """All tables of a sweep, from its records: what `pipeline.report` writes as csv files and draws."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, scores, tables, trades, verdict, winners
+from pipeline.analysis.errors import Estimates
 from pipeline.analysis.money import Prices, Scenario, priced
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
@@ -13,8 +16,8 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
 
     Returns:
         `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
-        `noise` (noise.spread), `tests` (paired.compare), `winners` (winners.winners), `pool_curve` (pool.curves),
-        `hypervolume` (fronts.volumes), `exchange` and `savings` (analysis.exchange), `slopes` and `fits`
+        `noise` (noise.spread), `accuracies` (intervals), `tests` (paired.compare), `winners` (winners.winners),
+        `pool_curve` (pool.curves), `hypervolume` (fronts.volumes), `exchange` and `savings` (analysis.exchange), `slopes` and `fits`
         (analysis.scaling), `trades`, `cards` (analysis.verdict). A sweep without accuracy has none of the tables after
         `noise`.
 
@@ -38,6 +41,7 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         return results
     by_query, bias_by_query = scores.scores(store, runs, None, tables.BIAS)
     accuracies = scores.estimates(by_query, systems)
+    results["accuracies"] = intervals(accuracies)
     draws = {scale: of.draws() for scale, of in accuracies.items()}
     biases = scores.estimates(bias_by_query, systems)
     bias = {name: of.draws() for (name, _), of in biases.items()}
@@ -68,3 +72,13 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
     assert main, "there are scales"
     results["cards"] = verdict.cards(runs, systems, points, accuracies[main[:2]], draws[main[:2]])
     return results
+
+
+def intervals(accuracies: Mapping[tuple[str, str], Estimates]) -> pd.DataFrame:
+    """Return one row per benchmark, setting and system: `accuracy`, the ends of its 95 % interval, what that covers."""
+    rows = [
+        (*scale, system, of.value, of.low, of.high, estimates.covers(system))
+        for scale, estimates in accuracies.items()
+        for system, of in estimates.intervals.items()
+    ]
+    return pd.DataFrame(rows, columns=["benchmark", "setting", "system", "accuracy", "low", "high", "covers"])

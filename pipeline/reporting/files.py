@@ -14,6 +14,7 @@ EXPLAINED = {  # by the stem of the file
     "cards": "The three systems worth knowing: most accurate, best value, cheapest worth having.",
     "front": "One Pareto front for papers and slides; `panel=` of pipeline.report chooses the setting and the cost.",
     "pareto": "Pareto fronts: each cost against accuracy, one row or mark per system, with 95 % intervals.",
+    "accuracies": "Accuracy of each system in each setting, with 95 % intervals.",
     "runs": "One row per run: main metric of each setting, language bias, costs.",
     "metrics": "All metrics of all runs, one row per run, benchmark, setting and metric.",
     "sources": "All profiled figures of all runs: value, whether measured or modelled, and relative standard error.",

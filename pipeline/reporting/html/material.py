@@ -157,20 +157,18 @@ class Material:
 
     @cached_property
     def accuracy_intervals(self) -> dict[tuple[str, ...], Interval]:
-        """95 % intervals by (system, benchmark, setting), for the points of the fronts only."""
-        return self.intervals("accuracy", ["system", "benchmark", "setting"])
+        """95 % intervals by (system, benchmark, setting)."""
+        rows = self.tables["accuracies"].itertuples(index=False) if self.scales else ()
+        return {(of.system, of.benchmark, of.setting): (of.low, of.high) for of in rows}
 
     @cached_property
     def bias_intervals(self) -> dict[tuple[str, ...], Interval]:
         """95 % intervals of the language bias by (system, benchmark)."""
-        return self.intervals(BIAS, ["system", "benchmark"])
-
-    def intervals(self, name: str, keys: list[str]) -> dict[tuple[str, ...], Interval]:
-        """Read the columns <name>_low and <name>_high of the points; empty if there are none."""
+        keys = ["system", "benchmark"]
         points = self.tables["pareto"].drop_duplicates(keys)
-        if f"{name}_low" not in points:
+        if f"{BIAS}_low" not in points:
             return {}
-        bounds = zip(points[f"{name}_low"], points[f"{name}_high"], strict=True)
+        bounds = zip(points[f"{BIAS}_low"], points[f"{BIAS}_high"], strict=True)
         return dict(zip(points[keys].itertuples(index=False, name=None), bounds, strict=True))
 
     def quality(self, system: str) -> str:

@@ -112,11 +112,12 @@ def overlaps(material: Material, best: Winner) -> list[str]:
 
     No test compares models.
     """
-    points = material.tables["pareto"]
-    panel = points[(points["benchmark"] == best.benchmark) & (points["setting"] == best.setting)]
+    table = material.tables["accuracies"]
+    panel = table[(table["benchmark"] == best.benchmark) & (table["setting"] == best.setting)]
+    panel = panel.assign(model=[material.value(system, "model") for system in panel["system"]])
     others = panel[panel["model"] != material.value(best.system, "model")].sort_values("accuracy", ascending=False)
     others = others.drop_duplicates("model")
-    return others.loc[others["accuracy_high"] > best.chosen["low"], "system"].tolist()
+    return others.loc[others["high"] > best.chosen["low"], "system"].tolist()
 
 
 def next_cheaper(material: Material, best: Winner) -> str:
