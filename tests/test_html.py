@@ -329,7 +329,7 @@ def test_monolingual_accuracies_without_profiles_have_intervals(tmp_path):
     tables = analyse(store, "s", *MONEY)
     assert tables["pareto"].empty
     of = tables["accuracies"].set_index("system")
-    best, second, _ = of.sort_values("accuracy", ascending=False).index
+    _, second, _ = of.sort_values("accuracy", ascending=False).index
     which = verdict_on(store, "s", tables).details[-3]
     assert which.startswith("On facts, e5-small-l12, hybrid has the highest monolingual mAP.")
     low = tables["winners"]["low"].iloc[0]
