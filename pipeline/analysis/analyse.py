@@ -18,8 +18,8 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
         `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
         `noise` (noise.spread), `accuracies` (intervals), `tests` (paired.compare), `winners` (winners.winners),
         `pool_curve` (pool.curves), `hypervolume` (fronts.volumes), `exchange` and `savings` (analysis.exchange),
-        `slopes` and `fits` (analysis.scaling), `trades`, `cards` (analysis.verdict). A sweep without accuracy has none of the tables after
-        `noise`.
+        `slopes` and `fits` (analysis.scaling), `trades`, `cards` (analysis.verdict). A sweep without accuracy has none
+        of the tables after `noise`.
 
     Raises:
         UserError: the sweep does not exist, has no finished run, or its runs cannot be compared.
