@@ -13,6 +13,8 @@ import pytest
 
 from pipeline.__main__ import COMMANDS
 from pipeline.launch.commands import refusing
+from pipeline.launch.yaml_size import check_size
+from pipeline.values import UserError
 
 NUMBERS = {  # key -> numbers out of its bounds
     **{
@@ -281,6 +283,36 @@ def test_a_bad_yaml_is_one_sentence(refused, tmp_path, kind):
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     line = refused("run", "--config-dir", str(tmp_path), "--config-name", "mine", "seed=0")
     assert re.fullmatch(r"error: \S.{10,1500}", line)
+
+
+LAUGHS = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 25))
+SIZES = {
+    "billions of values": (LAUGHS, "stands for more than 10,000 values, its aliases written out."),
+    "nested": ("sweep: " + "[" * 60 + "]" * 60 + "\n", "is nested more than 50 deep, or contains itself."),
+    "nested far": ("sweep: " + "[" * 100_000 + "]" * 100_000 + "\n", "is nested more than 50 deep."),
+    "in itself": ("sweep: &a [*a]\n", "is nested more than 50 deep, or contains itself."),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("file", ["mine.yaml", "prices/own.yaml"])
+def test_a_yaml_that_stands_for_too_much_is_not_composed(refused, tmp_path, kind, file):
+    """OmegaConf writes every alias out: a billion values from 25 lines. It would not end."""
+    text, sentence = SIZES[kind]
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"defaults: [config, _self_]\n{text}" if file == "mine.yaml" else text, encoding="utf-8")
+    chosen = ["run", "--config-name", "mine"] if file == "mine.yaml" else ["recommend", "sweep=x", "prices=own"]
+    assert refused(*chosen, "--config-dir", str(tmp_path)) == f"error: {path} {sentence}"
+
+
+def test_an_alias_may_repeat_what_is_small(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("a: &a [1, 2]\nb: [*a, *a]\n", encoding="utf-8")
+    check_size(path)
+    path.write_text("a: &a [1, 2]\nb: [" + "*a, " * 3_400 + "]\n", encoding="utf-8")  # 3 values each
+    with pytest.raises(UserError, match="more than 10,000 values"):
+        check_size(path)
 
 
 @pytest.mark.parametrize("group", GROUPS)

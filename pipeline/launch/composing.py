@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.launch.commands import check_as_written
+from pipeline.launch.yaml_size import look_at_sizes
 from pipeline.values import CONF, UserError, alternatives
 
 SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
@@ -51,6 +52,7 @@ def start(job: Callable[..., None], root: str, check: Callable[[DictConfig], obj
         UserError: the config cannot be composed, or names foreign code.
     """
     flags = read_flags()
+    look_at_sizes()
     search_path = create_config_search_path(str(CONF))
     if flags.config_dir:
         folder = f"file://{Path(flags.config_dir).absolute()}"
