@@ -168,6 +168,7 @@ def sweep(root: Path, folder: Path, signals: list[tuple[int, str]], moment: rand
 
 def main(count: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored, also in child processes
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does nohup
     root = Path(tempfile.mkdtemp(prefix="kill-trial-"))
     for name in ("temporary", "python"):
         (root / name).mkdir()
