@@ -96,8 +96,8 @@ def collection() -> Collection:
         return Relevance(query, rng.integers(pool, size=2 * QUERIES), np.ones(2 * QUERIES, np.int8))
 
     pools = {"de": texts(PASSAGES), "en": texts(47)}
-    relevance = {(asked, pool): judged(len(pools[pool])) for asked in pools for pool in pools}
-    return Collection("shards", {asked: texts(QUERIES) for asked in pools}, pools, relevance)
+    relevance = {(language, pool): judged(len(pools[pool])) for language in pools for pool in pools}
+    return Collection("shards", {language: texts(QUERIES) for language in pools}, pools, relevance)
 
 
 @pytest.mark.parametrize("width", [WIDTH, 9])

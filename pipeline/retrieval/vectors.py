@@ -37,8 +37,7 @@ class Truncated:
     """
 
     def __init__(self, emb_ND: Vectors, width: int):
-        if not 0 < width <= emb_ND.shape[1]:
-            raise ValueError(f"width must lie in [1, {emb_ND.shape[1]}], got {width}")
+        check_width(width, emb_ND)
         self.emb_ND, self.width, self.dtype = emb_ND, width, emb_ND.dtype
 
     @property
@@ -66,6 +65,11 @@ def truncate(emb_ND: np.ndarray, width: int) -> np.ndarray:
     >>> truncate(np.array([[3, 4, 12]]) / 13, 2)
     array([[0.6, 0.8]])
     """
+    check_width(width, emb_ND)
+    return emb_ND[:, :width] / np.linalg.norm(emb_ND[:, :width], axis=1, keepdims=True)
+
+
+def check_width(width: int, emb_ND: Vectors) -> None:
+    """Raise ValueError for a width outside [1, D]."""
     if not 0 < width <= emb_ND.shape[1]:
         raise ValueError(f"width must lie in [1, {emb_ND.shape[1]}], got {width}")
-    return emb_ND[:, :width] / np.linalg.norm(emb_ND[:, :width], axis=1, keepdims=True)

@@ -49,7 +49,7 @@ def read(runs: Path, names: list[str], load: Callable[[str], tuple[Record, Mappi
     Raises:
         Damaged: a file beside a record is not what was written.
     """
-    known, found, new = _read(runs / NAME), dict[str, Record](), dict[str, Entry]()
+    known, records, new = _read(runs / NAME), dict[str, Record](), dict[str, Entry]()
     for name in names:
         path = runs / name / "record.json"
         stat = path.stat() if path.exists() else None
@@ -57,15 +57,15 @@ def read(runs: Path, names: list[str], load: Callable[[str], tuple[Record, Mappi
         entry = known.get(name)
         if entry and entry.state == state:
             check_vouched(path, json.loads(entry.files))
-            found[name] = from_json(json.loads(entry.record), path)
+            records[name] = from_json(json.loads(entry.record), path)
             continue
         record, files = load(name)
-        found[name] = light(record)
+        records[name] = light(record)
         if state:
-            new[name] = Entry(*state, json.dumps(files), json.dumps(asdict(found[name])))
+            new[name] = Entry(*state, json.dumps(files), json.dumps(asdict(records[name])))
     if len(new) >= MANY:
         _write(runs, {name: entry for name, entry in (known | new).items() if (runs / name).is_dir()})
-    return found
+    return records
 
 
 def light(record: Record) -> Record:

@@ -25,17 +25,17 @@ def local_locks(folder: Path, mounts: Path = MOUNTS) -> str | None:
     """
     if not mounts.exists():
         return None
-    found: tuple[str, str, set[str]] | None = None
+    mount: tuple[str, str, set[str]] | None = None
     place = folder.resolve()
     for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         of_mount, _, of_system = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), of_mount.split()[4])
-        if place.is_relative_to(point) and (found is None or len(point) >= len(found[0])):  # a later mount hides others
+        if place.is_relative_to(point) and (mount is None or len(point) >= len(mount[0])):  # a later mount hides others
             kind, _, settings = of_system.split(" ", 2)
-            found = point, kind, set(settings.split(","))
-    if found is None:
+            mount = point, kind, set(settings.split(","))
+    if mount is None:
         return None
-    _, kind, options = found
+    _, kind, options = mount
     if kind in LOCAL or (kind.startswith("fuse.") and kind not in PASSED_ON):
         return kind
     named = sorted(LOCAL_WITH.get(kind, set()) & options)

@@ -3,7 +3,7 @@
 A shard is complete once its checksum is there, which is written last. Readers take rows as they need them, so neither
 memory nor a second copy on disk ever holds all of them.
 
-Axes: N vectors of all shards, S vectors of a shard, R rows that are asked for, D width.
+Axes: N vectors of all shards, S vectors of a shard, D width.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ def file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     pipeline.values.UserError: encode.folder=ftp://host/vectors: it must be a path, or begin with file://, memory://, \
 s3://, gs:// or abfs://.
     """
-    protocol, found, _ = url.partition("://")
-    if not found:
+    protocol, separator, _ = url.partition("://")
+    if not separator:
         return fsspec.filesystem("file"), os.path.abspath(url)
     if protocol not in PROTOCOLS:
         known = ", ".join(f"{name}://" for name in PROTOCOLS[:-1])
@@ -182,6 +182,6 @@ class Rows:
         paths = [self.shards.file(start // size * size) for start, _ in parts]
         begins = [HEADER + start % size * bytes_ for start, _ in parts]
         ends = [begin + (stop - start) * bytes_ for begin, (start, stop) in zip(begins, parts, strict=True)]
-        found = self.shards.system.cat_ranges(paths, begins, ends, on_error="raise")
-        stored = np.frombuffer(found[0] if len(found) == 1 else b"".join(found), self.shards.dtype)
+        ranges = self.shards.system.cat_ranges(paths, begins, ends, on_error="raise")
+        stored = np.frombuffer(ranges[0] if len(ranges) == 1 else b"".join(ranges), self.shards.dtype)
         return stored.reshape(-1, self.width).astype(np.float32)

@@ -62,15 +62,15 @@ def language_matrices(
     store: ResultStore, names: Sequence[str], benchmark: str, main: Metric
 ) -> dict[str, pd.DataFrame]:
     """Return retrieval.metrics.language_matrix of each run; runs with the same queries are grouped together."""
-    found: dict[str, pd.DataFrame] = {}
+    by_run: dict[str, pd.DataFrame] = {}
     for block in blocks(store, names, benchmark, [main.name]):
         pairs = block.rows.select(PAIR).to_pandas().astype(str)
         inside = block.rows["setting"].to_numpy() != "multi"
         scores = pd.DataFrame(block.values(main.name)[inside], columns=block.names)
         means = scores.groupby([pairs.loc[inside, key].to_numpy() for key in PAIR], sort=False).mean()
         means = means.rename_axis(index=PAIR)
-        found |= {name: means[name].unstack(sort=False) for name in block.names}
-    return found
+        by_run |= {name: means[name].unstack(sort=False) for name in block.names}
+    return by_run
 
 
 def seed_mean(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -14,9 +14,8 @@ from pipeline.reporting.looks import strategy_name
 from pipeline.store.progress import counted
 from pipeline.store.records import AS_TRAINED
 
-Line = Mapping[
-    Any, Any
-]  # a row of a table of analysis, by column: of 25,000 rows, each as a Series would take a minute
+# A row of a table of analysis, by column: of 25,000 rows, each as a Series would take a minute.
+Line = Mapping[Any, Any]
 
 
 def panel(line: Line) -> str:

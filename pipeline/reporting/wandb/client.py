@@ -100,10 +100,9 @@ def variables(folder: Path) -> Iterator[None]:
     Args:
         folder: of W&B's files; else tables are staged in the home folder.
     """
-    own = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("DATA", "CACHE", "CONFIG")} | {
-        "WANDB_SILENT": "true"
-    }
-    own = {name: value for name, value in own.items() if name not in os.environ}
+    folders = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("DATA", "CACHE", "CONFIG")}
+    defaults = {"WANDB_SILENT": "true", **folders}
+    own = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(own)
     try:
         yield
