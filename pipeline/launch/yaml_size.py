@@ -6,7 +6,7 @@ OmegaConf copies whatever an alias names, and would not end (the attack is known
 from pathlib import Path
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
@@ -16,8 +16,11 @@ from pipeline.values import UserError
 MOST_VALUES, DEEPEST = 10_000, 50  # the longest config that is shipped has 70 values, 4 deep
 
 
-class SizedSource(FileConfigSource):
-    """Hydra's reader of a folder of configs, which looks at the size of each before OmegaConf does."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's reader of a folder of configs, which looks at the size of each before OmegaConf does.
+
+    It keeps its name: where a launcher's process registers the readers again, Hydra refuses another name in its place.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
@@ -27,9 +30,9 @@ class SizedSource(FileConfigSource):
 
 
 def look_at_sizes() -> None:
-    """Have Hydra read configs through SizedSource, in this process."""
+    """Have Hydra read configs through FileConfigSource, in this process."""
     Plugins.instance()  # registers the reader whose place it takes
-    SourcesRegistry.instance().types["file"] = SizedSource
+    SourcesRegistry.instance().types["file"] = FileConfigSource
 
 
 def check_size(path: Path) -> None:
