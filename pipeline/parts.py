@@ -12,12 +12,13 @@ from urllib.parse import quote
 
 import torch
 
-from pipeline.config import Device, TrainerConfig, build, plain
+from pipeline.config import build, plain
 from pipeline.data import leakage
 from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
 from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
+from pipeline.groups import Device, TrainerConfig
 from pipeline.launch.crew import Crew
 from pipeline.launch.request import Request, encode_key
 from pipeline.profiling import nvidia

@@ -15,12 +15,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from pipeline.analysis.published import scores
-from pipeline.config import ModelConfig
 from pipeline.data import beir, lareqa, miracl, mmarco, mteb, parallel
 from pipeline.encoder import model_folder
 from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import load, origin
+from pipeline.groups import ModelConfig
 from pipeline.store.progress import describe
 from pipeline.store.results import ResultStore
 

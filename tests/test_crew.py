@@ -1,10 +1,12 @@
 """The workers that encode a corpus together: processes and actors of Ray give the vectors of one process, or end."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_config import composed
 from tiny import encoder
 
@@ -19,6 +21,22 @@ from pipeline.values import Variant
 
 COUNT, SIZE, WIDTH, BUDGET = 70, 16, 32, 64
 TEXTS = [f"passage {n}" + " and more" * (n % 7) for n in range(COUNT)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """In this process as in the workers: a product of matrices that threads share may round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def memory_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's count is of the whole machine, where another test may run out of memory at the same moment."""
+    for module in ("child", "crew"):
+        monkeypatch.setattr(f"pipeline.launch.{module}.oom_kills", lambda: 0)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +126,6 @@ def test_a_cluster_that_is_too_small_is_refused(deployed: Path) -> None:
 
 
 def test_ray_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.encode.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.groups.find_spec", lambda name: None)
     with pytest.raises(config.UserError, match=r"encode\.ray=auto: ray is missing: pip install"):
         config.check(composed("encode.ray=auto"))

@@ -12,11 +12,11 @@ from tiny import trainer_config
 from tokenizers import processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from pipeline.config import ModelConfig, Pooling, Precision
 from pipeline.encoder import model_folder, packaged
 from pipeline.encoder.encoding import encode
 from pipeline.encoder.head import POOLINGS
 from pipeline.encoder.sources import load
+from pipeline.groups import ModelConfig, Pooling, Precision
 from pipeline.training.lora import lora_adapters
 from pipeline.values import UserError
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from tiny import model_config
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.config import ModelConfig
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import architecture_key, load
+from pipeline.groups import ModelConfig
 from pipeline.values import UserError
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -15,10 +15,10 @@ from command import inside
 from hydra import compose, initialize_config_dir
 from packaging.requirements import Requirement
 
-from pipeline.config import Pooling
 from pipeline.data import lareqa
 from pipeline.encoder import packaged
 from pipeline.encoder.engine import has_bfloat16
+from pipeline.groups import Pooling
 from pipeline.profiling import architectures, words
 from pipeline.values import UserError
 

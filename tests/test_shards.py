@@ -7,7 +7,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline.encode import EncodeConfig
+from pipeline.groups import EncodeConfig
 from pipeline.retrieval import exact, faiss_index
 from pipeline.retrieval.vectors import Truncated
 from pipeline.store.shards import Shards, check_folder

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from command import SMALL, inside, records
 
-from pipeline.config import Device
+from pipeline.groups import Device
 from pipeline.launch.hardware import has_bfloat16
 from pipeline.retrieval import exact, metrics, scoring
 from pipeline.retrieval.ranking import rank_benchmark

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.config import ModelConfig, Parallel, Pooling, Precision, TrainerConfig
 from pipeline.encoder.sources import load
+from pipeline.groups import ModelConfig, Parallel, Pooling, Precision, TrainerConfig
 from pipeline.sampling.hybrid import Hybrid
 from pipeline.sampling.strategy import Corpus, batches
 from pipeline.training.fit import ALONE, fit, hold_out

@@ -12,8 +12,8 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from pipeline.bench import texts
 from pipeline.bench.pairs import Row
-from pipeline.config import Precision, TrainerConfig
 from pipeline.data import lareqa
+from pipeline.groups import Precision, TrainerConfig
 from pipeline.launch.hardware import resolve
 from pipeline.training.fit import fit, set_dropout
 from pipeline.training.module import schedule

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer, normalizers
 from transformers import AutoConfig, AutoModel, PreTrainedModel, logging
 from yaml import YAMLError
 
-from pipeline.config import ModelConfig, Precision
 from pipeline.data import hub
 from pipeline.encoder import packaged
 from pipeline.encoder.declared import Declared
 from pipeline.encoder.folder import Source, attention, depth, from_folder, one_line
 from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import Encoder
+from pipeline.groups import ModelConfig, Precision
 from pipeline.values import Side, UserError
 
 logging.set_verbosity_error()  # transformers would print a report on the loaded weights; from_folder checks it instead
@@ -163,7 +163,7 @@ def settled(model: ModelConfig, declared: Declared, available: int) -> Settings:
 def overridden(model: ModelConfig, declared: Declared) -> list[str]:
     """Return a sentence per setting in which the config differs from what the model's files declare.
 
-    >>> from pipeline.config import Pooling
+    >>> from pipeline.groups import Pooling
     >>> model = ModelConfig(family="f", weights="folder", pooling=Pooling.mean, query_prefix="query: ")
     >>> overridden(model, Declared(Path("folder"), pooling="cls", prompts={"query": "query: "}))
     ["model.pooling='mean'; the model's own files say 'cls'."]

@@ -8,7 +8,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.config import Config, Device, Precision
+from pipeline.config import Config
+from pipeline.groups import Device, Precision
 
 CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's

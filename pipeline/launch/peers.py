@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.config import TrainerConfig
+from pipeline.groups import TrainerConfig
 from pipeline.launch.child import oom_kills, without_answer
 from pipeline.launch.request import Request, trains
 from pipeline.store.results import ResultStore, RunState

@@ -14,7 +14,8 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from pipeline.config import Config, TrainerConfig, from_plain, plain
+from pipeline.config import Config, from_plain, plain
+from pipeline.groups import TrainerConfig
 from pipeline.launch.hardware import has_bfloat16, resolve
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys

@@ -16,8 +16,8 @@ import pandas as pd
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.bounds import COUNT, bounded, check_numbers
-from pipeline.config import ModelConfig, ProfileConfig
 from pipeline.encoder.engine import has_bfloat16, require_device
+from pipeline.groups import ModelConfig, ProfileConfig
 from pipeline.profiling import machine, words
 from pipeline.profiling.measure import PROFILED_TEXTS, measure
 from pipeline.profiling.meter import Job, Settings, names

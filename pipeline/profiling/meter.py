@@ -15,7 +15,7 @@ from pipeline.encoder.encoding import TextEncoder
 from pipeline.values import Side, Variant
 
 if TYPE_CHECKING:
-    from pipeline.config import ProfileConfig
+    from pipeline.groups import ProfileConfig
 
 # The ceiling is the others' scale; throughput finds their token budget.
 ORDER = ("ceiling", "throughput", "latency", "memory", "energy")

@@ -42,7 +42,7 @@ def encode_side(
         shards: returns where to keep the shards of one language and side, given their name; None: all in memory.
         encode_missing: takes the arguments of `encode_shards` after the encoder; by default this process encodes.
 
-    >>> from pipeline.config import ModelConfig
+    >>> from pipeline.groups import ModelConfig
     >>> from pipeline.encoder.sources import load
     >>> from pipeline.retrieval import example
     >>> encoder = load(ModelConfig(family="e5-small", weights="packaged", layers=1), seed=0)

@@ -15,8 +15,8 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import nn
 
-from pipeline.config import Parallel, Precision, TrainerConfig
 from pipeline.encoder.model import Encoder
+from pipeline.groups import Parallel, Precision, TrainerConfig
 from pipeline.store.progress import counted
 from pipeline.training import checkpoints, negatives
 from pipeline.training.holdout import hold_out

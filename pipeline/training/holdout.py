@@ -5,7 +5,7 @@ Legend: N rows of the training data, L languages.
 
 import numpy as np
 
-from pipeline.config import TrainerConfig
+from pipeline.groups import TrainerConfig
 from pipeline.values import ParallelText
 
 

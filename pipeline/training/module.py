@@ -23,9 +23,9 @@ from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint as recompute
 
-from pipeline.config import Parallel, TrainerConfig
 from pipeline.encoder.encoding import batches as batches_by_length
 from pipeline.encoder.model import Encoder
+from pipeline.groups import Parallel, TrainerConfig
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.losses import layerwise

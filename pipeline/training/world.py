@@ -19,8 +19,8 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
-from pipeline.config import Parallel, TrainerConfig
 from pipeline.encoder.model import Encoder
+from pipeline.groups import Parallel, TrainerConfig
 from pipeline.values import World
 
 SILENCE = timedelta(minutes=10)  # a process that waits longer for another ends with an error
