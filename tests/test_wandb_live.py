@@ -81,7 +81,8 @@ def test_a_run_that_is_killed_goes_on_where_it_was(alone):
     killed.communicate(timeout=60)
     assert killed.returncode == 1
     (first,) = read_back(alone / "results")
-    assert (first["history"][0]["_step"], first["exit_code"]) == (1, None)
+    assert first["history"][0]["_step"] == 1
+    assert first["exit_code"] in (None, 1)  # 1 if its W&B process could still say so before the group was killed
     code, _, err = run(*many, cwd=alone)
     assert code == 0, err
     copies = read_back(alone / "results")
