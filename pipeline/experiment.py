@@ -15,11 +15,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.data import leakage
 from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
 from pipeline.encoder.encoding import TextEncoder
+from pipeline.encoder.finished import restore_distilled
 from pipeline.encoder.sources import architecture_key
 from pipeline.launch.peers import peers, wait
 from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
@@ -30,12 +32,12 @@ from pipeline.profiling.meter import Job, Settings, Texts
 from pipeline.profiling.summary import with_corpus
 from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
-from pipeline.store.files import read_again, write_json
+from pipeline.store.files import read_again, write_atomically, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
-from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, unheard
-from pipeline.values import Collection, Variant, World
+from pipeline.training.teacher import teach
+from pipeline.values import Variant, World
 
 
 def run(request: Request, log: Log = unheard) -> Iterator[Record]:
@@ -100,19 +102,44 @@ def evaluate_and_profile(
     return evaluations, profiles
 
 
+def distill_or_restore(parts: Parts) -> dict[str, Any]:
+    """Distil the encoder's start, unless an equal distillation has finished, and load its weights."""
+    request, config = parts.request, parts.request.config.model.distill
+    if config is None:
+        return {}
+    unfinished = parts.store.stage_dir("unfinished", request.keys["distill"])
+    vectors = parts.store.stage_dir("teach", request.keys["teach"]) / "vectors.npy"
+
+    def teach_student(folder: Path) -> dict[str, Any]:
+        teacher = parts.teacher().to(request.config.device.name)
+        with parts.meter() as spent:
+            emb_UD = teach(teacher, parts.distill_texts.teacher)
+        write_atomically(vectors, lambda path: np.save(path, emb_UD))
+        return {"texts": len(emb_UD), **spent}
+
+    def distill_student(folder: Path) -> dict[str, Any]:
+        width, spent_file = parts.encoder.width, unfinished / "spent" / "spent.json"
+        with parts.meter(read_again(spent_file), partial(write_json, spent_file)) as spent:
+            curve = parts.distill(np.load(vectors, mmap_mode="r"), unfinished)
+        parts.store.save_frame(folder, "distillation", pd.DataFrame(curve))
+        parts.encoder.save(folder / "encoder")
+        projected_width = parts.encoder.width if parts.encoder.width != width else None
+        return {"final_loss": curve[-1]["loss"], "projected_width": projected_width, **spent}
+
+    if parts.store.outcome("distill", request.keys["distill"]) is None:
+        parts.stage("teach", request.keys["teach"], teach_student)
+    outcome = parts.stage("distill", request.keys["distill"], distill_student)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    restore_distilled(parts.encoder, parts.store, request.keys["distill"])
+    return outcome
+
+
 def train_or_restore(parts: Parts) -> Trained:
-    """Train the encoder, unless an equal training has finished, and load its weights; check its data for leakage."""
-    request, data = parts.request, parts.data
+    """Train the encoder from its start, unless an equal training has finished, and load its weights."""
+    request = parts.request
+    distillation, leaks = distill_or_restore(parts), check_leakage(parts)
     if not parts.trains:
-        return Trained()
-
-    def check_leakage(benchmark: Collection, folder: Path) -> dict[str, Any]:
-        return leakage.check(data, benchmark)
-
-    leaks = {
-        benchmark.name: parts.stage("leakage", request.keys[f"leakage.{name}"], partial(check_leakage, benchmark))
-        for name, benchmark in parts.benchmarks.items()
-    }
+        return Trained(leaks=leaks, distillation=distillation)
     unfinished = parts.store.stage_dir("unfinished", request.keys["train"])  # checkpoints: a killed training resumes
     spent_file = unfinished / "spent" / "spent.json"
 
@@ -127,14 +154,31 @@ def train_or_restore(parts: Parts) -> Trained:
     shutil.rmtree(unfinished, ignore_errors=True)
     checkpoint = parts.store.stage_dir("train", request.keys["train"]) / "encoder"
     parts.encoder.restore(checkpoint)
-    return Trained(outcome, leaks, checkpoint)
+    return Trained(outcome, leaks, distillation, checkpoint)
+
+
+def check_leakage(parts: Parts) -> dict[str, dict[str, Any]]:
+    """Return what each data set that the encoder learns from shares with each benchmark."""
+
+    def shared(data: ParallelText, benchmark: Collection, folder: Path) -> dict[str, Any]:
+        return leakage.check(data, benchmark)
+
+    leaks: dict[str, dict[str, Any]] = {}
+    for stage, data in parts.learns_from.items():
+        for name, benchmark in parts.benchmarks.items():
+            key = parts.request.keys[f"leakage.distill.{name}" if stage == "distill" else f"leakage.{name}"]
+            leak = parts.stage("leakage", key, partial(shared, data, benchmark))
+            leaks.setdefault(data.name, {})[benchmark.name] = leak
+    return leaks
 
 
 def join(request: Request, world: World) -> None:
     """Take part in the training of a run that another process leads."""
     parts = TrainingParts(request)
     wait(world)
-    parts.fit(ResultStore(request.config.results_dir).stage_dir("unfinished", request.keys["train"]), world)
+    if request.config.model.distill:
+        restore_distilled(parts.encoder, parts.store, request.keys["distill"])
+    parts.fit(parts.store.stage_dir("unfinished", request.keys["train"]), world)
 
 
 def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> Evaluation:

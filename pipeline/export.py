@@ -30,12 +30,11 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
         raise UserError(f"{folder} exists already: name another folder with to=.")
     record = store.load(name)
     from pipeline.encoder import model_folder  # with torch: --help and a wrong name do not wait for it
-    from pipeline.encoder.sources import load, origin
+    from pipeline.encoder.finished import load_finished
+    from pipeline.encoder.sources import origin
 
     model = from_plain(record.config).model
-    encoder = load(model, seed=record.seed)
-    if record.training:
-        encoder.restore(store.stage_dir("train", record.provenance["stages"]["train"]) / "encoder")
+    encoder = load_finished(store, record, model)
     model_folder.write(encoder, folder, card(record, *origin(model)))
 
 

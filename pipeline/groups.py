@@ -18,6 +18,9 @@ Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
 VariantPrecision = Enum("VariantPrecision", ["float32", "bfloat16", "int8"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Parallel = Enum("Parallel", ["ddp", "fsdp"])
+KeptLayers = Enum("KeptLayers", ["first", "last", "even"])
+TextSide = Enum("TextSide", ["query", "passage"])
+DistillLoss = Enum("DistillLoss", ["regression", "similarity"])
 StoredPrecision = Enum("StoredPrecision", ["float32", "float16"])  # of vectors on disk
 
 
@@ -31,29 +34,8 @@ class DenseConfig:
 
 
 @dataclass
-class ModelConfig:
-    """conf/model: where an encoder's weights come from, and how it reads texts; null where its own files decide."""
-
-    family: str = MISSING
-    weights: str = MISSING
-    revision: str | None = None
-    license: str | None = None
-    precision: Precision = Precision.float32
-    layers: int | None = bounded(1, 10_000, default=None)
-    pooling: Pooling | None = None
-    dense: list[DenseConfig] | None = None
-    normalize: bool | None = None
-    query_prefix: str | None = None
-    passage_prefix: str | None = None
-    max_query_tokens: int | None = bounded(1, 10**6, default=None)
-    max_passage_tokens: int | None = bounded(1, 10**6, default=None)
-    freeze_word_embeddings: bool = False
-    architecture: dict[str, Any] = bounded(0, LARGEST, default=dict)
-
-
-@dataclass
-class TrainerConfig:
-    """conf/trainer, which explains every key."""
+class StepsConfig:
+    """What every training of an encoder has: conf/trainer, conf/distill."""
 
     steps: int = bounded(1, COUNT)
     batch_size: int = bounded(1, 10**6)
@@ -67,6 +49,57 @@ class TrainerConfig:
     checkpoint_every: int = bounded(1, COUNT)
     forward_tokens: int = bounded(1, COUNT)
     grad_cache: bool = MISSING
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together, on all machines."""
+        return 1
+
+
+@dataclass
+class DistillConfig(StepsConfig):
+    """conf/distill, which explains every key."""
+
+    teacher: str | None = None
+    loss: DistillLoss = DistillLoss.regression
+    source_language: str | None = None
+    sides: list[TextSide] = field(default_factory=lambda: list(TextSide))
+    lines: str | None = None
+    seed: int = bounded(0, 2**32 - 1)
+
+
+@dataclass
+class ModelConfig:
+    """conf/model: where an encoder's weights come from, and how it reads texts; null where its own files decide."""
+
+    family: str = MISSING
+    weights: str = MISSING
+    revision: str | None = None
+    license: str | None = None
+    precision: Precision = Precision.float32
+    layers: int | None = bounded(1, 10_000, default=None)
+    kept_layers: KeptLayers = KeptLayers.first
+    pooling: Pooling | None = None
+    dense: list[DenseConfig] | None = None
+    normalize: bool | None = None
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    max_query_tokens: int | None = bounded(1, 10**6, default=None)
+    max_passage_tokens: int | None = bounded(1, 10**6, default=None)
+    freeze_word_embeddings: bool = False
+    architecture: dict[str, Any] = bounded(0, LARGEST, default=dict)
+    distill: DistillConfig | None = None
+
+    @property
+    def cost_only(self) -> bool:
+        """Whether the weights are random, which have no accuracy."""
+        return self.weights == "random" and self.distill is None
+
+
+@dataclass
+class TrainerConfig(StepsConfig):
+    """conf/trainer, which explains every key."""
+
     devices: int = bounded(1, 1024)
     num_nodes: int = bounded(1, 10_000)
     strategy: Parallel = Parallel.ddp

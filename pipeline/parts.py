@@ -4,21 +4,24 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import numpy as np
 import torch
 
-from pipeline.config import build, plain
-from pipeline.data import leakage
+from pipeline.config import build, from_plain, plain
+from pipeline.data import leakage, plain_lines
 from pipeline.encoder import sources
 from pipeline.encoder.deploy import check as check_variants
 from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
-from pipeline.groups import Device, TrainerConfig
+from pipeline.encoder.finished import load_finished
+from pipeline.encoder.model import Encoder
+from pipeline.groups import Device, KeptLayers, ModelConfig, TrainerConfig
 from pipeline.launch.crew import Crew
 from pipeline.launch.request import Request, encode_key
 from pipeline.profiling import nvidia
@@ -35,6 +38,7 @@ from pipeline.store.results import ResultStore
 from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
 from pipeline.training.holdout import hold_out
+from pipeline.training.teacher import distill_texts
 from pipeline.values import Collection, ParallelText, Texts, UserError, Variant, World
 from pipeline.values import Side as TextSide
 
@@ -47,10 +51,14 @@ SPENT = "spent.json"  # what earlier attempts at encoding took
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training, what its data share with each benchmark, and its weights; empty without training."""
+    """What an encoder learned: the outcomes of its training and distillation, what their data share with benchmarks.
+
+    Empty without either.
+    """
 
     outcome: Mapping[str, Any] = field(default_factory=dict)
-    leaks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    leaks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by data set and benchmark
+    distillation: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
 
 
@@ -70,7 +78,8 @@ class TrainingParts:
         require_device(config.device.name)
         torch.set_num_threads(config.threads)
         self.request = request
-        self.cost_only = config.model.weights == "random"  # random weights have no accuracy
+        self.cost_only = config.model.cost_only
+        self.store = ResultStore(config.results_dir)
         self.strategy: Strategy = build("sampler", config.sampler)
         self.data: ParallelText = build("data", config.data)
         rows_NL, held_out_NL = hold_out(self.data, config.trainer, config.seed)
@@ -79,10 +88,43 @@ class TrainingParts:
         if self.trains and config.trainer.patience is not None:
             check_held_out(self.strategy, self.held_out, config.trainer)
         self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
+        if distill := config.model.distill:
+            self.distill_data = self.data if distill.lines is None else plain_lines.read(distill.lines)
+            self.distill_texts = distill_texts(self.distill_data, distill)
 
     @property
     def trains(self) -> bool:
         return self.strategy.trains and not self.cost_only
+
+    @property
+    def learns_from(self) -> dict[str, ParallelText]:
+        """What the encoder learns from, by stage: the texts of its distillation, the training set."""
+        distilled = {"distill": self.distill_data} if self.request.config.model.distill else {}
+        return distilled | ({"train": self.data} if self.trains else {})
+
+    def teacher(self) -> Encoder:
+        """The encoder that teaches a distilled one: the model itself with all layers, a run, a folder, a hub model."""
+        model = self.request.config.model
+        assert model.distill
+        if (name := model.distill.teacher) is None:
+            if model.weights == "random":
+                raise UserError("model.distill.teacher=null means the model itself, and model.weights=random.")
+            whole = replace(model, layers=None, kept_layers=KeptLayers.first, distill=None)
+            return sources.load(whole, seed=self.request.config.seed)
+        if "/" not in name and self.store.finished(name):
+            record = self.store.load(name)
+            return load_finished(self.store, record, from_plain(record.config).model)
+        return sources.load(ModelConfig(family=name, weights=name), seed=0)
+
+    def distill(self, emb_UD: np.ndarray, folder: Path) -> list[dict[str, float]]:
+        """Distil the encoder toward the teacher's vectors, with checkpoints in `folder`; return the curve."""
+        from pipeline.training.distillation import distill  # with Lightning
+
+        config = self.request.config
+        assert config.model.distill
+        return distill(
+            self.encoder, self.distill_texts, emb_UD, config.model.distill, folder=folder, device=config.device.name
+        )
 
     def fit(self, folder: Path, world: World, log: Log = unheard) -> "Training":
         """Train the encoder in the process that has this place in `world`, with checkpoints in `folder`."""
@@ -112,8 +154,7 @@ class Parts(TrainingParts):
 
     def __init__(self, request: Request, log: Log = unheard):
         config = request.config
-        self.store = ResultStore(config.results_dir)
-        self.stage = Stages(self.store, log)
+        self.stage = Stages(ResultStore(config.results_dir), log)
         with self.stage.timed("load"):
             self.benchmarks: dict[str, Collection] = {
                 name: build(f"eval.{name}", node) for name, node in config.eval.items()
@@ -131,8 +172,9 @@ class Parts(TrainingParts):
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """What all records of the run say of where it was made; it asks git once."""
-        data = self.data if self.trains else None
-        return provenance(data, self.benchmarks.values(), device_name(self.request.config.device)) | {
+        return provenance(
+            [*self.learns_from.values(), None][0], self.benchmarks.values(), device_name(self.request.config.device)
+        ) | {
             "layers": self.encoder.backbone.config.num_hidden_layers,
             "parameters": sum(parameter.numel() for parameter in self.encoder.parameters()),
             "stages": self.request.keys,
@@ -142,9 +184,13 @@ class Parts(TrainingParts):
     def record(self, variant: Variant, trained: Trained, evaluation: Evaluation, profile: Profile | None) -> Record:
         """The record of one inference variant."""
         request = self.request
-        leaks = [leakage.sentence(self.data.name, benchmark, leak) for benchmark, leak in trained.leaks.items()]
+        leaks = [
+            leakage.sentence(data, benchmark, leak)
+            for data, leaks in trained.leaks.items()
+            for benchmark, leak in leaks.items()
+        ]
         of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.encoder.overridden]
-        of_data += [self.data.provenance] if self.trains else []
+        of_data += {data.name: data.provenance for data in self.learns_from.values()}.values()
         provenances = [*of_data, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)
         return Record(
@@ -154,7 +200,7 @@ class Parts(TrainingParts):
             choices=request.choices,
             config=plain(request.config),
             seed=request.config.seed,
-            provenance=self.provenance | {"leakage": trained.leaks},
+            provenance=self.provenance | {"leakage": trained.leaks, "distillation": trained.distillation},
             metrics=evaluation.metrics,
             profile=profile,
             training=trained.outcome,

@@ -121,7 +121,7 @@ def test_a_warning_of_slurm_writes_a_checkpoint_and_ends_the_training(tmp_path):
 
 def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
     first = train(tmp_path)
-    monkeypatch.setattr("pipeline.training.fit.run_lightning", None)
+    monkeypatch.setattr("pipeline.training.fit.run", None)
     assert_same(train(tmp_path), first)
 
 

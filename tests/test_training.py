@@ -23,7 +23,8 @@ from pipeline.sampling.mixed import Mixed
 from pipeline.sampling.strategy import Corpus, batches
 from pipeline.training import negatives
 from pipeline.training.checkpoints import latest
-from pipeline.training.fit import HELD_OUT_BATCHES, hold_out, set_dropout
+from pipeline.training.fit import HELD_OUT_BATCHES, hold_out
+from pipeline.training.lightning import set_dropout
 from pipeline.training.losses import NO_GROUP, PADDING, info_nce, layerwise, matryoshka
 from pipeline.training.module import Contrastive
 from pipeline.values import UserError

@@ -15,8 +15,9 @@ from pipeline.bench.pairs import Row
 from pipeline.data import lareqa
 from pipeline.groups import Precision, TrainerConfig
 from pipeline.launch.hardware import resolve
-from pipeline.training.fit import fit, set_dropout
-from pipeline.training.module import schedule
+from pipeline.training.fit import fit
+from pipeline.training.lightning import set_dropout
+from pipeline.training.resumable import schedule
 from pipeline.values import Draw, ParallelText, Side
 
 STEPS = 7  # of a training; the first is a warm-up and does not count

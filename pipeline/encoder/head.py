@@ -45,6 +45,14 @@ class Head(nn.Module):
         self.activations = nn.ModuleList(ACTIVATIONS[layer.activation]() for layer in dense)
         self.width = widths[-1]
 
+    def project(self, width: int) -> None:
+        """Add a last dense layer without bias to `width` dimensions: an orthogonal map, until it is trained."""
+        linear = nn.Linear(self.width, width, bias=False)
+        nn.init.orthogonal_(linear.weight)
+        self.layers.append(linear)
+        self.activations.append(nn.Identity())
+        self.dense, self.width = (*self.dense, Dense(width, bias=False)), width
+
     def forward(self, hidden_NTD: Tensor, mask_NT: Tensor) -> Tensor:
         """Return `emb_ND` in float32, whatever the dtype of the hidden states and weights."""
         emb_ND = pool(self.pooling, hidden_NTD.float(), mask_NT)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +20,9 @@ from pipeline.encoder import packaged
 from pipeline.encoder.declared import Declared
 from pipeline.encoder.folder import Source, attention, depth, from_folder, one_line
 from pipeline.encoder.head import Dense, Head
+from pipeline.encoder.layers import keep
 from pipeline.encoder.model import Encoder
-from pipeline.groups import ModelConfig, Precision
+from pipeline.groups import KeptLayers, ModelConfig, Precision
 from pipeline.values import Side, UserError
 
 logging.set_verbosity_error()  # transformers would print a report on the loaded weights; from_folder checks it instead
@@ -49,13 +50,16 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
     Raises:
         UserError: for weights that cannot be loaded, or a maximum length beyond the model's positions.
     """
+    whole = model if model.kept_layers is KeptLayers.first else replace(model, layers=None)
     if model.weights == "packaged":
-        source = from_package(model.layers)
+        source = from_package(whole.layers)
     elif model.weights == "random":
-        source = from_random(model, seed, random_tokenizer or packaged.read().tokenizer)
+        source = from_random(whole, seed, random_tokenizer or packaged.read().tokenizer)
     else:
-        source = from_folder(folder_of(model), model.layers, DTYPES[model.precision])
+        source = from_folder(folder_of(model), whole.layers, DTYPES[model.precision])
     backbone, tokenizer, pad_id, declared = source
+    if whole is not model:
+        keep(backbone, depth(model.layers, backbone.config.num_hidden_layers), model.kept_layers)
     if hasattr(backbone, "pooler"):  # BERT's head for another task: no use here, so neither counted nor computed
         backbone.pooler = None  # type: ignore[assignment]
     backbone.get_input_embeddings().requires_grad_(not model.freeze_word_embeddings)

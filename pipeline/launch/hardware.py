@@ -17,15 +17,16 @@ BFLOAT16_CAPABILITY = 8  # compute capability of the first NVIDIA GPUs with bflo
 
 
 def resolve(config: Config) -> Config:
-    """Replace `device: auto` and `trainer.precision: auto`, in place.
+    """Replace `device: auto` and the `precision: auto` of a training or a distillation, in place.
 
     `device: cuda` may name a GPU of another machine, where a run was made or will be made: the run is then looked up
     here, and refused in the child process only if it is not in the store.
     """
     if config.device is Device.auto:
         config.device = Device.cpu if gpu_capability() is None else Device.cuda
-    if config.trainer.precision is Precision.auto:
-        config.trainer.precision = Precision.bfloat16 if has_bfloat16(config.device) else Precision.float32
+    for training in filter(None, (config.trainer, config.model.distill)):
+        if training.precision is Precision.auto:
+            training.precision = Precision.bfloat16 if has_bfloat16(config.device) else Precision.float32
     return config
 
 

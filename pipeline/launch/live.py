@@ -72,7 +72,7 @@ class Pipe:
 
 def about(request: Request) -> dict[str, Any]:
     """Return what the W&B process has to know of a run before it begins."""
-    untrained = "profile" if request.config.model.weights == "random" else "evaluate"
+    untrained = "profile" if request.config.model.cost_only else "evaluate"
     return {
         "id": request.record_key(AS_TRAINED),
         "name": request.name,

@@ -25,6 +25,8 @@ from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
+TEACH = [*START, "pipeline.training.teacher", "pipeline.encoder.finished"]
+DISTILL = ["pipeline.training.distillation"]
 TRAIN = ["pipeline.training.fit", "pipeline.sampling.strategy"]
 LEAKAGE = ["pipeline.data.leakage"]
 ENCODE = ["pipeline.encoder.deploy", "pipeline.encoder.worker"]
@@ -45,7 +47,8 @@ class Request:
 
     Attributes:
         name: of the run as trained. Variants add to it (Variant.run_name).
-        keys: cache keys by stage: train, profile, score; leakage, encode and rank by benchmark, as in rank.worldfacts.
+        keys: cache keys by stage: teach, distill, train, profile, score; leakage, encode and rank by benchmark, as in
+            rank.worldfacts.
         inputs: all that the run's records follow from, flat enough to be compared key by key.
         choices: the options of Hydra's groups: model, sampler, data, …
         halvings: how often the tokens per forward pass were halved after running out of memory.
@@ -106,7 +109,7 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     config = resolve(config)
     if choices["model"] == "hub":
         choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).resolve().name).strip("-.")}
-    if not trains(config):
+    if not reads_data(config):
         choices = {**choices, "data": "none"}  # no training set has a part in the run
     stages = stage_inputs(config)
     inputs = run_inputs(config, stages)
@@ -117,7 +120,12 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
 
 def trains(config: Config) -> bool:
     """Whether a run trains its encoder: not with sampler=none, and not random weights, which have no accuracy."""
-    return get_object(config.sampler["_target_"]).trains and config.model.weights != "random"
+    return get_object(config.sampler["_target_"]).trains and not config.model.cost_only
+
+
+def reads_data(config: Config) -> bool:
+    """Whether the training set has a part in a run."""
+    return trains(config) or (config.model.distill is not None and config.model.distill.lines is None)
 
 
 def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
@@ -131,16 +139,26 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     start = {"model": model, **follow(START)}
     if config.model.weights == "random":
         start["seed"] = config.seed
+    machine = {name: settings[name] for name in ("device", "threads")}
+    inputs: dict[str, dict[str, Any]] = {}
+    if config.model.distill:
+        inputs["teach"] = teach_inputs(config, settings) | machine
+        start = {"model": distilled_inputs(model), "teach": cache_key(inputs["teach"]), **machine}
+        start |= follow([*START, *DISTILL])
+        inputs["distill"] = start
     train = start
     if trains(config):
         parts = {name: settings[name] for name in ("sampler", "data", "seed", "device", "threads")}
         modules = [*START, *TRAIN, *target_modules(config.sampler), *target_modules(config.data)]
+        parts["start"] = cache_key(start)
         train = {"model": model, **parts, "trainer": trainer_inputs(config), **follow(modules)}
-    inputs: dict[str, dict[str, Any]] = {"train": train}
-    machine = {name: settings[name] for name in ("device", "threads")}
+    inputs["train"] = train
     for name, node in settings["eval"].items():
         here = target_modules(node)
-        inputs[f"leakage.{name}"] = {"data": data, "eval": node, **follow([*LEAKAGE, *target_modules(data), *here])}
+        leak = {"data": data, "eval": node, **follow([*LEAKAGE, *target_modules(data), *here])}
+        inputs[f"leakage.{name}"] = leak
+        if config.model.distill:
+            inputs[f"leakage.distill.{name}"] = {**leak, "lines": model["distill"]["lines"]}
         stored = {"precision": settings["encode"]["precision"]}
         encode = {"encoder": cache_key(train), "eval": node, **machine, **stored, **follow([*ENCODE, *here])}
         inputs[f"encode.{name}"] = encode
@@ -149,6 +167,27 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
+
+
+def teach_inputs(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the teacher's vectors follow from; whatever the student is, it learns the same."""
+    model, distill = settings["model"], settings["model"]["distill"]
+    itself = {**model, "layers": None, "kept_layers": "first", "distill": None}
+    teacher: dict[str, Any] = {"teacher": distill["teacher"] or itself}
+    texts: dict[str, Any] = {name: distill[name] for name in ("source_language", "sides", "lines")}
+    modules = [*TEACH]
+    if distill["lines"] is None:
+        texts["data"] = settings["data"]
+        modules += target_modules(config.data)
+    else:
+        modules.append("pipeline.data.plain_lines")
+    return teacher | texts | follow(modules)
+
+
+def distilled_inputs(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's config without what changes a distillation by rounding at most."""
+    harmless = HARMLESS if model["distill"]["dropout"] != 0 else HARMLESS | PARTITION
+    return {**model, "distill": {key: value for key, value in model["distill"].items() if key not in harmless}}
 
 
 def target_modules(node: Any) -> set[str]:
@@ -180,7 +219,9 @@ def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[
     libraries = {name: value for inputs in stages.values() for name, value in inputs["libraries"].items()}
     parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)} | stored
     if not trains(config):
-        parts |= {"data": None, "trainer": None}
+        parts["trainer"] = None
+    if not reads_data(config):
+        parts["data"] = None
     return parts | {"code": dict(sorted(code.items())), "libraries": dict(sorted(libraries.items()))}
 
 

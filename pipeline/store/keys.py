@@ -19,7 +19,7 @@ from pipeline.store.files import digest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "pipeline"
-FILES = {"path", "weights"}  # config keys that may name a file or a folder: its contents count
+FILES = {"path", "weights", "teacher", "lines"}  # config keys that may name a file or a folder: its contents count
 # Import name -> distributions that provide it, for every library whose version can change a result. Libraries that only
 # move bytes, read configs or show progress are in HARMLESS; a test keeps the two lists complete.
 LIBRARIES = {

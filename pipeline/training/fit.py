@@ -4,34 +4,25 @@
 """
 
 import copy
-import logging
-import sys
-import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar
-from torch import nn
 
 from pipeline.encoder.model import Encoder
-from pipeline.groups import Parallel, Precision, TrainerConfig
+from pipeline.groups import Parallel, TrainerConfig
 from pipeline.store.progress import counted
 from pipeline.training import checkpoints, negatives
 from pipeline.training.holdout import hold_out
+from pipeline.training.lightning import PRECISIONS, run, set_dropout
 from pipeline.training.lora import lora_adapters
-from pipeline.training.module import Contrastive, DrawBatches, OnPoint
-from pipeline.training.preemption import heeding_warnings
+from pipeline.training.module import Contrastive
+from pipeline.training.resumable import DrawBatches, OnPoint
 from pipeline.training.world import environment, strategy_of
 from pipeline.values import Draw, ParallelText, UserError, World
 
 ALONE = World()
 HELD_OUT_BATCHES = 8  # per validation; drawn once, as the strategy draws over a whole training
-LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
-    Precision.float32: "32-true",
-    Precision.bfloat16: "bf16-mixed",
-}
 
 
 class Training(NamedTuple):
@@ -78,7 +69,7 @@ def fit(
         RuntimeError: if another process has ended, or was not heard of for world.SILENCE.
         AssertionError: for `trainer.precision=auto`, which the caller must resolve.
     """
-    assert trainer.precision in LIGHTNING_PRECISION, (
+    assert trainer.precision in PRECISIONS, (
         f"trainer.precision={trainer.precision.name}: resolve it to float32 or bfloat16 before training."
     )
     check_settings(encoder, trainer, device)
@@ -98,7 +89,10 @@ def fit(
             )
             if checkpoint:
                 module.resume(checkpoint)
-            run_lightning(module, trainer, device, world)
+            with environment(world, trainer) as processes:
+                strategy = strategy_of(world, trainer, device)
+                machines = {"devices": trainer.devices, "num_nodes": trainer.num_nodes}
+                run(module, trainer.precision, device, **machines, strategy=strategy, plugins=processes)
             checkpoint = checkpoints.latest(folder)
         assert checkpoint is not None, "training ends with a checkpoint"
         encoder.load_state_dict(checkpoint.best_weights or checkpoint.weights, strict=False)
@@ -125,39 +119,3 @@ def check_settings(encoder: Encoder, trainer: TrainerConfig, device: str) -> Non
         raise UserError("model.precision=bfloat16: training needs float32 weights, or trainer.lora_rank.")
     if device == "cuda" and trainer.devices > (cards := torch.cuda.device_count()):
         raise UserError(f"trainer.devices={trainer.devices}: this machine has {counted(cards, 'GPU')}.")
-
-
-def set_dropout(model: nn.Module, probability: float | None) -> None:
-    """Set the probability of every dropout in `model`, attention dropout included; None leaves them as they are."""
-    if probability is None:
-        return
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", probability)  # noqa: B010  # mypy: a Module's attribute
-
-
-def run_lightning(module: Contrastive, trainer: TrainerConfig, device: str, world: World) -> None:
-    """Run the remaining steps. The module writes checkpoints, the last of them finished, to its folder."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with environment(world, trainer) as processes, warnings.catch_warnings():
-        lightning = pl.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=trainer.devices,
-            num_nodes=trainer.num_nodes,
-            strategy=strategy_of(world, trainer, device),
-            plugins=processes,
-            precision=LIGHTNING_PRECISION[trainer.precision],
-            max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
-            callbacks=[TQDMProgressBar()] if sys.stderr.isatty() else [],  # a log would hold every step twice
-            enable_progress_bar=sys.stderr.isatty(),
-            logger=False,
-            enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
-            enable_model_summary=False,
-        )
-        for message in (".*LeafSpec.* is deprecated", ".*functional.all_gather is deprecated"):  # Lightning's own calls
-            warnings.filterwarnings("ignore", message=message, category=FutureWarning)
-        warnings.filterwarnings("ignore", message="The `srun` command is available")  # World has read Slurm's variables
-        with heeding_warnings(module):
-            lightning.fit(module)
