@@ -37,7 +37,7 @@ from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
 from pipeline.store.stage import Log, unheard
 from pipeline.training.teacher import teach
-from pipeline.values import Variant, World
+from pipeline.values import Collection, ParallelText, Variant, World
 
 
 def run(request: Request, log: Log = unheard) -> Iterator[Record]:

@@ -120,11 +120,9 @@ class TrainingParts:
         """Distil the encoder toward the teacher's vectors, with checkpoints in `folder`; return the curve."""
         from pipeline.training.distillation import distill  # with Lightning
 
-        config = self.request.config
-        assert config.model.distill
-        return distill(
-            self.encoder, self.distill_texts, emb_UD, config.model.distill, folder=folder, device=config.device.name
-        )
+        config, device = self.request.distill, self.request.config.device.name
+        assert config
+        return distill(self.encoder, self.distill_texts, emb_UD, config, folder=folder, device=device)
 
     def fit(self, folder: Path, world: World, log: Log = unheard) -> "Training":
         """Train the encoder in the process that has this place in `world`, with checkpoints in `folder`."""

@@ -122,7 +122,7 @@ def gradients(draws, model=None, **changes):
     batch = module.prepare(draws)
     module.training_step(batch, 0).backward()
     grads = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-    return grads, len(batch.parts)
+    return grads, len(batch.texts.parts)
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.utils import get_object
 
 from pipeline.config import Config, from_plain, plain
-from pipeline.groups import TrainerConfig
+from pipeline.groups import DistillConfig, StepsConfig, TrainerConfig
 from pipeline.launch.hardware import has_bfloat16, resolve
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
@@ -39,6 +39,9 @@ BACKENDS = "pipeline.encoder.backends"
 # Trainer keys that change memory, speed, safety or what is shown, and a result by rounding at most.
 HARMLESS = {"checkpoint_every", "log_every"}
 PARTITION = {"forward_tokens", "grad_cache"}  # harmless too, unless dropout masks follow the partition of a batch
+
+
+Training = TypeVar("Training", bound=StepsConfig)
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,19 @@ class Request:
     @property
     def trainer(self) -> TrainerConfig:
         """The config's trainer, after running out of memory with fewer tokens per forward pass and GradCache."""
-        trainer = self.config.trainer
-        if not self.halvings:
-            return trainer
-        return replace(trainer, forward_tokens=trainer.forward_tokens >> self.halvings, grad_cache=True)
+        return halved(self.config.trainer, self.halvings)
+
+    @property
+    def distill(self) -> DistillConfig | None:
+        """The config's distillation, likewise."""
+        distill = self.config.model.distill
+        return distill and halved(distill, self.halvings)
 
     def halved(self) -> "Request":
         """The next attempt after running out of memory. With dropout its training has a cache key of its own."""
         request = replace(self, halvings=self.halvings + 1)
-        config = replace(self.config, trainer=request.trainer)
+        model = replace(self.config.model, distill=request.distill)
+        config = replace(self.config, trainer=request.trainer, model=model)
         return replace(request, keys=stage_keys(stage_inputs(config)))
 
     def to_json(self) -> str:
@@ -91,6 +98,13 @@ class Request:
     def from_json(cls, text: str) -> "Request":
         values = json.loads(text)
         return cls(**values | {"config": from_plain(values["config"])})
+
+
+def halved(training: Training, halvings: int) -> Training:
+    """Return a training with fewer tokens per forward pass and, if there are fewer, GradCache."""
+    if not halvings:
+        return training
+    return replace(training, forward_tokens=training.forward_tokens >> halvings, grad_cache=True)
 
 
 def make_request(config: Config, choices: Mapping[str, str]) -> Request:
@@ -135,7 +149,7 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     alone. An untrained encoder follows from its model only, so all seeds and trainers share its rankings.
     """
     settings = keys.contents(plain(config))
-    model, data = settings["model"], settings["data"]
+    model, data = model_inputs(settings["model"]), settings["data"]
     start = {"model": model, **follow(START)}
     if config.model.weights == "random":
         start["seed"] = config.seed
@@ -143,7 +157,7 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     inputs: dict[str, dict[str, Any]] = {}
     if config.model.distill:
         inputs["teach"] = teach_inputs(config, settings) | machine
-        start = {"model": distilled_inputs(model), "teach": cache_key(inputs["teach"]), **machine}
+        start = {"model": model, "teach": cache_key(inputs["teach"]), **machine}
         start |= follow([*START, *DISTILL])
         inputs["distill"] = start
     train = start
@@ -184,8 +198,10 @@ def teach_inputs(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     return teacher | texts | follow(modules)
 
 
-def distilled_inputs(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's config without what changes a distillation by rounding at most."""
+def model_inputs(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model's config without what changes its distillation by rounding at most."""
+    if model["distill"] is None:
+        return model
     harmless = HARMLESS if model["distill"]["dropout"] != 0 else HARMLESS | PARTITION
     return {**model, "distill": {key: value for key, value in model["distill"].items() if key not in harmless}}
 
@@ -218,6 +234,7 @@ def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[
     code = {module: value for inputs in stages.values() for module, value in inputs["code"].items()}
     libraries = {name: value for inputs in stages.values() for name, value in inputs["libraries"].items()}
     parts = {name: settings[name] for name in names} | {"trainer": trainer_inputs(config)} | stored
+    parts["model"] = model_inputs(settings["model"])
     if not trains(config):
         parts["trainer"] = None
     if not reads_data(config):
