@@ -1,4 +1,4 @@
-"""A student learns its teacher's vectors, through a kill too; the losses are those of others' code and worked by hand."""
+"""A student learns its teacher's vectors, through a kill too; losses as others compute them, and worked by hand."""
 
 import shutil
 import signal
