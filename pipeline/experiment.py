@@ -8,28 +8,31 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.data import leakage
+from pipeline.embeddings import Embeddings
 from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.finished import restore_distilled
+from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import architecture_key
 from pipeline.launch.peers import peers, wait
 from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
-from pipeline.parts import Embeddings, Evaluation, Parts, Trained, TrainingParts
+from pipeline.parts import Evaluation, Parts, Trained, TrainingParts
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
 from pipeline.profiling.meter import Job, Settings, Texts
-from pipeline.profiling.summary import with_corpus
+from pipeline.profiling.summary import with_corpus, with_query_encoder
 from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
 from pipeline.store.files import read_again, write_atomically, write_json
@@ -191,8 +194,8 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
         rankings = store.stage_dir("rank", rank_key)
 
         def rank(folder: Path, name=name, benchmark=benchmark) -> dict[str, Any]:
-            queries, passages, spent = embeddings[name]
-            rank_benchmark(queries, passages, benchmark, variant, folder)
+            _, passages, spent = embeddings[name]
+            rank_benchmark(embeddings.queries(name, variant), passages, benchmark, variant, folder)
             return spent
 
         def score(folder: Path, benchmark=benchmark, rankings=rankings) -> dict[str, Any]:
@@ -213,43 +216,74 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
 
     A batch strategy does not change an architecture, so all runs of an architecture share its profile.
     """
-    config, engine = parts.request.config, Variant(*variants[0].engine)
-    key = profile_key(parts, engine)
-    keys = {variant: cache_key([key, variant.width, variant.index]) for variant in variants}
-    indexed = [variant for variant in variants if (variant.width, variant.index) != (None, "exact")]
-    store = parts.store
-    with store.lock(f"indexes-{key}"):
-        missing = [variant for variant in indexed if store.outcome("profile", keys[variant]) is None]
-        if missing or store.outcome("profile", key) is None:
-            job = Job(
-                folder=str(folder()),
-                texts=profiled_texts(parts),
-                settings=Settings.of(config.profile),
-                variant=engine,
-                threads=config.threads,
-                device=config.device.name,
-                seed=config.seed,
-                key=key,
-            )
-            base = Profile(**parts.stage("profile", key, lambda _: asdict(measure(job)), alone=True))
-            if missing:
-                with parts.stage.timed("profile", alone=True):
-                    for variant, profile in measure_indexes(job, base, missing).items():
-                        store.finish("profile", keys[variant], asdict(profile))
-        stored = {
-            variant: store.outcome("profile", keys[variant] if variant in indexed else key) for variant in variants
-        }
+    engine = Variant(*variants[0].engine)
+    whole = profile_encoder(parts, parts.encoder, engine, folder)
+    by_query_encoder: dict[str | None, Profile] = {None: whole}
+    for name in dict.fromkeys(variant.query_encoder for variant in variants):
+        if name:
+            encoder = parts.query_encoder(name)
+            with TemporaryDirectory() as temporary:
+                save(encoder, engine, Path(temporary))
+                by_query_encoder[name] = with_query_encoder(
+                    whole, profile_encoder(parts, encoder, engine, partial(Path, temporary))
+                )
+    profiles: dict[Variant, Profile] = {}
+    for name, base in by_query_encoder.items():
+        profiles |= profile_indexes(parts, base, [each for each in variants if each.query_encoder == name], folder)
     passages = sum(map(len, next(iter(parts.benchmarks.values())).passages.values()))
-    return {variant: with_corpus(Profile(**raw), passages) for variant, raw in stored.items() if raw}
+    return {variant: with_corpus(profile, passages) for variant, profile in profiles.items()}
 
 
-def profile_key(parts: Parts, engine: Variant) -> str:
-    """Cache key of an engine's profile: architecture, texts, machine and settings, whatever the weights are."""
-    request = parts.request
-    unshared = None if request.config.profile.shared else request.name
-    facts = machine.facts(request.config.device.name)
-    of_encoder = [architecture_key(parts.encoder), engine_inputs(engine), profiled_texts(parts)]
-    return cache_key([request.keys["profile"], *of_encoder, facts, unshared])
+def profile_encoder(parts: Parts, encoder: Encoder, engine: Variant, folder: Callable[[], Path]) -> Profile:
+    """Profile a deployed encoder with the flat index."""
+    job = profile_job(parts, encoder, engine)
+
+    def profile(_: Path) -> dict[str, Any]:
+        return asdict(measure(replace(job, folder=str(folder()))))
+
+    return Profile(**parts.stage("profile", job.key, profile, alone=True))
+
+
+def profile_indexes(
+    parts: Parts, base: Profile, variants: list[Variant], folder: Callable[[], Path]
+) -> dict[Variant, Profile]:
+    """Return the profile of each width and index, given that of the encoder with the flat index."""
+    store, job = parts.store, profile_job(parts, parts.encoder, Variant(*variants[0].engine)) if variants else None
+    keys = {
+        variant: cache_key([base.encoder_key, variant.width, variant.index, variant.query_encoder])
+        for variant in variants
+        if (variant.width, variant.index) != (None, "exact")
+    }
+    with store.lock(f"indexes-{base.encoder_key}"):
+        missing = [variant for variant, key in keys.items() if store.outcome("profile", key) is None]
+        if missing and job:
+            with parts.stage.timed("profile", alone=True):
+                for variant, profile in measure_indexes(replace(job, folder=str(folder())), base, missing).items():
+                    store.finish("profile", keys[variant], asdict(profile))
+        stored = {variant: store.outcome("profile", key) for variant, key in keys.items()}
+    return {variant: Profile(**raw) if (raw := stored.get(variant)) else base for variant in variants}
+
+
+def profile_job(parts: Parts, encoder: Encoder, engine: Variant) -> Job:
+    """What the meters are told of an encoder on one engine; the folder is still to be made.
+
+    Its key is made of architecture, texts, machine and settings, whatever the weights are.
+    """
+    request, texts = parts.request, profiled_texts(parts)
+    config = request.config
+    unshared = None if config.profile.shared else request.name
+    facts = machine.facts(config.device.name)
+    key = cache_key([request.keys["profile"], architecture_key(encoder), engine_inputs(engine), texts, facts, unshared])
+    return Job(
+        folder="",
+        texts=texts,
+        settings=Settings.of(config.profile),
+        variant=engine,
+        threads=config.threads,
+        device=config.device.name,
+        seed=config.seed,
+        key=key,
+    )
 
 
 def profiled_texts(parts: Parts) -> Texts:

@@ -27,6 +27,7 @@ CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 REFUSED = 2  # the exit code of bad input
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
+RUN_OF_A_SEED = r"-s\d+-[0-9a-f]{8}$"  # ends the name of a run: its seed and a hash
 BEGINNING, END = 700, 250  # characters of a long sentence that are kept
 
 
@@ -252,7 +253,8 @@ class Variant:
     """An inference variant: what changes the cost of a trained encoder without training. The defaults are as trained.
 
     `index` is a FAISS factory string (retrieval.faiss_index) that says how vectors are stored and searched; "exact" is
-    the full float32 ranking. `width` keeps the first dimensions of an embedding.
+    the full float32 ranking. `width` keeps the first dimensions of an embedding. `query_encoder` is a run whose encoder
+    was distilled from this one and encodes the queries in its place.
     """
 
     backend: str = "eager"
@@ -260,6 +262,7 @@ class Variant:
     max_passage_tokens: int | None = None
     width: int | None = None
     index: str = "exact"
+    query_encoder: str | None = None
 
     @property
     def engine(self) -> tuple[str, str, int | None]:
@@ -271,9 +274,13 @@ class Variant:
         """What differs from as trained, short enough for a plot and for the name of a run."""
         length = f"t{self.max_passage_tokens}" if self.max_passage_tokens else None
         width = f"w{self.width}" if self.width else None
-        parts = [self.backend, self.precision, length, width, self.index]
+        queries = f"queries by {re.sub(RUN_OF_A_SEED, '', self.query_encoder)}" if self.query_encoder else None
+        parts = [self.backend, self.precision, length, width, self.index, queries]
         return " ".join(part for part in parts if part not in (None, "eager", "float32", "exact")) or "as trained"
 
     def run_name(self, name: str) -> str:
         """The name of this variant's run, given that of the encoder as trained."""
-        return name if self == Variant() else f"{name}+{re.sub('[^A-Za-z0-9_.=]+', '-', self.label)}"
+        if self == Variant():
+            return name
+        of_a_seed = re.findall(RUN_OF_A_SEED, self.query_encoder or "")
+        return "".join([f"{name}+{re.sub('[^A-Za-z0-9_.=]+', '-', self.label)}", *of_a_seed])

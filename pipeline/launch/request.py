@@ -69,9 +69,9 @@ class Request:
         """The runs that this request makes: as trained first, then each inference variant."""
         return [variant.run_name(self.name) for variant in self.config.inference_variants()]
 
-    def record_key(self, variant: str) -> str:
-        """Return the cache key of the record of one inference variant, by its label."""
-        return cache_key([self.inputs, variant])
+    def record_key(self, variant: str, query_encoder: str | None = None) -> str:
+        """Return the cache key of the record of one inference variant, by its label and query encoder."""
+        return cache_key([self.inputs, variant, query_encoder])
 
     @property
     def trainer(self) -> TrainerConfig:
@@ -253,7 +253,7 @@ def follow(modules: list[str]) -> dict[str, Any]:
 
 def variant_key(rank_key: str, variant: Variant) -> str:
     """Cache key of one benchmark's rankings by one inference variant."""
-    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index])
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, variant.query_encoder])
 
 
 def encode_key(key: str, variant: Variant) -> str:

@@ -14,6 +14,10 @@ from pipeline.profiling.samples import Rounds, percentiles, relative_error
 from pipeline.store.records import Profile
 
 INDEX_FIELDS = ("search_latency_p50_ms", "search_latency_p95_ms", "index_build_s", "index_recall_10")
+OF_PASSAGES = {  # the fields that an encoder of passages alone determines
+    *("passages_per_s", "passage_tokens_per_s", "passage_token_budget", "flop_per_s", "flop_share_of_matrix_product"),
+    *("energy_j_per_1k_passages", "gross_energy_j_per_1k_passages", "co2_g_per_1m_passages"),
+}
 RESOLVED = 2.0  # standard errors that an energy must lie above zero, to be told from nothing
 NO_CORPUS = "not measured: no corpus"
 MIB = 2**20
@@ -172,6 +176,33 @@ def _index_figures(latency: Mapping[str, Any], index: Mapping[str, Any], seed: i
         "index_build_s": Figure(index["build_s"], f"measured: {name}"),
         "index_recall_10": Figure(index["recall"], f"measured: against exact search; {name}"),
     }
+
+
+def with_query_encoder(passages: Profile, queries: Profile) -> Profile:
+    """Return the profile of two encoders: one encodes the passages, the other the queries, in the process that serves.
+
+    Args:
+        passages: of the encoder of passages.
+        queries: of the encoder of queries, which serves: latency, memory, size and energy of a query are its own.
+    """
+    kept = {name: getattr(passages, name) for name in OF_PASSAGES}
+    checks = [check for profile in (queries, passages) for check in profile.details["quality"]["checks"]]
+    sources = {name: f"{passages.sources[name]}; by the encoder of passages" for name in OF_PASSAGES}
+    of_passages = {name: error for name, error in passages.relative_errors.items() if name in OF_PASSAGES}
+    of_queries = {name: error for name, error in queries.relative_errors.items() if name not in OF_PASSAGES}
+    return replace(
+        queries,
+        **kept,
+        quality="failed" if "failed" in (queries.quality, passages.quality) else "passed",
+        sources={**queries.sources, **sources},
+        relative_errors={**of_queries, **of_passages},
+        details={
+            **queries.details,
+            "quality": {**queries.details["quality"], "checks": checks},
+            "of_passages": passages.encoder_key,
+        },
+        encoder_key=f"{passages.encoder_key}-{queries.encoder_key}",
+    )
 
 
 def with_corpus(profile: Profile, passages: int) -> Profile:

@@ -12,7 +12,13 @@ from pipeline.store.keys import FILES
 from pipeline.store.records import Record
 from pipeline.values import UserError
 
-OF_WEIGHTS = {"weights", "revision", "freeze_word_embeddings"}  # keys of a model that do not change its cost
+OF_WEIGHTS = {
+    "weights",
+    "revision",
+    "freeze_word_embeddings",
+    "kept_layers",
+    "distill",
+}  # keys of a model that do not change its cost
 NOT_MEASURED_WITH = {"enabled", "shared"}  # keys of conf/profile that do not change a measurement
 PLURAL = {"threads", "texts"}
 

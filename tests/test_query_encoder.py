@@ -1,0 +1,82 @@
+"""A small encoder of queries over the passages of the one that it was distilled from."""
+
+import pytest
+from command import SMALL, inside, records
+from records import profile
+
+from pipeline.config import from_plain
+from pipeline.data import worldfacts
+from pipeline.encoder.finished import load_finished
+from pipeline.profiling.summary import OF_PASSAGES, with_query_encoder
+from pipeline.retrieval.ranking import encode_side, rank_benchmark
+from pipeline.retrieval.scoring import score_benchmark
+from pipeline.store.results import ResultStore
+from pipeline.values import Variant
+
+UNTRAINED = [*SMALL, "sampler=none", "metrics=[map]"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder, and the names of a run and of the one that learned its queries."""
+    folder = tmp_path_factory.mktemp("runs")
+    code, _, err = inside(*UNTRAINED, cwd=folder)
+    assert code == 0, err
+    (passages,) = records(folder)
+    learning = ["+distill@model.distill=default", f"model.distill.teacher={passages['name']}", "model.distill.steps=2"]
+    code, _, err = inside(*UNTRAINED, *learning, "model.distill.sides=[query]", cwd=folder)
+    assert code == 0, err
+    queries = next(record for record in records(folder) if record["name"] != passages["name"])
+    return folder, passages["name"], queries["name"]
+
+
+def test_queries_are_encoded_by_the_one_and_passages_by_the_other(runs, tmp_path):
+    folder, passages, queries = runs
+    code, _, err = inside(*UNTRAINED, f"variants.grids=[{{query_encoder:[{queries}],width:[null,96]}}]", cwd=folder)
+    assert code == 0, err
+    label = f"queries by {queries.rpartition('-s0-')[0]}"
+    by_variant = {record["variant"]: record for record in records(folder) if record["name"].startswith(passages)}
+    assert set(by_variant) == {"as trained", label, f"w96 {label}"}
+    store, benchmark = ResultStore(folder / "results"), worldfacts.benchmark(["de", "en"])
+    sides = {}
+    for side, name in (("query", queries), ("passage", passages)):
+        record = store.load(name)
+        sides[side] = encode_side(load_finished(store, record, from_plain(record.config).model), benchmark, side)
+    rank_benchmark(sides["query"], sides["passage"], benchmark, Variant(), tmp_path)
+    expected = score_benchmark(tmp_path, benchmark, ["map"]).figures
+    assert by_variant[label]["metrics"] == pytest.approx(expected)
+    assert by_variant[label]["metrics"] != by_variant["as trained"]["metrics"]
+    code, _, err = inside(*UNTRAINED, f"variants.grids=[{{query_encoder:[{queries}],width:[null,96]}}]", cwd=folder)
+    assert (code, "cached" in err) == (0, True)
+
+
+def test_an_encoder_of_another_space_is_refused(runs):
+    folder, passages, queries = runs
+    for sampler, name, says in (
+        ("none", passages, "learned no other encoder's vectors"),
+        ("hybrid", queries, passages),
+    ):
+        code, _, err = inside(*SMALL, f"sampler={sampler}", f"variants.grids=[{{query_encoder:[{name}]}}]", cwd=folder)
+        assert code == 2, err
+        (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert f"query_encoder={name}" in line
+        assert says in line
+
+
+def test_variants_of_several_seeds_are_one_system_and_runs_of_their_own():
+    one, other = (Variant(query_encoder=f"e5-small-d3-none-toy-s{seed}-0123abcd") for seed in (0, 1))
+    assert one.label == other.label == "queries by e5-small-d3-none-toy"
+    assert one.run_name("run") == "run+queries-by-e5-small-d3-none-toy-s0-0123abcd"
+    assert one.run_name("run") != other.run_name("run")
+
+
+def test_costs_of_passages_are_those_of_their_encoder_and_all_others_of_the_other():
+    passages, queries = profile(12), profile(3)
+    both = with_query_encoder(passages, queries)
+    for name in type(both).__dataclass_fields__:
+        if name not in ("sources", "details", "relative_errors", "encoder_key", "quality"):
+            assert getattr(both, name) == getattr(passages if name in OF_PASSAGES else queries, name), name
+    assert both.query_latency_p50_ms != passages.query_latency_p50_ms
+    assert both.passages_per_s != queries.passages_per_s
+    assert "by the encoder of passages" in both.sources["passages_per_s"]
+    assert len(both.details["quality"]["checks"]) == 2 * len(queries.details["quality"]["checks"])
