@@ -175,6 +175,8 @@ def check(cfg: DictConfig) -> Config:
     config = typed(cfg)
     check_numbers(config)
     config.encode.check()
+    if config.model.distill:
+        config.model.distill.check()
     if not config.profile.token_budgets:
         raise UserError("profile.token_budgets is empty: the throughput curve needs a point.")
     if not re.fullmatch("[A-Z]{3}", config.profile.country):

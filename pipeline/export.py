@@ -1,5 +1,6 @@
 """`python -m pipeline.export RUN to=FOLDER`: write a run's encoder as a folder that sentence-transformers loads.
 
+Of a run whose queries another encoder encodes (an inference variant), that encoder is the folder `query_encoder` in it.
 The folder has a model card with the run's figures. `SentenceTransformer(FOLDER)` gives the same embeddings (tested),
 for texts within both maximum lengths.
 
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from pipeline.config import from_plain
 from pipeline.launch.commands import arguments, command
-from pipeline.reporting.card import card
+from pipeline.reporting.card import QUERIES, card
+from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -36,6 +38,14 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
     model = from_plain(record.config).model
     encoder = load_finished(store, record, model)
     model_folder.write(encoder, folder, card(record, *origin(model)))
+    if query_encoder := query_encoder_of(record):
+        export(store, query_encoder, folder / QUERIES)
+
+
+def query_encoder_of(record: Record) -> str | None:
+    """Return the run whose encoder encodes the queries of this one, which is an inference variant; None for most."""
+    variants, trained = from_plain(record.config).inference_variants(), record.name.partition("+")[0]
+    return next((each.query_encoder for each in variants if each.run_name(trained) == record.name), None)
 
 
 def main() -> None:

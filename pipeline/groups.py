@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -66,6 +67,13 @@ class DistillConfig(StepsConfig):
     sides: list[TextSide] = field(default_factory=lambda: list(TextSide))
     lines: str | None = None
     seed: int = bounded(0, 2**32 - 1)
+
+    def check(self) -> None:
+        """Raise UserError for keys without which there is nothing to learn from."""
+        if not self.sides:
+            raise UserError("model.distill.sides=[]: it must be [query, passage], [query] or [passage].")
+        if self.lines is not None and not Path(self.lines).is_file():
+            raise UserError(f"model.distill.lines={self.lines}: there is no such file.")
 
 
 @dataclass

@@ -42,6 +42,10 @@ NUMBERS = {  # key -> numbers out of its bounds
     "profile.intensity_g_per_kwh": ["-1", "nan", "inf"],
     "profile.token_budgets": ["[]", "[0]", "[nan]", "many"],
     "model.layers": ["0", "-1", "nan", "100000", "all"],
+    **{
+        f"model=e5-small-d2 model.distill.{key}": ["0", "nan", "many"]
+        for key in ("steps", "batch_size", "learning_rate")
+    },
     "model.max_query_tokens": ["0", "-1", "inf"],
     "model.max_passage_tokens": ["0", "-1", "10000000"],
     "model.architecture.hidden_size": ["-1", "nan", "1e30"],
@@ -53,6 +57,11 @@ NUMBERS = {  # key -> numbers out of its bounds
 }
 RUN = [f"{key}={value}" for key, values in NUMBERS.items() for value in values]
 WRONG_LIST = [
+    "model.kept_layers=middle", "model.distill=3", "model.distill={}", "model.distill.steps=3", "distill=default",
+    "model=e5-small-d2 model.distill.loss=cosine", "model=e5-small-d2 model.distill.sides=[title]",
+    "model=e5-small-d2 model.distill.sides=[]", "model=e5-small-d2 model.distill.lines=nowhere",
+    "model=e5-small-d2 model.distill.step=3", "variants.grids=[{query_encoder:[nowhere]}]",
+    "variants.grids=[{query_encoder:[../x]}]", "variants.grids=[{query_encoder:here}]",
     "variants.grids=[{width:[0]}]", "variants.grids=[{width:[nan]}]", "variants.grids=[{max_passage_tokens:[-1]}]",
     "variants.grids=[{backend:[onxx]}]", "variants.grids=[{precision:[int4]}]", "variants.grids=[{size:[1]}]",
     "variants.grids=3", "variants.grids=[3]", "metrics=[map,ncdg_10]", "metrics=map", "metrics=[ndcg_0]",

@@ -272,7 +272,7 @@ def test_after_running_out_of_memory_the_student_has_fewer_tokens_too():
     ("override", "says"),
     [
         ("model.distill.source_language=xx", "source_language=xx: worldfacts is in de, en"),
-        ("model.distill.lines=nowhere", "nowhere cannot be read"),
+        ("model.distill.lines=nowhere", "lines=nowhere: there is no such file"),
         ("model.distill.batch_size=100000", "batch_size=100000: worldfacts has"),
         ("model.distill.teacher=nobody/nothing", "nobody/nothing"),
         ("model.distill.teacher=null", "model.weights=random"),

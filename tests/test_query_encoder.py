@@ -1,12 +1,16 @@
 """A small encoder of queries over the passages of the one that it was distilled from."""
 
+import numpy as np
 import pytest
 from command import SMALL, inside, records
 from records import profile
+from sentence_transformers import SentenceTransformer
 
 from pipeline.config import from_plain
 from pipeline.data import worldfacts
+from pipeline.encoder.encoding import encode
 from pipeline.encoder.finished import load_finished
+from pipeline.export import export
 from pipeline.profiling.summary import OF_PASSAGES, with_query_encoder
 from pipeline.retrieval.ranking import encode_side, rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
@@ -48,6 +52,25 @@ def test_queries_are_encoded_by_the_one_and_passages_by_the_other(runs, tmp_path
     assert by_variant[label]["metrics"] != by_variant["as trained"]["metrics"]
     code, _, err = inside(*UNTRAINED, f"variants.grids=[{{query_encoder:[{queries}],width:[null,96]}}]", cwd=folder)
     assert (code, "cached" in err) == (0, True)
+
+
+def test_both_encoders_are_exported(runs, tmp_path):
+    """Needs the variant that the test before makes."""
+    folder, passages, queries = runs
+    grids = f"variants.grids=[{{query_encoder:[{queries}],width:[null,96]}}]"
+    assert inside(*UNTRAINED, grids, cwd=folder)[0] == 0
+    store = ResultStore(folder / "results")
+    name = Variant(query_encoder=queries).run_name(passages)
+    export(store, name, tmp_path / "both")
+    card = (tmp_path / "both/README.md").read_text()
+    assert "Encode queries with the encoder in the folder query_encoder" in card
+    assert f"Distilled from {passages} in 2 steps" in (tmp_path / "both/query_encoder/README.md").read_text()
+    for side, at, run in (("query", "both/query_encoder", queries), ("passage", "both", passages)):
+        record = store.load(run)
+        ours = load_finished(store, record, from_plain(record.config).model)
+        theirs = SentenceTransformer(str(tmp_path / at), device="cpu")
+        expected = theirs.encode_query(["Wer?"]) if side == "query" else theirs.encode_document(["Wer?"])
+        np.testing.assert_allclose(encode(ours, ["Wer?"], side), expected, atol=1e-5)
 
 
 def test_an_encoder_of_another_space_is_refused(runs):

@@ -21,6 +21,7 @@ from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_name, check_run, check_sweep
+from pipeline.store.results import ResultStore
 from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
@@ -111,7 +112,7 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     """Resolve the config for this machine, and name the run after all that it follows from.
 
     Raises:
-        UserError: for an unknown metric, or a name that no sweep may have.
+        UserError: for an unknown metric, a name that no sweep may have, or a query encoder that is no finished run.
     """
     for name in config.metrics:
         metric(name)
@@ -120,6 +121,8 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     check_sweep("sweep", config.sweep)
     if config.costs_from is not None:
         check_sweep("costs_from", config.costs_from)
+    for query_encoder in {variant.query_encoder for variant in config.inference_variants()} - {None}:
+        ResultStore(config.results_dir).load(str(query_encoder))
     config = resolve(config)
     if choices["model"] == "hub":
         choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).resolve().name).strip("-.")}

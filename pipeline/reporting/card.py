@@ -11,6 +11,7 @@ from pipeline.analysis.costs import COSTS
 from pipeline.store.progress import counted
 from pipeline.store.records import AS_TRAINED, Record
 
+QUERIES = "query_encoder"  # the folder, in an exported one, of another encoder for queries
 USAGE = """\
 ```python
 from sentence_transformers import SentenceTransformer
@@ -65,13 +66,18 @@ def facts(record: Record, base: str | None, license: str | None) -> Iterator[str
     layers = counted(record.provenance["layers"], "layer")
     yield f"Base model: {base or model['weights']}, {layers} ({choices['model']})"
     yield f"Licence of the base model: {license or 'not known'}"
+    if distill := model.get("distill"):
+        yield f"Distilled from {distill['teacher'] or 'all layers of the base model'} in {distill['steps']} steps"
     if data := record.provenance.get("data"):
         yield f"Training data: {counted(data['rows'], 'row')} of {data['name']} in {', '.join(data['languages'])}"
+    if record.training:
         yield f"Batches: {choices['sampler']}; seed {record.seed}"
-    else:
+    elif not distill:
         yield "Not trained any further"
     if record.variant != AS_TRAINED:
         yield f"Costs and metrics are those of the inference variant {record.variant}"
+    if "queries by" in record.variant:
+        yield f"Encode queries with the encoder in the folder {QUERIES}, passages with this one"
     if model["max_query_tokens"]:
         yield f"Evaluated with queries truncated to {model['max_query_tokens']} tokens"
     yield f"Made at commit {record.provenance['commit']}"

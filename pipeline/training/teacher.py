@@ -40,8 +40,6 @@ def distill_texts(data: ParallelText, config: DistillConfig) -> DistillTexts:
     source = config.source_language
     if source is not None and source not in data.languages:
         raise UserError(f"model.distill.source_language={source}: {data.name} is in {', '.join(data.languages)}.")
-    if not config.sides:
-        raise UserError("model.distill.sides=[]: it must be [query, passage], [query] or [passage].")
     sides = [cast(Side, side.name) for side in config.sides]
     places: dict[tuple[Side, str], int] = {}
     pairs: dict[tuple[tuple[Side, str], int], None] = {}
