@@ -167,7 +167,8 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
 def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[], Path]) -> dict[Variant, Profile]:
     """Profile the deployed encoder of one engine, then its widths and indexes, each meter in a child process.
 
-    A batch strategy does not change an architecture, so all runs of an architecture share its profile.
+    A batch strategy does not change an architecture, so all runs of an architecture share its profile. Where passages
+    lie does not change what an index of them costs, so centred variants share that of the others.
     """
     config, engine = parts.request.config, Variant(*variants[0].engine)
     key = profile_key(parts, engine)
@@ -175,7 +176,7 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
     indexed = [variant for variant in variants if (variant.width, variant.index) != (None, "exact")]
     store = parts.store
     with store.lock(f"indexes-{key}"):
-        missing = [variant for variant in indexed if store.outcome("profile", keys[variant]) is None]
+        missing = {keys[variant]: variant for variant in indexed if store.outcome("profile", keys[variant]) is None}
         if missing or store.outcome("profile", key) is None:
             job = Job(
                 folder=str(folder()),
@@ -190,7 +191,7 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
             base = Profile(**parts.stage("profile", key, lambda _: asdict(measure(job)), alone=True))
             if missing:
                 with parts.stage.timed("profile", alone=True):
-                    for variant, profile in measure_indexes(job, base, missing).items():
+                    for variant, profile in measure_indexes(job, base, [*missing.values()]).items():
                         store.finish("profile", keys[variant], asdict(profile))
         stored = {
             variant: store.outcome("profile", keys[variant] if variant in indexed else key) for variant in variants

@@ -23,6 +23,7 @@ from pipeline.launch.crew import Crew
 from pipeline.launch.request import Request, encode_key
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
+from pipeline.retrieval.centring import check_centre
 from pipeline.retrieval.faiss_index import check_index
 from pipeline.retrieval.ranking import encode_side
 from pipeline.retrieval.relevant import check_answers
@@ -125,6 +126,8 @@ class Parts(TrainingParts):
                 for variant in config.inference_variants():
                     if variant.index != "exact":
                         check_index(variant.index, variant.width or self.encoder.width, benchmark)
+                    if variant.centre:
+                        check_centre(variant.centre, benchmark)
             country = config.profile.country if config.profile.enabled else None
             self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
 

@@ -195,7 +195,8 @@ def follow(modules: list[str]) -> dict[str, Any]:
 
 def variant_key(rank_key: str, variant: Variant) -> str:
     """Cache key of one benchmark's rankings by one inference variant."""
-    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index])
+    centre = [variant.centre] if variant.centre else []  # keys of other variants stay as they were
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, *centre])
 
 
 def encode_key(key: str, variant: Variant) -> str:
