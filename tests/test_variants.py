@@ -70,9 +70,7 @@ def test_centring_takes_the_languages_offsets_away(tmp_path, centre, width):
     rankings = load_rankings(folder / RANKINGS)
     (ranking,) = [one for one in rankings if (one.setting, one.query_language) == ("multi", "en")]
 
-    short = {
-        lang: [emb_D[:width] / np.linalg.norm(emb_D[:width]) for emb_D in emb_PD] for lang, emb_PD in passages.items()
-    }
+    short = {lang: list(truncate(emb_PD, width or emb_PD.shape[1])) for lang, emb_PD in passages.items()}
     means = {lang: sum(emb_PD) / len(emb_PD) for lang, emb_PD in short.items()}
     back_D = (means["de"] + means["en"]) / 2 if centre == "passages" else 0
     pool = [emb_D - means[lang] + back_D for lang in ("de", "en") for emb_D in short[lang]]
@@ -99,9 +97,8 @@ def test_variants_are_runs_of_their_own_and_cached(tmp_path):
     by_variant = {record["variant"]: record for record in records(tmp_path)}
     fast = has_bfloat16(Device.cpu)
     assert fast or "skipped: " in err
-    assert set(by_variant) == {"as trained", "SQ8", "w96", "w96 SQ8", "SQ8 centre=both"} | (
-        {"bfloat16"} if fast else set()
-    )
+    expected = {"as trained", "SQ8", "w96", "w96 SQ8", "SQ8 centre=both"}
+    assert set(by_variant) == expected | ({"bfloat16"} if fast else set())
     accuracy = {variant: record["metrics"]["worldfacts.multi.map"] for variant, record in by_variant.items()}
     assert accuracy["w96"] < accuracy["as trained"]
     assert accuracy["SQ8"] == pytest.approx(accuracy["as trained"], abs=0.02)

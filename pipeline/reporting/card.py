@@ -21,14 +21,10 @@ scores = model.encode_query(['…']) @ model.encode_document(['…']).T
 ```"""
 
 CENTRING = {
-    Variant(
-        centre="passages"
-    ).label: "Index: of each passage the mean vector of its language was subtracted, the mean of "
-    "these means added, and the length made 1 again",
-    Variant(
-        centre="both"
-    ).label: "Index: of each passage and query the mean vector of the passages in its language was "
-    "subtracted, and the length made 1 again; a search has to know each query's language",
+    Variant(centre="passages").label: "Index: of each passage the mean vector of its language was subtracted, the mean "
+    "of these means added, and the length made 1 again",
+    Variant(centre="both").label: "Index: of each passage and query the mean vector of the passages in its language "
+    "was subtracted, and the length made 1 again; a search has to know each query's language",
 }
 
 
