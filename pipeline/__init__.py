@@ -4,7 +4,7 @@ One word per concept, in code, config, docs, tables and messages:
 
     run                 one model trained with one strategy and one seed, evaluated and profiled: one record
     system              the runs of all seeds of one model x strategy x inference variant: one point of a plot
-    inference variant   backend, precision, lengths, width, index, query encoder: what changes cost without training
+    inference variant   backend, precision, lengths, width, index, centre, query encoder: what changes without training
                         (`variants=`)
     distilled           of an encoder, the student: trained on the vectors of a larger one, its teacher
     Pareto front        the systems that no other beats at once on cost and accuracy

@@ -67,7 +67,16 @@ class Config:
         variants = [Variant()]
         for grid in self.variants.grids:
             precisions = [precision.name for precision in grid.precision]
-            axes = (grid.backend, precisions, grid.max_passage_tokens, grid.width, grid.index, grid.query_encoder)
+            centres = [centre and centre.name for centre in grid.centre]
+            axes = (
+                grid.backend,
+                precisions,
+                grid.max_passage_tokens,
+                grid.width,
+                grid.index,
+                centres,
+                grid.query_encoder,
+            )
             variants += [Variant(*values) for values in product(*axes)]
         engines = list(dict.fromkeys(variant.engine for variant in variants))
         return sorted(dict.fromkeys(variants), key=lambda variant: engines.index(variant.engine))

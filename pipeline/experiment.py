@@ -214,7 +214,8 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
 def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[], Path]) -> dict[Variant, Profile]:
     """Profile the deployed encoder of one engine, then its widths and indexes, each meter in a child process.
 
-    A batch strategy does not change an architecture, so all runs of an architecture share its profile.
+    A batch strategy does not change an architecture, so all runs of an architecture share its profile. Where passages
+    lie does not change what an index of them costs, so centred variants share that of the others.
     """
     engine = Variant(*variants[0].engine)
     whole = profile_encoder(parts, parts.encoder, engine, folder)
@@ -255,10 +256,11 @@ def profile_indexes(
         if (variant.width, variant.index) != (None, "exact")
     }
     with store.lock(f"indexes-{base.encoder_key}"):
-        missing = [variant for variant, key in keys.items() if store.outcome("profile", key) is None]
+        missing = {key: variant for variant, key in keys.items() if store.outcome("profile", key) is None}
         if missing and job:
+            job = replace(job, folder=str(folder()))
             with parts.stage.timed("profile", alone=True):
-                for variant, profile in measure_indexes(replace(job, folder=str(folder())), base, missing).items():
+                for variant, profile in measure_indexes(job, base, [*missing.values()]).items():
                     store.finish("profile", keys[variant], asdict(profile))
         stored = {variant: store.outcome("profile", key) for variant, key in keys.items()}
     return {variant: Profile(**raw) if (raw := stored.get(variant)) else base for variant in variants}

@@ -17,6 +17,7 @@ from pipeline.values import UserError
 Pooling = Enum("Pooling", ["mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"])
 Precision = Enum("Precision", ["auto", "float32", "bfloat16"])  # of training
 VariantPrecision = Enum("VariantPrecision", ["float32", "bfloat16", "int8"])
+Centre = Enum("Centre", ["passages", "both"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Parallel = Enum("Parallel", ["ddp", "fsdp"])
 KeptLayers = Enum("KeptLayers", ["first", "last", "even"])
@@ -150,6 +151,7 @@ class VariantGrid:
     max_passage_tokens: list[int | None] = bounded(1, 10**6, default=lambda: [None])
     width: list[int | None] = bounded(1, 10**6, default=lambda: [None])
     index: list[str] = field(default_factory=lambda: ["exact"])
+    centre: list[Centre | None] = field(default_factory=lambda: [None])
     query_encoder: list[str | None] = field(default_factory=lambda: [None])
 
 

@@ -21,6 +21,7 @@ from pipeline.groups import Device, KeptLayers, ModelConfig, TrainerConfig
 from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
+from pipeline.retrieval.centring import check_centre
 from pipeline.retrieval.faiss_index import check_index
 from pipeline.retrieval.relevant import check_answers
 from pipeline.sampling.strategy import Corpus, Strategy, batches
@@ -154,6 +155,8 @@ class Parts(TrainingParts):
                 for variant in config.inference_variants():
                     if variant.index != "exact":
                         check_index(variant.index, variant.width or self.encoder.width, benchmark)
+                    if variant.centre:
+                        check_centre(variant.centre, benchmark)
             country = config.profile.country if config.profile.enabled else None
             self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
 

@@ -253,8 +253,9 @@ class Variant:
     """An inference variant: what changes the cost of a trained encoder without training. The defaults are as trained.
 
     `index` is a FAISS factory string (retrieval.faiss_index) that says how vectors are stored and searched; "exact" is
-    the full float32 ranking. `width` keeps the first dimensions of an embedding. `query_encoder` is a run whose encoder
-    was distilled from this one and encodes the queries in its place.
+    the full float32 ranking. `width` keeps the first dimensions of an embedding. `centre` says
+    of which vectors the mean of their language is taken (retrieval.centring): those of `passages`, or of `both` sides.
+    `query_encoder` is a run whose encoder was distilled from this one and encodes the queries in its place.
     """
 
     backend: str = "eager"
@@ -262,6 +263,7 @@ class Variant:
     max_passage_tokens: int | None = None
     width: int | None = None
     index: str = "exact"
+    centre: str | None = None
     query_encoder: str | None = None
 
     @property
@@ -274,8 +276,9 @@ class Variant:
         """What differs from as trained, short enough for a plot and for the name of a run."""
         length = f"t{self.max_passage_tokens}" if self.max_passage_tokens else None
         width = f"w{self.width}" if self.width else None
+        centre = f"centre={self.centre}" if self.centre else None
         queries = f"queries by {re.sub(RUN_OF_A_SEED, '', self.query_encoder)}" if self.query_encoder else None
-        parts = [self.backend, self.precision, length, width, self.index, queries]
+        parts = [self.backend, self.precision, length, width, self.index, centre, queries]
         return " ".join(part for part in parts if part not in (None, "eager", "float32", "exact")) or "as trained"
 
     def run_name(self, name: str) -> str:

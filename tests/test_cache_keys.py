@@ -167,6 +167,8 @@ def test_every_variant_has_a_key_of_its_own():
         Variant(),
         Variant(width=96),
         Variant(index="SQ8"),
+        Variant(centre="passages"),
+        Variant(centre="both"),
         Variant(backend="onnx"),
         Variant(precision="bfloat16"),
     ]

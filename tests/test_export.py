@@ -114,6 +114,9 @@ def test_the_card_shows_figures_sources_and_notes(store):
     assert "An exercise." in text
     assert "inference variant" not in text
     assert "of the inference variant onnx int8\n" in card(replace(record, variant="onnx int8"), None, None)
+    assert "mean vector" not in text
+    assert "- Index: of each passage the mean" in card(replace(record, variant="SQ8 centre=passages"), None, None)
+    assert "has to know each query's language" in card(replace(record, variant="centre=both"), None, None)
 
 
 def test_the_licence_is_that_of_the_folder(tmp_path, config):

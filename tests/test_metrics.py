@@ -10,7 +10,7 @@ import pytest
 import pytrec_eval
 from test_config import composed
 
-from pipeline.retrieval import example, metrics
+from pipeline.retrieval import bias, example, metrics
 from pipeline.retrieval.exact import rank
 from pipeline.retrieval.metrics import METRICS, metric
 from pipeline.retrieval.relevant import check_answers
@@ -123,17 +123,20 @@ def test_a_cutoff_includes_its_own_rank(k, relevant):
 
 def test_language_bias_by_hand():
     ranking = by_hand()
-    np.testing.assert_array_equal(metrics.rank_distance(ranking), [29, np.nan, np.nan])
-    np.testing.assert_array_equal(metrics.best_other_language_rank(ranking), [4, np.nan, 2])
+    np.testing.assert_array_equal(bias.rank_distance(ranking), [29, np.nan, np.nan])
+    np.testing.assert_array_equal(bias.best_other_language_rank(ranking), [4, np.nan, 2])
     # English holds half of the pool: 3 of 4, none, and 1 of 4 are 1.5, 0 and 0.5 of its fair share.
-    np.testing.assert_array_equal(metrics.own_language_share(ranking, k=4), [1.5, 0, 0.5])
-    np.testing.assert_array_equal(metrics.own_language_share(ranking, k=1), [2, 0, 2])
+    np.testing.assert_array_equal(bias.own_language_share(ranking, k=4), [1.5, 0, 0.5])
+    np.testing.assert_array_equal(bias.own_language_share(ranking, k=1), [2, 0, 2])
     attraction = attraction_table([ranking], k=4)
     # Of the 12 places 4, 5 and 3 are en, de and fi, which hold 1/2, 1/4 and 1/4 of the pool.
     assert attraction.loc["en"].to_dict() == pytest.approx({"en": 2 / 3, "de": 5 / 3, "fi": 1})
 
 
-@pytest.mark.parametrize("name", ["map", "map_20", "r_10", "mrr", "ndcg_10", "rank_distance", "best_other_rank"])
+OF_BIAS = ["rank_distance", "best_other_rank", "worst_rank", "language_preference"]
+
+
+@pytest.mark.parametrize("name", ["map", "map_20", "r_10", "mrr", "ndcg_10", *OF_BIAS])
 def test_a_ranking_without_any_relevant_passage_has_scores(name):
     """FINDINGS G4: where every query counts, they are 0, as with trec_eval -c; undefined measures are NaN."""
     empty = np.empty(0, dtype=np.int64)
@@ -141,7 +144,7 @@ def test_a_ranking_without_any_relevant_passage_has_scores(name):
     values_Q = metric(name).function(ranking)
     assert values_Q.dtype == np.float64
     assert len(values_Q) == len(ranking.queries)
-    assert np.isnan(values_Q).all() if name in ("rank_distance", "best_other_rank") else (values_Q == 0).all()
+    assert np.isnan(values_Q).all() if name in OF_BIAS else (values_Q == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -159,21 +162,62 @@ def test_a_benchmark_without_answers_is_refused_before_any_work(changes, message
         check_answers(replace(example.COLLECTION, **{"relevance": relevance} | changes))
 
 
+def test_worst_rank_and_language_preference_by_hand():
+    ranking = by_hand()
+    np.testing.assert_array_equal(bias.worst_rank(ranking), [30, np.nan, 2])
+    # Query 0: English at rank 1, Finnish at 4; query 1 has no relevant passage, query 2 a German one only.
+    np.testing.assert_array_equal(bias.language_preference(ranking), [1, np.nan, np.nan])
+    ranking.language[:3] = [2, 0, 1]
+    np.testing.assert_array_equal(bias.language_preference(ranking), [0, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_measures_of_bias_equal_a_plain_loop_over_sorted_scores(seed):
+    queries, passages, collection = random_case(seed)
+    language_P = np.repeat(list(passages), [len(emb_PD) for emb_PD in passages.values()])
+    offsets = dict(zip(passages, np.cumsum([0, *(len(emb_PD) for emb_PD in passages.values())]), strict=False))
+    for ranking in rank(queries, passages, collection):
+        if ranking.setting != "multi":
+            continue
+        own = ranking.query_language
+        for place, query in enumerate(ranking.queries):
+            scores_P = np.concatenate(
+                [np.round(passages[pool].astype(float) @ queries[own][query], 6) for pool in passages]
+            )
+            order_P = np.argsort(-scores_P, kind="stable").tolist()
+            judged = [(offsets[pool], collection.relevance[own, pool]) for pool in passages]
+            found = sorted(
+                (order_P.index(offset + passage) + 1, language_P[offset + passage])
+                for offset, qrels in judged
+                for passage in qrels.passage[(qrels.query == query) & (qrels.grade > 0)]
+            )
+            ranks, languages = [rank for rank, _ in found], [language for _, language in found]
+            mixed = own in languages and set(languages) != {own}
+            expected = {
+                "rank_distance": ranks[-1] - ranks[0] if len(ranks) > 1 else np.nan,
+                "worst_rank": ranks[-1] if ranks else np.nan,
+                "best_other_rank": next((rank for rank, language in found if language != own), np.nan),
+                "language_preference": languages[0] == own if mixed else np.nan,
+            }
+            for name, value in expected.items():
+                np.testing.assert_equal(metric(name).function(ranking)[place], float(value), err_msg=name)
+
+
 def test_a_top_longer_than_the_pool_shares_what_there_is():
     ranking = by_hand()
     ranking.top_language_QK[0] = [0, 1, -1, -1]
-    assert metrics.own_language_share(ranking, k=4)[0] == 1.0
+    assert bias.own_language_share(ranking, k=4)[0] == 1.0
 
 
 def test_a_share_past_the_top_of_the_ranking_is_refused():
     with pytest.raises(ValueError, match=r"^k must lie in \[1, 4\], the top of the ranking, got 5"):
-        metrics.own_language_share(by_hand(), k=5)
+        bias.own_language_share(by_hand(), k=5)
 
 
 def test_language_bias_has_no_meaning_outside_the_multilingual_pool():
     rankings = [ranking for ranking in rank(*random_case(0)) if ranking.setting != "multi"]
     for ranking in rankings:
-        for name in ("rank_distance", "best_other_rank", "own_share_10"):
+        for name in (*OF_BIAS, "own_share_10"):
             assert np.isnan(metric(name).function(ranking)).all()
 
 
@@ -218,7 +262,7 @@ def test_the_default_metrics_exist_and_give_a_value_per_query():
     queries, passages, collection = random_case(0)
     ranking = rank(queries, passages, collection)[-1]
     names = list(composed().metrics)
-    assert len(names) == 10
+    assert len(names) == 12
     for name in names:
         assert metric(name).name == name
         assert metric(name).function(ranking).shape == (9,)
@@ -236,6 +280,8 @@ def test_the_default_metrics_exist_and_give_a_value_per_query():
         ("rank_distance", "rank distance", False),
         ("own_share_10", "own-language share@10", None),
         ("best_other_rank", "best other-language rank", False),
+        ("worst_rank", "Max@R", False),
+        ("language_preference", "language preference rate", None),
     ],
 )
 def test_a_name_gives_label_and_direction(name, label, higher_is_better):
@@ -253,7 +299,10 @@ def test_the_registry_tells_truly_which_functions_take_a_cutoff(name):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ndgc_10", r"is unknown: did you mean ndcg_<k>\? Metrics: map, map_<k>, r_<k>, mrr, .*best_other_rank\."),
+        (
+            "ndgc_10",
+            r"is unknown: did you mean ndcg_<k>\? Metrics: map, map_<k>, r_<k>, mrr, .*, language_preference\.",
+        ),
         ("rank_distanc", r"is unknown: did you mean rank_distance\?"),
         ("accuracy", r"is unknown: Metrics: map, "),
         ("map_010", r"is unknown: did you mean map or map_<k>"),

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.groups import EncodeConfig
 from pipeline.retrieval import exact, faiss_index
+from pipeline.retrieval.centring import centred
 from pipeline.retrieval.vectors import Truncated
 from pipeline.store.shards import Shards, check_folder
 from pipeline.values import Collection, Relevance, Texts, UserError
@@ -100,10 +101,11 @@ def collection() -> Collection:
     return Collection("shards", {language: texts(QUERIES) for language in pools}, pools, relevance)
 
 
+@pytest.mark.parametrize("centre", [None, "passages", "both"])
 @pytest.mark.parametrize("width", [WIDTH, 9])
 @pytest.mark.parametrize("index", ["exact", "Flat", "SQ8", "IVF4,Flat;nprobe=4", "PCA8,HNSW8"])
 def test_ranks_from_shards_are_those_from_memory(
-    collection: Collection, tmp_path: Path, index: str, width: int
+    collection: Collection, tmp_path: Path, index: str, width: int, centre: str | None
 ) -> None:
     queries = {language: unit(QUERIES, n) for n, language in enumerate(collection.queries)}
     whole = {language: unit(len(pool), 5 + n) for n, (language, pool) in enumerate(collection.passages.items())}
@@ -113,6 +115,7 @@ def test_ranks_from_shards_are_those_from_memory(
     results = []
     for passages in (whole, streamed):
         sides = [{language: Truncated(emb, width) for language, emb in side.items()} for side in (queries, passages)]
+        sides = [*centred(*sides, centre)] if centre else sides
         rank = exact.rank(*sides, collection, block=32) if index == "exact" else None
         results.append(rank or faiss_index.rank_by_index(*sides, collection, index))
     assert len(results[0]) == 6

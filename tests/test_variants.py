@@ -1,5 +1,7 @@
 """One trained encoder, deployed as several inference variants: a record each, from one encoding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from command import SMALL, inside, records
@@ -7,10 +9,12 @@ from command import SMALL, inside, records
 from pipeline.groups import Device
 from pipeline.launch.hardware import has_bfloat16
 from pipeline.retrieval import exact, metrics, scoring
+from pipeline.retrieval.centring import check_centre
 from pipeline.retrieval.ranking import rank_benchmark
+from pipeline.retrieval.rankings import RANKINGS, load_rankings
 from pipeline.retrieval.scoring import score_benchmark
 from pipeline.retrieval.vectors import truncate
-from pipeline.values import Collection, Relevance, Texts, Variant
+from pipeline.values import Collection, Relevance, Texts, UserError, Variant
 
 RNG = np.random.default_rng(0)
 
@@ -45,16 +49,56 @@ def test_widths_and_indexes_read_the_same_embeddings(tmp_path):
     table = scoring.per_query_table(exact.rank(*narrow, collection()), collection(), ["map"])
     assert scores(Variant(width=8)) == {f"toy.{key}": value for key, value in metrics.macro(table).items()}
     assert scores(Variant(width=8, index="LSH"))["toy.multi.map"] < as_trained["toy.multi.map"]
+    assert scores(Variant(index="Flat", centre="both")) == pytest.approx(scores(Variant(centre="both")), abs=1e-4)
+
+
+@pytest.mark.parametrize("width", [None, 8])
+@pytest.mark.parametrize("centre", ["passages", "both"])
+def test_centring_takes_the_languages_offsets_away(tmp_path, centre, width):
+    """Translations that differ by an offset of their language rank side by side; a plain loop gives the same ranks."""
+    content_ND, offsets = vectors(300), {"de": 2 * vectors(1), "en": 2 * vectors(1)}
+    moved = {lang: content_ND + offset_1D for lang, offset_1D in offsets.items()}
+    passages = {lang: emb_PD / np.linalg.norm(emb_PD, axis=1, keepdims=True) for lang, emb_PD in moved.items()}
+    queries = {lang: emb_PD[:40] for lang, emb_PD in passages.items()}
+    figures = []
+    for variant in (Variant(width=width), Variant(width=width, centre=centre)):
+        folder = tmp_path / variant.label
+        folder.mkdir()
+        rank_benchmark(queries, passages, collection(), variant, folder)
+        figures.append(score_benchmark(folder, collection(), ["rank_distance"]).figures["toy.multi.rank_distance"])
+    assert figures[1] < figures[0] / 4
+    rankings = load_rankings(folder / RANKINGS)
+    (ranking,) = [one for one in rankings if (one.setting, one.query_language) == ("multi", "en")]
+
+    short = {lang: list(truncate(emb_PD, width or emb_PD.shape[1])) for lang, emb_PD in passages.items()}
+    means = {lang: sum(emb_PD) / len(emb_PD) for lang, emb_PD in short.items()}
+    back_D = (means["de"] + means["en"]) / 2 if centre == "passages" else 0
+    pool = [emb_D - means[lang] + back_D for lang in ("de", "en") for emb_D in short[lang]]
+    for place, query in enumerate(ranking.query):
+        query_D = short["en"][query] - (means["en"] if centre == "both" else 0)
+        scores = [emb_D @ query_D / np.linalg.norm(emb_D) for emb_D in pool]
+        own = scores[300 * ranking.language[place] + query]
+        assert abs(ranking.rank[place] - 1 - sum(score > own for score in scores)) <= 1  # float32: a tie may swap
+
+
+def test_centring_both_sides_needs_passages_in_every_language():
+    whole = collection()
+    check_centre("both", whole)
+    fewer = replace(whole, passages={"de": whole.passages["de"]})
+    check_centre("passages", fewer)
+    with pytest.raises(UserError, match=r"centre=both needs two passages or more .*: toy has 0 in en\."):
+        check_centre("both", fewer)
 
 
 def test_variants_are_runs_of_their_own_and_cached(tmp_path):
-    grids = "variants.grids=[{width:[null,96],index:[exact,SQ8]},{precision:[bfloat16]}]"
+    grids = "variants.grids=[{width:[null,96],index:[exact,SQ8]},{precision:[bfloat16]},{centre:[both],index:[SQ8]}]"
     code, _, err = inside(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
     by_variant = {record["variant"]: record for record in records(tmp_path)}
     fast = has_bfloat16(Device.cpu)
     assert fast or "skipped: " in err
-    assert set(by_variant) == {"as trained", "SQ8", "w96", "w96 SQ8"} | ({"bfloat16"} if fast else set())
+    expected = {"as trained", "SQ8", "w96", "w96 SQ8", "SQ8 centre=both"}
+    assert set(by_variant) == expected | ({"bfloat16"} if fast else set())
     accuracy = {variant: record["metrics"]["worldfacts.multi.map"] for variant, record in by_variant.items()}
     assert accuracy["w96"] < accuracy["as trained"]
     assert accuracy["SQ8"] == pytest.approx(accuracy["as trained"], abs=0.02)

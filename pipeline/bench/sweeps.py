@@ -117,5 +117,7 @@ def per_query(number: int, seed: int, queries: int = QUERIES) -> pd.DataFrame:
             "rank_distance": np.where(multi, 5.0 * rank, np.nan),
             "own_share_10": np.where(multi, 1 / (1 + rank), np.nan),
             "best_other_rank": np.where(multi, rank + 1.0, np.nan),
+            "worst_rank": np.where(multi, 6.0 * rank, np.nan),
+            "language_preference": np.where(multi, rank == 1, np.nan),
         }
     )

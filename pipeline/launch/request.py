@@ -256,7 +256,8 @@ def follow(modules: list[str]) -> dict[str, Any]:
 
 def variant_key(rank_key: str, variant: Variant) -> str:
     """Cache key of one benchmark's rankings by one inference variant."""
-    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, variant.query_encoder])
+    further = {name: getattr(variant, name) for name in ("centre", "query_encoder") if getattr(variant, name)}
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, further])
 
 
 def encode_key(key: str, variant: Variant) -> str:

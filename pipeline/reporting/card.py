@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 from pipeline.analysis.costs import COSTS
 from pipeline.store.progress import counted
 from pipeline.store.records import AS_TRAINED, Record
+from pipeline.values import Variant
 
 QUERIES = "query_encoder"  # the folder, in an exported one, of another encoder for queries
 USAGE = """\
@@ -19,6 +20,13 @@ from sentence_transformers import SentenceTransformer
 model = SentenceTransformer('.')
 scores = model.encode_query(['…']) @ model.encode_document(['…']).T
 ```"""
+
+CENTRING = {
+    Variant(centre="passages").label: "Index: of each passage the mean vector of its language was subtracted, the mean "
+    "of these means added, and the length made 1 again",
+    Variant(centre="both").label: "Index: of each passage and query the mean vector of the passages in its language "
+    "was subtracted, and the length made 1 again; a search has to know each query's language",
+}
 
 
 def card(record: Record, base: str | None, license: str | None) -> str:
@@ -78,6 +86,7 @@ def facts(record: Record, base: str | None, license: str | None) -> Iterator[str
         yield f"Costs and metrics are those of the inference variant {record.variant}"
     if "queries by" in record.variant:
         yield f"Encode queries with the encoder in the folder {QUERIES}, passages with this one"
+    yield from (how for label, how in CENTRING.items() if label in record.variant.split())
     if model["max_query_tokens"]:
         yield f"Evaluated with queries truncated to {model['max_query_tokens']} tokens"
     yield f"Made at commit {record.provenance['commit']}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pipeline.retrieval import bias
 from pipeline.values import Ranking, UserError
 
 if TYPE_CHECKING:
@@ -88,72 +89,6 @@ def ideal_dcg(ranking: Ranking, k: int) -> np.ndarray:
     return _sum(ranking, (place_R <= k) * ideal_grade_R / np.log2(1 + place_R))
 
 
-def rank_distance(ranking: Ranking) -> np.ndarray:
-    """Return language bias as in arXiv:2408.10536: the highest minus the lowest rank of a query's relevant passages.
-
-    In the multilingual pool, for queries with two relevant passages or more; NaN elsewhere.
-
-    >>> from pipeline.retrieval.example import RANKING
-    >>> rank_distance(RANKING).tolist()
-    [1.0, nan]
-    """
-    lowest_Q, highest_Q = np.full((2, len(ranking.queries)), np.nan)
-    if ranking.setting == "multi":
-        np.fmin.at(lowest_Q, _row(ranking), ranking.rank)
-        np.fmax.at(highest_Q, _row(ranking), ranking.rank)
-    return np.where(_relevant_count(ranking) > 1, highest_Q - lowest_Q, np.nan)
-
-
-def own_language_share(ranking: Ranking, k: int) -> np.ndarray:
-    """Return the share of the query's language among the first k over its share of the multilingual pool.
-
-    1 means no preference, 0 that the language is avoided. NaN in other pools. ValueError as `language_share`.
-
-    English holds 3/5 of the pool, and the first place of query 0 but not of query 1:
-
-    >>> from pipeline.retrieval.example import RANKING
-    >>> own_language_share(RANKING, k=1).round(4).tolist()
-    [1.6667, 0.0]
-    """
-    if ranking.setting != "multi" or ranking.query_language not in ranking.pool_languages:
-        return np.full(len(ranking.queries), np.nan)
-    return language_share(ranking, k)[:, ranking.pool_languages.index(ranking.query_language)]
-
-
-def language_share(ranking: Ranking, k: int) -> np.ndarray:
-    """Return each pool language's share of each query's first k [Q, L], over the language's share of the pool.
-
-    Raises:
-        ValueError: for a k above the K of `top_language_QK`.
-
-    English holds 3/5 of the pool, German 2/5; query 0 has one passage of each in the first two places:
-
-    >>> from pipeline.retrieval.example import RANKING
-    >>> language_share(RANKING, k=2)[0].round(4).tolist()
-    [0.8333, 1.25]
-    """
-    if not 0 < k <= ranking.top_language_QK.shape[1]:
-        raise ValueError(f"k must lie in [1, {ranking.top_language_QK.shape[1]}], the top of the ranking, got {k}")
-    top_QK = ranking.top_language_QK[:, :k]
-    count_QL = (top_QK[:, :, None] == np.arange(len(ranking.pool_languages))).sum(axis=1)
-    fair_share_L = np.array(ranking.pool_sizes) / sum(ranking.pool_sizes)
-    return count_QL / count_QL.sum(axis=1, keepdims=True) / fair_share_L
-
-
-def best_other_language_rank(ranking: Ranking) -> np.ndarray:
-    """Return the best rank of a relevant passage in another language than the query's; NaN if none, and outside multi.
-
-    >>> from pipeline.retrieval.example import RANKING
-    >>> best_other_language_rank(RANKING).tolist()
-    [2.0, nan]
-    """
-    best_Q = np.full(len(ranking.queries), np.nan)
-    if ranking.setting == "multi":
-        other_R = np.array(ranking.pool_languages)[ranking.language] != ranking.query_language
-        np.fmin.at(best_Q, _row(ranking)[other_R], ranking.rank[other_R])
-    return best_Q
-
-
 @dataclass(frozen=True)
 class Metric:
     """A metric as runs, reports and searches use it. In METRICS, `function` also takes the cutoff k."""
@@ -190,10 +125,15 @@ METRICS = {
         Metric("r", recall, True, "R", cutoff="required"),
         Metric("mrr", reciprocal_rank, True, "MRR", cutoff="optional"),
         Metric("ndcg", ndcg, True, "nDCG", cutoff="required"),
-        Metric("rank_distance", rank_distance, False, "rank distance", "ranks"),
+        Metric("rank_distance", bias.rank_distance, False, "rank distance", "ranks"),
         # Of the first k, whose languages `exact.rank` keeps for k up to 20. 1 is best: no preference for a language.
-        Metric("own_share", own_language_share, None, "own-language share", "x fair share", "required", largest_k=20),
-        Metric("best_other_rank", best_other_language_rank, False, "best other-language rank", "rank"),
+        Metric(
+            "own_share", bias.own_language_share, None, "own-language share", "x fair share", "required", largest_k=20
+        ),
+        Metric("best_other_rank", bias.best_other_language_rank, False, "best other-language rank", "rank"),
+        Metric("worst_rank", bias.worst_rank, False, "Max@R", "rank"),
+        # 1 / languages is neutral; users who read one language want more, a search in all languages wants no more.
+        Metric("language_preference", bias.language_preference, None, "language preference rate"),
     )
 }
 
@@ -209,7 +149,7 @@ def metric(name: str) -> Metric:
     >>> metric("ndgc_10")
     Traceback (most recent call last):
     pipeline.values.UserError: metric ndgc_10 is unknown: did you mean ndcg_<k>? Metrics: map, map_<k>, r_<k>, mrr, \
-mrr_<k>, ndcg_<k>, rank_distance, own_share_<k>, best_other_rank.
+mrr_<k>, ndcg_<k>, rank_distance, own_share_<k>, best_other_rank, worst_rank, language_preference.
     """
     match = re.fullmatch(r"(.+)_(0|-?[1-9]\d*)", name)
     base, k = (match[1], int(match[2])) if match else (name, None)

@@ -20,6 +20,7 @@ from pipeline.encoder.encoding import (
     missing_shards,
 )
 from pipeline.retrieval import exact, faiss_index
+from pipeline.retrieval.centring import centred
 from pipeline.retrieval.pools import nested_rankings
 from pipeline.retrieval.rankings import NESTED, RANKINGS, save_rankings
 from pipeline.retrieval.vectors import Truncated, Vectors
@@ -73,7 +74,7 @@ def rank_benchmark(
     variant: Variant,
     folder: Path,
 ) -> None:
-    """Rank a benchmark with a variant's width and index, and write `rankings.npz` to the folder.
+    """Rank a benchmark with a variant's width, centre and index, and write `rankings.npz` to the folder.
 
     If the pools are samples and the index is exact, `nested.npz` holds the rankings of nested smaller pools.
 
@@ -98,6 +99,8 @@ def rank_benchmark(
             {language: Truncated(emb_ND, variant.width) for language, emb_ND in embeddings.items()}
             for embeddings in (queries, passages)
         )
+    if variant.centre:
+        queries, passages = centred(queries, passages, variant.centre)
     if variant.index == "exact":
         rankings = exact.rank(queries, passages, collection)
     else:

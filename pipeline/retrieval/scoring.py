@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.retrieval.metrics import ideal_dcg, language_share, macro, metric
+from pipeline.retrieval.bias import language_share
+from pipeline.retrieval.metrics import ideal_dcg, macro, metric
 from pipeline.retrieval.rankings import NESTED, RANKINGS, load_rankings
 from pipeline.values import Collection, Ranking
 
