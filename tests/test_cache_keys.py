@@ -291,12 +291,16 @@ def test_a_version_of_a_library_counts(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "stage", ["train", "leakage.worldfacts", "encode.worldfacts", "rank.worldfacts", "score", "profile"]
+    "stage",
+    ["teach", "distill", "train", "leakage.worldfacts", "encode.worldfacts", "rank.worldfacts", "score", "profile"],
 )
 def test_keys_hold_what_python_really_imports(stage):
     """Import a stage's modules in a fresh process: all modules of ours that this loads are in the stage's key."""
-    inputs = stage_inputs(requested().config)[stage]
+    model = "e5-small-d2" if stage in ("teach", "distill") else "e5-small-l2"
+    inputs = stage_inputs(requested(f"model={model}").config)[stage]
     roots = {
+        "teach": [*request.TEACH, "pipeline.data.worldfacts"],
+        "distill": [*request.START, *request.DISTILL],
         "train": [*request.START, *request.TRAIN, "pipeline.sampling.hybrid", "pipeline.data.worldfacts"],
         "leakage.worldfacts": [*request.LEAKAGE, "pipeline.data.worldfacts"],
         "encode.worldfacts": [*request.ENCODE, "pipeline.data.worldfacts"],
@@ -313,9 +317,10 @@ def test_keys_hold_what_python_really_imports(stage):
 
 def test_every_module_that_makes_results_is_in_some_key():
     """What `experiment` uses of the rooms that make results is in a stage's key, so no change of it goes unseen."""
-    config_all = requested("eval=[worldfacts,xquad_r]").config
-    in_keys = {module for inputs in stage_inputs(config_all).values() for module in inputs["code"]}
-    imported = set().union(*map(keys.our_imports, ("pipeline.experiment", "pipeline.parts")))
+    distilled = [f"model.distill.lines={name}" for name in ("null", __file__)]
+    configs = [requested("eval=[worldfacts,xquad_r]", "model=e5-small-d2", lines).config for lines in distilled]
+    in_keys = {module for each in configs for inputs in stage_inputs(each).values() for module in inputs["code"]}
+    imported = set().union(*(keys.our_imports(f"pipeline.{name}") for name in ("experiment", "parts", "embeddings")))
     rooms = {name for name in imported if name.split(".")[1:2] and name.split(".")[1] in MADE_BY_STAGES}
     assert rooms <= in_keys
 
