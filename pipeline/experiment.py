@@ -33,7 +33,6 @@ from pipeline.retrieval.scoring import score_benchmark
 from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
-from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, unheard
 from pipeline.values import Collection, Variant, World
 
@@ -133,8 +132,9 @@ def train_or_restore(parts: Parts) -> Trained:
 def join(request: Request, world: World) -> None:
     """Take part in the training of a run that another process leads."""
     parts = TrainingParts(request)
+    parts.load()  # the process that leads has made what it starts from
     wait(world)
-    parts.fit(ResultStore(request.config.results_dir).stage_dir("unfinished", request.keys["train"]), world)
+    parts.fit(parts.store.stage_dir("unfinished", request.keys["train"]), world)
 
 
 def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> Evaluation:

@@ -12,12 +12,13 @@ from urllib.parse import quote
 
 import torch
 
-from pipeline.config import Device, TrainerConfig, build, plain
+from pipeline.config import Device, TrainerConfig, plain
 from pipeline.data import leakage
-from pipeline.encoder import sources
+from pipeline.encoder import sources, starts
 from pipeline.encoder.deploy import check as check_variants
 from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
+from pipeline.encoder.model import Encoder
 from pipeline.launch.crew import Crew
 from pipeline.launch.request import Request, encode_key
 from pipeline.profiling import nvidia
@@ -33,6 +34,7 @@ from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
+from pipeline.targets import build
 from pipeline.training.holdout import hold_out
 from pipeline.values import Collection, ParallelText, Texts, UserError, Variant, World
 from pipeline.values import Side as TextSide
@@ -62,13 +64,15 @@ class Evaluation:
 
 
 class TrainingParts:
-    """What a training is made of; UserError for whatever cannot be built."""
+    """What a training is made of; UserError for whatever cannot be built. `load` comes last, once the start is made."""
+
+    encoder: Encoder
 
     def __init__(self, request: Request):
         config = request.config
         require_device(config.device.name)
         torch.set_num_threads(config.threads)
-        self.request = request
+        self.request, self.store = request, ResultStore(config.results_dir)
         self.cost_only = config.model.weights == "random"  # random weights have no accuracy
         self.strategy: Strategy = build("sampler", config.sampler)
         self.data: ParallelText = build("data", config.data)
@@ -77,7 +81,12 @@ class TrainingParts:
         self.strategy.check(self.corpus, config.trainer.batch_size)
         if self.trains and config.trainer.patience is not None:
             check_held_out(self.strategy, self.held_out, config.trainer)
-        self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
+
+    def load(self) -> None:
+        """Load the encoder as it starts."""
+        config = self.request.config
+        model = starts.started(config.model, self.store, self.request.keys)
+        self.encoder = sources.load(model, seed=config.seed).to(config.device.name)
 
     @property
     def trains(self) -> bool:
@@ -111,21 +120,34 @@ class Parts(TrainingParts):
 
     def __init__(self, request: Request, log: Log = unheard):
         config = request.config
-        self.store = ResultStore(config.results_dir)
-        self.stage = Stages(self.store, log)
+        self.stage = Stages(ResultStore(config.results_dir), log)
+        country = config.profile.country if config.profile.enabled else None
+        self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
         with self.stage.timed("load"):
             self.benchmarks: dict[str, Collection] = {
                 name: build(f"eval.{name}", node) for name, node in config.eval.items()
             }
             super().__init__(request)
+        if "static" in request.keys:
+            self.stage("static", request.keys["static"], self.distil)
+        with self.stage.timed("load"):
+            self.load()
             check_variants(config.inference_variants(), self.encoder)
             for benchmark in self.benchmarks.values():
                 check_answers(benchmark)
                 for variant in config.inference_variants():
                     if variant.index != "exact":
                         check_index(variant.index, variant.width or self.encoder.width, benchmark)
-            country = config.profile.country if config.profile.enabled else None
-            self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
+
+    def distil(self, folder: Path) -> dict[str, Any]:
+        """Distil the table that a static encoder starts from."""
+        from pipeline.encoder.static_start import distil
+
+        config = self.request.config
+        assert config.model.static  # a run without it has no such stage
+        with self.meter() as spent:
+            distil(starts.teacher(config.model).to(config.device.name), config.model.static, folder)
+        return dict(spent)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

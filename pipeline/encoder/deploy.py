@@ -21,6 +21,7 @@ from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.engine import Unavailable, has_bfloat16
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import positions
+from pipeline.encoder.static import StaticBackbone
 from pipeline.encoder.torch_folder import convert, sharing, wrapped
 from pipeline.values import UserError, Variant
 
@@ -76,6 +77,8 @@ def check_engine(encoder: Encoder, variant: Variant) -> None:
             "variants: precision=bfloat16 needs a processor or GPU with bfloat16 instructions, which this one lacks: "
             "it would emulate them, slower than float32."
         )
+    if on_torch(variant) and variant.precision == "int8" and isinstance(encoder.backbone, StaticBackbone):
+        raise UserError(f"variants: backend={variant.backend} precision=int8 is for linear layers; a table has none.")
     if not on_torch(variant) and encoder.backbone.dtype != torch.float32:
         raise UserError(f"variants: backend={variant.backend} needs model.precision=float32.")
     deployed.backend(variant.backend).check(variant.precision, encoder.device)

@@ -76,7 +76,9 @@ class Encoder(Reading, nn.Module):
 
     def pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Return `ids_NT`, as wide as the longest row, and `mask_NT`: True at tokens, False at padding."""
-        ids_NT = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=self.pad_id)
+        ids_NT = pad_sequence(
+            [torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True, padding_value=self.pad_id
+        )
         lengths_N = torch.tensor([len(row) for row in rows])
         return ids_NT, torch.arange(ids_NT.shape[1]) < lengths_N[:, None]
 

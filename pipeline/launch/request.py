@@ -24,6 +24,7 @@ from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
+STATIC = ["pipeline.encoder.static_start"]
 TRAIN = ["pipeline.training.fit", "pipeline.sampling.strategy"]
 LEAKAGE = ["pipeline.data.leakage"]
 ENCODE = ["pipeline.encoder.deploy", "pipeline.encoder.worker"]
@@ -44,7 +45,8 @@ class Request:
 
     Attributes:
         name: of the run as trained. Variants add to it (Variant.run_name).
-        keys: cache keys by stage: train, profile, score; leakage, encode and rank by benchmark, as in rank.worldfacts.
+        keys: cache keys by stage: train, profile, score; leakage, encode and rank by benchmark, as in rank.worldfacts;
+            static where the start is distilled.
         inputs: all that the run's records follow from, flat enough to be compared key by key.
         choices: the options of Hydra's groups: model, sampler, data, …
         halvings: how often the tokens per forward pass were halved after running out of memory.
@@ -128,14 +130,18 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     settings = keys.contents(plain(config))
     model, data = settings["model"], settings["data"]
     start = {"model": model, **follow(START)}
+    inputs: dict[str, dict[str, Any]] = {}
     if config.model.weights == "random":
         start["seed"] = config.seed
+    elif config.model.static:
+        inputs["static"] = static_inputs(settings)
+        start["static"] = cache_key(inputs["static"])
     train = start
     if trains(config):
         parts = {name: settings[name] for name in ("sampler", "data", "seed", "device", "threads")}
         modules = [*START, *TRAIN, *target_modules(config.sampler), *target_modules(config.data)]
-        train = {"model": model, **parts, "trainer": trainer_inputs(config), **follow(modules)}
-    inputs: dict[str, dict[str, Any]] = {"train": train}
+        train = {**start, **parts, "trainer": trainer_inputs(config), **follow(modules)}
+    inputs["train"] = train
     machine = {name: settings[name] for name in ("device", "threads")}
     for name, node in settings["eval"].items():
         here = target_modules(node)
@@ -148,6 +154,12 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
+
+
+def static_inputs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a distilled table follows from: the teacher's weights, whatever reads the table, and how it is distilled."""
+    model = {name: settings["model"][name] for name in ("weights", "revision", "precision", "layers", "static")}
+    return {"model": model, "device": settings["device"], "threads": settings["threads"], **follow([*START, *STATIC])}
 
 
 def target_modules(node: Any) -> set[str]:

@@ -1,0 +1,61 @@
+"""Encoders that start from what other runs have made: a finished run, or a stage in which a start was distilled.
+
+`parts` and the command `export` call it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config import ModelConfig, from_plain
+from pipeline.encoder import sources
+from pipeline.encoder.model import Encoder
+from pipeline.store.records import Record
+from pipeline.store.results import ResultStore
+from pipeline.values import UserError
+
+RECORD = "record.json"
+
+
+def started(model: ModelConfig, store: ResultStore, keys: Mapping[str, str]) -> ModelConfig:
+    """Return the model as it starts: where one of the run's stages distils the start, its weights are that stage's.
+
+    Args:
+        keys: cache keys of the run's stages.
+    """
+    if "static" not in keys:
+        return model
+    folder = store.stage_dir("static", keys["static"])
+    return replace(model, weights=str(folder), revision=None, layers=None, static=None)
+
+
+def of_run(store: ResultStore, record: Record) -> Encoder:
+    """Return the encoder of a finished run; UserError if its weights are missing."""
+    keys = record.provenance["stages"]
+    encoder = sources.load(started(from_plain(record.config).model, store, keys), seed=record.seed)
+    if record.training:
+        encoder.restore(store.stage_dir("train", keys["train"]) / "encoder")
+    return encoder
+
+
+def teacher(model: ModelConfig) -> Encoder:
+    """Return the encoder that a static start is distilled from, which `weights`, `revision` and `layers` name.
+
+    `weights` may also name the folder of a finished run, such as results/runs/<run>.
+    """
+    run = Path(model.weights)
+    if not (run / RECORD).is_file():
+        return sources.load(
+            ModelConfig(
+                family=model.family,
+                weights=model.weights,
+                revision=model.revision,
+                precision=model.precision,
+                layers=model.layers,
+            ),
+            seed=0,
+        )
+    if model.layers is not None:
+        raise UserError(f"model.layers={model.layers}: model.weights={run} is a run, whose encoder has its own layers.")
+    store = ResultStore(run.resolve().parents[1])
+    return of_run(store, store.load(run.name))
