@@ -19,7 +19,9 @@ import pandas as pd
 
 from pipeline.data import leakage
 from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
+from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.encoding import TextEncoder
+from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import architecture_key
 from pipeline.launch.peers import peers, wait
 from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
@@ -125,6 +127,7 @@ def train_or_restore(parts: Parts) -> Trained:
     outcome = parts.stage("train", request.keys["train"], train)
     shutil.rmtree(unfinished, ignore_errors=True)
     checkpoint = parts.store.stage_dir("train", request.keys["train"]) / "encoder"
+    assert isinstance(parts.encoder, Encoder)  # it was trained
     parts.encoder.restore(checkpoint)
     return Trained(outcome, leaks, checkpoint)
 
@@ -204,6 +207,8 @@ def profile_key(parts: Parts, engine: Variant) -> str:
     request = parts.request
     unshared = None if request.config.profile.shared else request.name
     facts = machine.facts(request.config.device.name)
+    if isinstance(parts.encoder, Fixed):  # its engine is its own
+        unshared = [unshared, request.keys["train"]]
     of_encoder = [architecture_key(parts.encoder), engine_inputs(engine), profiled_texts(parts)]
     return cache_key([request.keys["profile"], *of_encoder, facts, unshared])
 

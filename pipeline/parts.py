@@ -14,8 +14,9 @@ import torch
 
 from pipeline.config import Device, TrainerConfig, plain
 from pipeline.data import leakage
-from pipeline.encoder import sources, starts
+from pipeline.encoder import starts
 from pipeline.encoder.deploy import check as check_variants
+from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
 from pipeline.encoder.model import Encoder
@@ -66,7 +67,7 @@ class Evaluation:
 class TrainingParts:
     """What a training is made of; UserError for whatever cannot be built. `load` comes last, once the start is made."""
 
-    encoder: Encoder
+    encoder: Encoder | Fixed
 
     def __init__(self, request: Request):
         config = request.config
@@ -86,7 +87,9 @@ class TrainingParts:
         """Load the encoder as it starts."""
         config = self.request.config
         model = starts.started(config.model, self.store, self.request.keys)
-        self.encoder = sources.load(model, seed=config.seed).to(config.device.name)
+        self.encoder = starts.load(model, seed=config.seed, device=config.device.name, threads=config.threads)
+        if self.trains and isinstance(self.encoder, Fixed):
+            raise UserError(f"sampler: model.weights={config.model.weights} runs as it is: set sampler=none.")
 
     @property
     def trains(self) -> bool:
@@ -97,6 +100,7 @@ class TrainingParts:
         from pipeline.training.fit import fit  # with Lightning: a run that trains nothing does not wait for it
 
         trainer, config = self.request.trainer, self.request.config
+        assert isinstance(self.encoder, Encoder)  # others are refused by `load`
         draw, draw_held_out = (
             partial(batches, self.strategy, corpus, trainer.batch_size, seed=config.seed)
             for corpus in (self.corpus, self.held_out)
@@ -154,17 +158,25 @@ class Parts(TrainingParts):
         """What all records of the run say of where it was made; it asks git once."""
         data = self.data if self.trains else None
         return provenance(data, self.benchmarks.values(), device_name(self.request.config.device)) | {
-            "layers": self.encoder.backbone.config.num_hidden_layers,
-            "parameters": sum(parameter.numel() for parameter in self.encoder.parameters()),
+            "layers": self.encoder.layers,
+            "parameters": self.encoder.parameter_count,
             "stages": self.request.keys,
             "inputs": self.request.inputs,
         }
+
+    def foreign_languages(self) -> Iterator[str]:
+        """Yield a sentence per benchmark with languages that the encoder was not trained on, where it says so."""
+        if isinstance(self.encoder, Fixed):
+            for benchmark in self.benchmarks.values():
+                if foreign := sorted({*benchmark.queries, *benchmark.passages} - self.encoder.languages):
+                    yield f"{benchmark.name}: the model was not trained on {', '.join(foreign)}."
 
     def record(self, variant: Variant, trained: Trained, evaluation: Evaluation, profile: Profile | None) -> Record:
         """The record of one inference variant."""
         request = self.request
         leaks = [leakage.sentence(self.data.name, benchmark, leak) for benchmark, leak in trained.leaks.items()]
         of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.encoder.overridden]
+        of_data += [{"note": sentence} for sentence in self.foreign_languages()]
         of_data += [self.data.provenance] if self.trains else []
         provenances = [*of_data, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)

@@ -50,6 +50,16 @@ class Encoder(Reading, nn.Module):
         self.overridden: list[str] = []  # a sentence per setting of the config that the model's own files contradict
 
     @property
+    def layers(self) -> int:
+        """Number of layers of the backbone."""
+        return int(self.backbone.config.num_hidden_layers)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, head included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def width(self) -> int:
         """Number of dimensions of an embedding."""
         return self.head.width

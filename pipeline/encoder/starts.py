@@ -1,4 +1,4 @@
-"""Encoders that start from what other runs have made: a finished run, or a stage in which a start was distilled.
+"""The encoder that a run starts with: of `sources`, of another run or a stage of this one, or a file that runs as it is.
 
 `parts` and the command `export` call it.
 """
@@ -9,12 +9,14 @@ from pathlib import Path
 
 from pipeline.config import ModelConfig, from_plain
 from pipeline.encoder import sources
+from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.model import Encoder
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 RECORD = "record.json"
+PACKAGED_USE = "packaged-use"  # the Universal Sentence Encoder (use)
 
 
 def started(model: ModelConfig, store: ResultStore, keys: Mapping[str, str]) -> ModelConfig:
@@ -29,8 +31,21 @@ def started(model: ModelConfig, store: ResultStore, keys: Mapping[str, str]) -> 
     return replace(model, weights=str(folder), revision=None, layers=None, static=None)
 
 
+def load(model: ModelConfig, *, seed: int, device: str, threads: int) -> Encoder | Fixed:
+    """Return the encoder that a run starts with, on its device. Errors as of `sources.load` and `use.load`."""
+    if model.weights == PACKAGED_USE:
+        from pipeline.encoder import use
+
+        return use.load(model, device=device, threads=threads)
+    return sources.load(model, seed=seed).to(device)
+
+
 def of_run(store: ResultStore, record: Record) -> Encoder:
-    """Return the encoder of a finished run; UserError if its weights are missing."""
+    """Return the encoder of a finished run; UserError if its weights are missing, or no numbers that torch has."""
+    if record.config["model"]["weights"] == PACKAGED_USE:
+        raise UserError(
+            f"{record.name}: its encoder is a file of another engine, which runs as it is and no other way."
+        )
     keys = record.provenance["stages"]
     encoder = sources.load(started(from_plain(record.config).model, store, keys), seed=record.seed)
     if record.training:

@@ -24,6 +24,7 @@ from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
+PACKAGED_USE = ["pipeline.encoder.use"]
 STATIC = ["pipeline.encoder.static_start"]
 TRAIN = ["pipeline.training.fit", "pipeline.sampling.strategy"]
 LEAKAGE = ["pipeline.data.leakage"]
@@ -133,6 +134,8 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     inputs: dict[str, dict[str, Any]] = {}
     if config.model.weights == "random":
         start["seed"] = config.seed
+    elif config.model.weights == "packaged-use":
+        start |= follow([*START, *PACKAGED_USE])
     elif config.model.static:
         inputs["static"] = static_inputs(settings)
         start["static"] = cache_key(inputs["static"])
