@@ -205,7 +205,7 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
 def profile_key(parts: Parts, engine: Variant) -> str:
     """Cache key of an engine's profile: architecture, texts, machine and settings, whatever the weights are."""
     request = parts.request
-    unshared = None if request.config.profile.shared else request.name
+    unshared: Any = None if request.config.profile.shared else request.name
     facts = machine.facts(request.config.device.name)
     if isinstance(parts.encoder, Fixed):  # its engine is its own
         unshared = [unshared, request.keys["train"]]

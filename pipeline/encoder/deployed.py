@@ -100,9 +100,7 @@ class Fixed(Session):
     def check(self, variant: Variant) -> None:
         """Raise UserError for an inference variant that changes more than width and index."""
         if variant.engine != Variant().engine:
-            raise UserError(
-                f"variants: {variant.label}: this model's file runs as published: vary width and index only."
-            )
+            raise UserError(f"variants: {variant.label}: this model runs as published; vary width and index alone.")
 
     def save(self, folder: Path) -> None:
         """Write the engine's files."""

@@ -1,4 +1,4 @@
-"""The encoder that a run starts with: of `sources`, of another run or a stage of this one, or a file that runs as it is.
+"""The encoder that a run starts with: from `sources`, a stage or a finished run, or a file that runs as it is (`use`).
 
 `parts` and the command `export` call it.
 """
@@ -16,7 +16,6 @@ from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 RECORD = "record.json"
-PACKAGED_USE = "packaged-use"  # the Universal Sentence Encoder (use)
 
 
 def started(model: ModelConfig, store: ResultStore, keys: Mapping[str, str]) -> ModelConfig:
@@ -33,7 +32,7 @@ def started(model: ModelConfig, store: ResultStore, keys: Mapping[str, str]) -> 
 
 def load(model: ModelConfig, *, seed: int, device: str, threads: int) -> Encoder | Fixed:
     """Return the encoder that a run starts with, on its device. Errors as of `sources.load` and `use.load`."""
-    if model.weights == PACKAGED_USE:
+    if model.weights == "packaged-use":
         from pipeline.encoder import use
 
         return use.load(model, device=device, threads=threads)
@@ -41,8 +40,8 @@ def load(model: ModelConfig, *, seed: int, device: str, threads: int) -> Encoder
 
 
 def of_run(store: ResultStore, record: Record) -> Encoder:
-    """Return the encoder of a finished run; UserError if its weights are missing, or no numbers that torch has."""
-    if record.config["model"]["weights"] == PACKAGED_USE:
+    """Return the encoder of a finished run; UserError if its weights are missing, or are none of torch's."""
+    if record.config["model"]["weights"] == "packaged-use":
         raise UserError(
             f"{record.name}: its encoder is a file of another engine, which runs as it is and no other way."
         )

