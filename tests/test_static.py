@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pipeline.config import ModelConfig, StaticConfig
 from pipeline.encoder import model_folder, packaged
 from pipeline.encoder.deploy import deploy
 from pipeline.encoder.encoding import as_unit, encode
-from pipeline.encoder.sources import architecture_key, load
+from pipeline.encoder.sources import HUB_FILES, architecture_key, load
 from pipeline.encoder.starts import of_run, started, teacher
 from pipeline.encoder.static_start import distil
 from pipeline.launch.request import Request
@@ -356,3 +357,16 @@ def test_a_run_distils_once_and_is_exported_and_taught_from(tmp_path, teachers, 
     np.testing.assert_array_equal(encode(of_the_run, TEXTS, "query"), encode(again.encoder, TEXTS, "query"))
     with pytest.raises(UserError, match=r"^model\.layers=2: .* is a run"):
         teacher(config(run, layers=2))
+
+
+def test_the_hub_is_asked_for_the_files_of_both_layouts():
+    for name in (
+        "model.safetensors",
+        "tokenizer.json",
+        "config.json",
+        "modules.json",
+        "0_StaticEmbedding/tokenizer.json",
+    ):
+        assert any(fnmatch(name, pattern) for pattern in HUB_FILES)
+    assert any(fnmatch("0_StaticEmbedding/model.safetensors", pattern) for pattern in HUB_FILES)
+    assert not any(fnmatch("0_StaticEmbedding/pytorch_model.bin", pattern) for pattern in HUB_FILES)
