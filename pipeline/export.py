@@ -32,12 +32,11 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
         raise UserError(f"{folder} exists already: name another folder with to=.")
     record = store.load(name)
     from pipeline.encoder import model_folder  # with torch: --help and a wrong name do not wait for it
-    from pipeline.encoder.finished import load_finished
     from pipeline.encoder.sources import origin
+    from pipeline.encoder.starts import of_run
 
-    model = from_plain(record.config).model
-    encoder = load_finished(store, record, model)
-    model_folder.write(encoder, folder, card(record, *origin(model)))
+    encoder = of_run(store, record)
+    model_folder.write(encoder, folder, card(record, *origin(from_plain(record.config).model)))
     if query_encoder := query_encoder_of(record):
         export(store, query_encoder, folder / QUERIES)
 

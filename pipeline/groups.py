@@ -36,6 +36,14 @@ class DenseConfig:
 
 
 @dataclass
+class StaticConfig:
+    """A static table distilled out of the model's weights; conf/model/static-e5-small.yaml explains it."""
+
+    width: int = bounded(1, 10**5)
+    sif: float | None = bounded(0, 1, above=True, below=True)
+
+
+@dataclass
 class StepsConfig:
     """What every training of an encoder has: conf/trainer, conf/distill."""
 
@@ -97,6 +105,7 @@ class ModelConfig:
     max_passage_tokens: int | None = bounded(1, 10**6, default=None)
     freeze_word_embeddings: bool = False
     architecture: dict[str, Any] = bounded(0, LARGEST, default=dict)
+    static: StaticConfig | None = None
     distill: DistillConfig | None = None
 
     @property

@@ -1,8 +1,8 @@
 """What `experiment` works with: the parts of a run, built before any work starts, and what its steps hand on."""
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.config import build, from_plain, plain
+from pipeline.config import from_plain, plain
 from pipeline.data import leakage, plain_lines
-from pipeline.encoder import sources
+from pipeline.encoder import starts
 from pipeline.encoder.deploy import check as check_variants
+from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.engine import require_device
-from pipeline.encoder.finished import load_finished
 from pipeline.encoder.model import Encoder
-from pipeline.groups import Device, KeptLayers, ModelConfig, TrainerConfig
+from pipeline.groups import Device, TrainerConfig
 from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
@@ -29,6 +29,7 @@ from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, Stages, unheard
+from pipeline.targets import build
 from pipeline.training.holdout import hold_out
 from pipeline.training.teacher import distill_texts
 from pipeline.values import Collection, ParallelText, UserError, Variant, World
@@ -59,15 +60,16 @@ class Evaluation:
 
 
 class TrainingParts:
-    """What a training is made of; UserError for whatever cannot be built."""
+    """What a training is made of; UserError for whatever cannot be built. `load` comes last, once the start is made."""
+
+    encoder: Encoder | Fixed
 
     def __init__(self, request: Request):
         config = request.config
         require_device(config.device.name)
         torch.set_num_threads(config.threads)
-        self.request = request
+        self.request, self.store = request, ResultStore(config.results_dir)
         self.cost_only = config.model.cost_only
-        self.store = ResultStore(config.results_dir)
         self.strategy: Strategy = build("sampler", config.sampler)
         self.data: ParallelText = build("data", config.data)
         rows_NL, held_out_NL = hold_out(self.data, config.trainer, config.seed)
@@ -75,10 +77,17 @@ class TrainingParts:
         self.strategy.check(self.corpus, config.trainer.batch_size)
         if self.trains and config.trainer.patience is not None:
             check_held_out(self.strategy, self.held_out, config.trainer)
-        self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
         if distill := config.model.distill:
             self.distill_data = self.data if distill.lines is None else plain_lines.read(distill.lines)
             self.distill_texts = distill_texts(self.distill_data, distill)
+
+    def load(self) -> None:
+        """Load the encoder as it starts, but for a distillation."""
+        config = self.request.config
+        model = starts.started(config.model, self.store, self.request.keys)
+        self.encoder = starts.load(model, seed=config.seed, device=config.device.name, threads=config.threads)
+        if self.trains and isinstance(self.encoder, Fixed):
+            raise UserError(f"sampler: model.weights={config.model.weights} runs as it is: set sampler=none.")
 
     @property
     def trains(self) -> bool:
@@ -90,26 +99,13 @@ class TrainingParts:
         distilled = {"distill": self.distill_data} if self.request.config.model.distill else {}
         return distilled | ({"train": self.data} if self.trains else {})
 
-    def teacher(self) -> Encoder:
-        """The encoder that teaches a distilled one: the model itself with all layers, a run, a folder, a hub model."""
-        model = self.request.config.model
-        assert model.distill
-        if (name := model.distill.teacher) is None:
-            if model.weights == "random":
-                raise UserError("model.distill.teacher=null means the model itself, and model.weights=random.")
-            whole = replace(model, layers=None, kept_layers=KeptLayers.first, distill=None)
-            return sources.load(whole, seed=self.request.config.seed)
-        if "/" not in name and self.store.finished(name):
-            record = self.store.load(name)
-            return load_finished(self.store, record, from_plain(record.config).model)
-        return sources.load(ModelConfig(family=name, weights=name), seed=0)
-
     def distill(self, emb_UD: np.ndarray, folder: Path) -> list[dict[str, float]]:
         """Distil the encoder toward the teacher's vectors, with checkpoints in `folder`; return the curve."""
         from pipeline.training.distillation import distill  # with Lightning
 
         config, device = self.request.distill, self.request.config.device.name
         assert config
+        assert isinstance(self.encoder, Encoder)  # config.check refuses others
         return distill(self.encoder, self.distill_texts, emb_UD, config, folder=folder, device=device)
 
     def fit(self, folder: Path, world: World, log: Log = unheard) -> "Training":
@@ -117,6 +113,7 @@ class TrainingParts:
         from pipeline.training.fit import fit  # with Lightning: a run that trains nothing does not wait for it
 
         trainer, config = self.request.trainer, self.request.config
+        assert isinstance(self.encoder, Encoder)  # others are refused by `load`
         draw, draw_held_out = (
             partial(batches, self.strategy, corpus, trainer.batch_size, seed=config.seed)
             for corpus in (self.corpus, self.held_out)
@@ -141,11 +138,17 @@ class Parts(TrainingParts):
     def __init__(self, request: Request, log: Log = unheard):
         config = request.config
         self.stage = Stages(ResultStore(config.results_dir), log)
+        country = config.profile.country if config.profile.enabled else None
+        self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
         with self.stage.timed("load"):
             self.benchmarks: dict[str, Collection] = {
                 name: build(f"eval.{name}", node) for name, node in config.eval.items()
             }
             super().__init__(request)
+        if "static" in request.keys:
+            self.stage("static", request.keys["static"], self.distil)
+        with self.stage.timed("load"):
+            self.load()
             self.query_encoders: dict[str, Encoder] = {}
             for name in filter(None, (variant.query_encoder for variant in config.inference_variants())):
                 self.query_encoder(name)
@@ -157,8 +160,16 @@ class Parts(TrainingParts):
                         check_index(variant.index, variant.width or self.encoder.width, benchmark)
                     if variant.centre:
                         check_centre(variant.centre, benchmark)
-            country = config.profile.country if config.profile.enabled else None
-            self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
+
+    def distil(self, folder: Path) -> dict[str, Any]:
+        """Distil the table that a static encoder starts from."""
+        from pipeline.encoder.static_start import distil
+
+        config = self.request.config
+        assert config.model.static  # a run without it has no such stage
+        with self.meter() as spent:
+            distil(starts.static_teacher(config.model).to(config.device.name), config.model.static, folder)
+        return dict(spent)
 
     def query_encoder(self, name: str) -> Encoder:
         """The encoder of another run that encodes queries in this one's place, on the device.
@@ -174,7 +185,7 @@ class Parts(TrainingParts):
                 learned = f"those of {teacher}" if teacher else "no other encoder's"
                 wanted = f"model.distill.teacher={self.request.name}"
                 raise UserError(f"query_encoder={name} learned {learned} vectors: it needs {wanted}.")
-            encoder = load_finished(self.store, record, model).to(self.request.config.device.name)
+            encoder = starts.of_run(self.store, record).to(self.request.config.device.name)
             if encoder.width != self.encoder.width:
                 raise UserError(f"query_encoder={name} has width {encoder.width}, the passages {self.encoder.width}.")
             self.query_encoders[name] = encoder
@@ -186,11 +197,18 @@ class Parts(TrainingParts):
         return provenance(
             [*self.learns_from.values(), None][0], self.benchmarks.values(), device_name(self.request.config.device)
         ) | {
-            "layers": self.encoder.backbone.config.num_hidden_layers,
-            "parameters": sum(parameter.numel() for parameter in self.encoder.parameters()),
+            "layers": self.encoder.layers,
+            "parameters": self.encoder.parameter_count,
             "stages": self.request.keys,
             "inputs": self.request.inputs,
         }
+
+    def foreign_languages(self) -> Iterator[str]:
+        """Yield a sentence per benchmark with languages that the encoder was not trained on, where it says so."""
+        if isinstance(self.encoder, Fixed):
+            for benchmark in self.benchmarks.values():
+                if foreign := sorted({*benchmark.queries, *benchmark.passages} - self.encoder.languages):
+                    yield f"{benchmark.name}: the model was not trained on {', '.join(foreign)}."
 
     def record(self, variant: Variant, trained: Trained, evaluation: Evaluation, profile: Profile | None) -> Record:
         """The record of one inference variant."""
@@ -201,6 +219,7 @@ class Parts(TrainingParts):
             for benchmark, leak in leaks.items()
         ]
         of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.encoder.overridden]
+        of_data += [{"note": sentence} for sentence in self.foreign_languages()]
         of_data += {data.name: data.provenance for data in self.learns_from.values()}.values()
         provenances = [*of_data, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)

@@ -16,8 +16,8 @@ from test_resume_training import assert_same, steps
 from tiny import ARCHITECTURE, SETTINGS, corpus, encoder
 
 from pipeline.encoder import model_folder
-from pipeline.encoder.finished import restore_distilled
 from pipeline.encoder.layers import keep, kept
+from pipeline.encoder.starts import restore_distilled
 from pipeline.groups import DistillConfig, DistillLoss, KeptLayers, Precision, StepsConfig, TextSide
 from pipeline.store.results import ResultStore
 from pipeline.training.distillation import Distilling, distill, similarity

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pipeline.config import build
 from pipeline.data import lareqa, leakage, worldfacts
 from pipeline.data.text import normal
+from pipeline.targets import build
 from pipeline.values import Collection, ParallelText, Texts
 
 CONF = str(Path(__file__).parent.parent / "conf")

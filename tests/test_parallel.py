@@ -14,9 +14,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from pipeline.config import build
 from pipeline.sampling.crosslingual import Crosslingual
 from pipeline.sampling.strategy import Corpus, batches
+from pipeline.targets import build
 from pipeline.values import ParallelText, UserError
 
 ROOT = Path(__file__).parent.parent

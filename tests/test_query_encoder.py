@@ -6,10 +6,9 @@ from command import SMALL, inside, records
 from records import profile
 from sentence_transformers import SentenceTransformer
 
-from pipeline.config import from_plain
 from pipeline.data import worldfacts
 from pipeline.encoder.encoding import encode
-from pipeline.encoder.finished import load_finished
+from pipeline.encoder.starts import of_run
 from pipeline.export import export
 from pipeline.profiling.summary import OF_PASSAGES, with_query_encoder
 from pipeline.retrieval.ranking import encode_side, rank_benchmark
@@ -45,7 +44,7 @@ def test_queries_are_encoded_by_the_one_and_passages_by_the_other(runs, tmp_path
     sides = {}
     for side, name in (("query", queries), ("passage", passages)):
         record = store.load(name)
-        sides[side] = encode_side(load_finished(store, record, from_plain(record.config).model), benchmark, side)
+        sides[side] = encode_side(of_run(store, record), benchmark, side)
     rank_benchmark(sides["query"], sides["passage"], benchmark, Variant(), tmp_path)
     expected = score_benchmark(tmp_path, benchmark, ["map"]).figures
     assert by_variant[label]["metrics"] == pytest.approx(expected)
@@ -67,7 +66,7 @@ def test_both_encoders_are_exported(runs, tmp_path):
     assert f"Distilled from {passages} in 2 steps" in (tmp_path / "both/query_encoder/README.md").read_text()
     for side, at, run in (("query", "both/query_encoder", queries), ("passage", "both", passages)):
         record = store.load(run)
-        ours = load_finished(store, record, from_plain(record.config).model)
+        ours = of_run(store, record)
         theirs = SentenceTransformer(str(tmp_path / at), device="cpu")
         expected = theirs.encode_query(["Wer?"]) if side == "query" else theirs.encode_document(["Wer?"])
         np.testing.assert_allclose(encode(ours, ["Wer?"], side), expected, atol=1e-5)

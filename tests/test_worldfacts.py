@@ -7,8 +7,8 @@ import pytest
 from babel import Locale
 from omegaconf import OmegaConf
 
-from pipeline.config import build
 from pipeline.data.worldfacts import LANGUAGES, benchmark, train
+from pipeline.targets import build
 from pipeline.values import UserError
 
 ALL = list(LANGUAGES)

@@ -38,11 +38,16 @@ SIMILARITIES = ("cosine", "dot")  # dot where vectors are normalized: then it is
 
 
 @dataclass
-class _Module:
+class Module:
     """An entry of modules.json."""
 
     type: str
     path: str
+
+    @property
+    def kind(self) -> str:
+        """The last part of its type: Transformer, Pooling, …"""
+        return self.type.rsplit(".", 1)[-1]
 
 
 @dataclass
@@ -108,12 +113,9 @@ def declared(folder: Path) -> Declared:
     prompts = read_prompts(folder)
     if not (folder / "modules.json").is_file():
         return Declared(folder, prompts=prompts, **lengths(folder))
-    modules = read_as(list[_Module], folder / "modules.json")
+    modules = read_as(list[Module], folder / "modules.json")
     where = f"model.weights: {folder / 'modules.json'}"
-    for module in modules:
-        if ".." in Path(module.path).parts or Path(module.path).is_absolute():
-            raise UserError(f"{where} names {module.path!r:.80}, which is not in its folder.")
-    order = [(module.type.rsplit(".", 1)[-1], folder / module.path) for module in modules]
+    order = [(module.kind, module_folder(folder, module)) for module in modules]
     names = [name for name, _ in order if name != "Dropout"]  # which does nothing but in training
     middle = names[2:-1] if names[-1:] == ["Normalize"] else names[2:]
     if names[:2] != ["Transformer", "Pooling"] or any(name != "Dense" for name in middle):
@@ -130,6 +132,15 @@ def declared(folder: Path) -> Declared:
     normalize = names[-1] == "Normalize"
     check_similarity(folder, normalize)
     return Declared(transformer, pooling, tuple(layers), weights, normalize, prompts, **lengths(transformer))
+
+
+def module_folder(folder: Path, module: Module) -> Path:
+    """Return the folder of a module's files; UserError if it lies elsewhere than in the model's folder."""
+    path = Path(module.path)
+    if ".." in path.parts or path.is_absolute():
+        where = f"model.weights: {folder / 'modules.json'}"
+        raise UserError(f"{where} names {module.path!r:.80}, which is not in its folder.")
+    return folder / path
 
 
 def read_prompts(folder: Path) -> dict[Side, str]:

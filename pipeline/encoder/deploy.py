@@ -16,16 +16,17 @@ import torch
 from torch import nn
 
 from pipeline.encoder import deployed
-from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description
+from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description, Fixed
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.engine import Unavailable, has_bfloat16
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import positions
+from pipeline.encoder.static import LONGEST, StaticBackbone
 from pipeline.encoder.torch_folder import convert, sharing, wrapped
 from pipeline.values import UserError, Variant
 
 
-def save(encoder: Encoder, variant: Variant, folder: Path) -> None:
+def save(encoder: Encoder | Fixed, variant: Variant, folder: Path) -> None:
     """Write a trained encoder (evaluation mode, float32) as `variant`; `retrieval` applies its width and index.
 
     Raises:
@@ -34,15 +35,20 @@ def save(encoder: Encoder, variant: Variant, folder: Path) -> None:
     """
     check_engine(encoder, variant)
     folder.mkdir(parents=True, exist_ok=True)
-    weights_bytes = deployed.backend(variant.backend).save(encoder, variant.precision, folder)
+    if isinstance(encoder, Fixed):
+        encoder.save(folder)
+        description = encoder.description
+    else:
+        weights_bytes = deployed.backend(variant.backend).save(encoder, variant.precision, folder)
+        description = describe(encoder, variant, weights_bytes)
     encoder.tokenizer.save(str(folder / TOKENIZER))
-    text = json.dumps(asdict(describe(encoder, variant, weights_bytes)), indent=1, ensure_ascii=False)
+    text = json.dumps(asdict(description), indent=1, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
         file.chmod(0o644)  # some exporters write for their user only
 
 
-def deploy(encoder: Encoder, variant: Variant, folder: Path | None = None) -> TextEncoder:
+def deploy(encoder: Encoder | Fixed, variant: Variant, folder: Path | None = None) -> TextEncoder:
     """Return a trained encoder as `variant`, in this process and on the encoder's device. Errors as of `save`.
 
     An engine on torch takes the weights from memory, to the same vectors as from a folder, which takes longer.
@@ -51,6 +57,8 @@ def deploy(encoder: Encoder, variant: Variant, folder: Path | None = None) -> Te
         folder: what `save` wrote; by default the files of another engine are written for this process only.
     """
     check_engine(encoder, variant)
+    if isinstance(encoder, Fixed):
+        return encoder
     backend = deployed.backend(variant.backend)
     if hasattr(backend, "prepare"):
         converted = convert(encoder.backbone, variant.precision)
@@ -69,13 +77,18 @@ def on_torch(variant: Variant) -> bool:
     return hasattr(deployed.backend(variant.backend), "prepare")
 
 
-def check_engine(encoder: Encoder, variant: Variant) -> None:
+def check_engine(encoder: Encoder | Fixed, variant: Variant) -> None:
     """Raise UserError or Unavailable for a variant that cannot be deployed."""
+    if isinstance(encoder, Fixed):
+        encoder.check(variant)
+        return
     if variant.precision == "bfloat16" and not has_bfloat16(encoder.device):
         raise Unavailable(
             "variants: precision=bfloat16 needs a processor or GPU with bfloat16 instructions, which this one lacks: "
             "it would emulate them, slower than float32."
         )
+    if on_torch(variant) and variant.precision == "int8" and isinstance(encoder.backbone, StaticBackbone):
+        raise UserError(f"variants: backend={variant.backend} precision=int8 is for linear layers; a table has none.")
     if not on_torch(variant) and encoder.backbone.dtype != torch.float32:
         raise UserError(f"variants: backend={variant.backend} needs model.precision=float32.")
     deployed.backend(variant.backend).check(variant.precision, encoder.device)
@@ -107,9 +120,9 @@ def describe(encoder: Encoder, variant: Variant, weights_bytes: int) -> Descript
     )
 
 
-def check(variants: Sequence[Variant], encoder: Encoder) -> None:
+def check(variants: Sequence[Variant], encoder: Encoder | Fixed) -> None:
     """Raise UserError for the first length or width beyond the encoder's, before any work is done for it."""
-    available = positions(encoder.backbone)
+    available = LONGEST if isinstance(encoder, Fixed) else positions(encoder.backbone)
     for variant in variants:
         if (variant.max_passage_tokens or 0) > available:
             tokens = variant.max_passage_tokens

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.reading import Reading
-from pipeline.values import Side
+from pipeline.values import Side, UserError, Variant
 
 DESCRIPTION, TOKENIZER = "deployed.json", "tokenizer.json"
 NO_WEIGHTS = {DESCRIPTION, TOKENIZER, "config.json", "done.json"}  # all other files of a folder hold weights
@@ -78,6 +78,37 @@ class Session(Reading):
     def to_host(self, batches: Sequence[np.ndarray]) -> np.ndarray:
         """Return the embeddings of all batches."""
         return np.concatenate(batches)
+
+
+class Fixed(Session):
+    """An encoder that was published as the file of another engine: it runs as it is, in no other precision or backend.
+
+    Attributes:
+        layers: its depth.
+        languages: that it was trained on.
+        overridden: as of model.Encoder.
+    """
+
+    layers: int
+    parameter_count: int
+    languages: frozenset[str]
+
+    def __init__(self, description: Description, *args: Any, **options: Any):
+        super().__init__(description, *args, **options)
+        self.description, self.overridden = description, list[str]()
+
+    def check(self, variant: Variant) -> None:
+        """Raise UserError for an inference variant that changes more than width and index."""
+        if variant.engine != Variant().engine:
+            raise UserError(f"variants: {variant.label}: this model runs as published; vary width and index alone.")
+
+    def save(self, folder: Path) -> None:
+        """Write the engine's files."""
+        raise NotImplementedError
+
+    def architecture(self) -> dict[str, object]:
+        """Return all that determines its cost."""
+        raise NotImplementedError
 
 
 def describe(folder: Path) -> Description:

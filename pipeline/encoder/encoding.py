@@ -154,7 +154,8 @@ def as_unit(encoder: TextEncoder, emb_ND: np.ndarray) -> np.ndarray:
     if not encoder.unit:
         for start in range(0, len(emb_ND), CHUNK):  # in parts: a norm needs the squares of all it is taken of
             chunk_ND = emb_ND[start : start + CHUNK]
-            chunk_ND /= np.linalg.norm(chunk_ND, axis=1, keepdims=True)
+            norm_N1 = np.linalg.norm(chunk_ND, axis=1, keepdims=True)
+            chunk_ND /= np.maximum(norm_N1, np.finfo(np.float32).tiny)  # the vector of a text without tokens is zero
     return emb_ND
 
 

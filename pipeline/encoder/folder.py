@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from pipeline.encoder.declared import Declared, declared
+from pipeline.encoder.static_folder import from_static, is_static
 from pipeline.values import UserError
 
 
@@ -28,9 +29,13 @@ def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> S
     """Read a model in the hub's format, downloaded or local; code in the folder never runs."""
     check_links(model_folder)
     try:
-        settings = declared(model_folder)
+        table = from_static(model_folder, dtype) if is_static(model_folder) else None
+        settings = table[-1] if table else declared(model_folder)
     except UserError as error:
         raise UserError(f"model.weights: {str(error).removeprefix('model.weights: ')}") from error
+    if table:
+        depth(layers, 0)
+        return Source(*table)
     folder = settings.transformer
     shards = "model.safetensors.index.json"
     weights = shards if (folder / shards).is_file() else "model.safetensors"

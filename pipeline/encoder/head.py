@@ -62,7 +62,7 @@ class Head(nn.Module):
 
 
 def pool(pooling: str, hidden_NTD: Tensor, mask_NT: Tensor) -> Tensor:
-    """Return the vector of each text. Texts begin in column 0: padding is on the right.
+    """Return the vector of each text; zeros for a mean of no tokens. Texts begin in column 0: padding is on the right.
 
     Two tokens and one of padding:
 
@@ -81,5 +81,5 @@ def pool(pooling: str, hidden_NTD: Tensor, mask_NT: Tensor) -> Tensor:
         return (hidden_NTD * (place_T1 == last_N11)).sum(1)
     if pooling == "weightedmean":
         weight_NT1 = weight_NT1 * place_T1
-    length_N1 = weight_NT1.sum(1)
+    length_N1 = weight_NT1.sum(1).clamp(min=1)  # a tokenizer without special tokens finds none in an empty text
     return (hidden_NTD * weight_NT1).sum(1) / (length_N1.sqrt() if pooling == "mean_sqrt_len_tokens" else length_N1)

@@ -50,6 +50,16 @@ class Encoder(Reading, nn.Module):
         self.overridden: list[str] = []  # a sentence per setting of the config that the model's own files contradict
 
     @property
+    def layers(self) -> int:
+        """Number of layers of the backbone."""
+        return int(self.backbone.config.num_hidden_layers)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, head included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def width(self) -> int:
         """Number of dimensions of an embedding."""
         return self.head.width
@@ -76,7 +86,9 @@ class Encoder(Reading, nn.Module):
 
     def pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Return `ids_NT`, as wide as the longest row, and `mask_NT`: True at tokens, False at padding."""
-        ids_NT = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=self.pad_id)
+        ids_NT = pad_sequence(
+            [torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True, padding_value=self.pad_id
+        )
         lengths_N = torch.tensor([len(row) for row in rows])
         return ids_NT, torch.arange(ids_NT.shape[1]) < lengths_N[:, None]
 

@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.encoder.declared import LEGACY_POOLINGS
 from pipeline.encoder.head import ACTIVATIONS
 from pipeline.encoder.model import Encoder
+from pipeline.encoder.static import LONGEST, StaticBackbone
+from pipeline.encoder.static_folder import write_static
 
 
 def write(encoder: Encoder, folder: Path, card: str) -> None:
@@ -31,7 +33,13 @@ def write(encoder: Encoder, folder: Path, card: str) -> None:
 
 
 def fill(folder: Path, encoder: Encoder) -> None:
-    """Write a transformers model, its tokenizer, and the JSON files of sentence-transformers."""
+    """Write a transformers model, its tokenizer, and the JSON files of sentence-transformers; of a table, its own."""
+    prompts = {"query": encoder.prefixes["query"], "document": encoder.prefixes["passage"]}
+    if isinstance(encoder.backbone, StaticBackbone):
+        table_VD, longest = encoder.backbone.embeddings.weight, encoder.max_tokens["passage"]
+        tokens = longest if longest < LONGEST else None
+        write_static(folder, table_VD, encoder.tokenizer, max_tokens=tokens, normalize=encoder.unit, prompts=prompts)
+        return
     encoder.backbone.save_pretrained(folder)
     pad_token = encoder.tokenizer.id_to_token(encoder.pad_id)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, pad_token=pad_token)
@@ -71,7 +79,6 @@ def fill(folder: Path, encoder: Encoder) -> None:
     length = {"max_seq_length": encoder.max_tokens["passage"], "do_lower_case": False}
     without_pooler = {"model_args": {"add_pooling_layer": False}} if hasattr(encoder.backbone, "pooler") else {}
     write_json(folder / "sentence_bert_config.json", length | without_pooler)
-    prompts = {"query": encoder.prefixes["query"], "document": encoder.prefixes["passage"]}
     settings = {"prompts": prompts, "similarity_fn_name": "cosine"}
     write_json(folder / "config_sentence_transformers.json", settings)
 

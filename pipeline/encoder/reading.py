@@ -32,7 +32,8 @@ class Reading:
         tokenizer.no_truncation()
         self.tokenizer, self.pad_id = tokenizer, pad_id
         special = tokenizer.encode("a").special_tokens_mask
-        self.closing = len(special) - 1 - max(place for place, is_special in enumerate(special) if not is_special)
+        texts = [place for place, is_special in enumerate(special) if not is_special]
+        self.closing = len(special) - 1 - max(texts, default=len(special) - 1)
         self.prefixes, self.max_tokens = dict(prefixes), dict(max_tokens)
 
     def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:

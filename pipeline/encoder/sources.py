@@ -18,6 +18,7 @@ from yaml import YAMLError
 from pipeline.data import hub
 from pipeline.encoder import packaged
 from pipeline.encoder.declared import Declared
+from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.folder import Source, attention, depth, from_folder, one_line
 from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.layers import keep
@@ -32,6 +33,7 @@ HUB_FILES = [
     *("config.json", "tokenizer.json", "tokenizer_config.json", "model*.safetensors*"),
     *("README.md", "modules.json", "config_sentence_transformers.json", "sentence_*config.json"),
     *("[0-9]_*/config.json", "[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin", "0_Transformer/*"),
+    *("0_StaticEmbedding/model.safetensors", "0_StaticEmbedding/tokenizer.json"),
 ]
 WAY_OUT = "or set model.weights to a local folder that holds the model, or model.weights=random for a cost-only run"
 DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
@@ -224,8 +226,10 @@ def positions(backbone: PreTrainedModel) -> int:
     return longest - unused
 
 
-def architecture_key(encoder: Encoder) -> dict[str, object]:
+def architecture_key(encoder: Encoder | Fixed) -> dict[str, object]:
     """Return all that determines an encoder's cost, as JSON: two encoders with equal keys cost the same."""
+    if isinstance(encoder, Fixed):
+        return encoder.architecture()
     config, head = encoder.backbone.config, encoder.head
     sizes = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size", "head_dim"]
     sizes += ["num_key_value_heads", "sliding_window", "layer_types", "hidden_act"]
@@ -233,7 +237,7 @@ def architecture_key(encoder: Encoder) -> dict[str, object]:
     return {
         "model_type": config.model_type,
         **{name: getattr(config, name, None) for name in sizes},
-        "parameters": sum(value.numel() for value in encoder.parameters()),
+        "parameters": encoder.parameter_count,
         "dtype": str(encoder.backbone.dtype),
         "pooling": head.pooling,
         "dense": [asdict(layer) for layer in head.dense],

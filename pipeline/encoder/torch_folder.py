@@ -20,6 +20,7 @@ from pipeline.encoder.deployed import Description
 from pipeline.encoder.engine import require
 from pipeline.encoder.head import Dense, Head
 from pipeline.encoder.model import WEIGHTS, Encoder
+from pipeline.encoder.static import StaticBackbone  # noqa: F401  # makes transformers know the architecture
 from pipeline.store.files import full_disk_named
 
 QUANTIZED = "model.pt"  # safetensors has no quantized tensors; read without running code (weights_only)

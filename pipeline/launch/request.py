@@ -26,8 +26,10 @@ from pipeline.values import Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
-TEACH = [*START, "pipeline.training.teacher", "pipeline.encoder.finished"]
+TEACH = [*START, "pipeline.training.teacher", "pipeline.encoder.starts"]
 DISTILL = ["pipeline.training.distillation"]
+PACKAGED_USE = ["pipeline.encoder.use"]
+STATIC = ["pipeline.encoder.static_start"]
 TRAIN = ["pipeline.training.fit", "pipeline.sampling.strategy"]
 LEAKAGE = ["pipeline.data.leakage"]
 ENCODE = ["pipeline.encoder.deploy", "pipeline.encoder.worker"]
@@ -51,8 +53,8 @@ class Request:
 
     Attributes:
         name: of the run as trained. Variants add to it (Variant.run_name).
-        keys: cache keys by stage: teach, distill, train, profile, score; leakage, encode and rank by benchmark, as in
-            rank.worldfacts.
+        keys: cache keys by stage: teach, distill, static (of distilled starts), train, profile, score; leakage, encode
+            and rank by benchmark, as in rank.worldfacts.
         inputs: all that the run's records follow from, flat enough to be compared key by key.
         choices: the options of Hydra's groups: model, sampler, data, …
         halvings: how often the tokens per forward pass were halved after running out of memory.
@@ -154,10 +156,15 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     settings = keys.contents(plain(config))
     model, data = model_inputs(settings["model"]), settings["data"]
     start = {"model": model, **follow(START)}
+    inputs: dict[str, dict[str, Any]] = {}
     if config.model.weights == "random":
         start["seed"] = config.seed
+    elif config.model.weights == "packaged-use":
+        start |= follow([*START, *PACKAGED_USE])
+    elif config.model.static:
+        inputs["static"] = static_inputs(settings)
+        start["static"] = cache_key(inputs["static"])
     machine = {name: settings[name] for name in ("device", "threads")}
-    inputs: dict[str, dict[str, Any]] = {}
     if config.model.distill:
         inputs["teach"] = teach_inputs(config, settings) | machine
         start = {"model": model, "teach": cache_key(inputs["teach"]), **machine}
@@ -207,6 +214,12 @@ def model_inputs(model: Mapping[str, Any]) -> Mapping[str, Any]:
         return model
     harmless = HARMLESS if model["distill"]["dropout"] != 0 else HARMLESS | PARTITION
     return {**model, "distill": {key: value for key, value in model["distill"].items() if key not in harmless}}
+
+
+def static_inputs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a distilled table follows from: the teacher's weights, whatever reads the table, and how it is distilled."""
+    model = {name: settings["model"][name] for name in ("weights", "revision", "precision", "layers", "static")}
+    return {"model": model, "device": settings["device"], "threads": settings["threads"], **follow([*START, *STATIC])}
 
 
 def target_modules(node: Any) -> set[str]:

@@ -30,7 +30,7 @@ LIBRARIES = {
     "sentencepiece": ("sentencepiece",), "ir_datasets": ("ir_datasets",),
 }  # fmt: skip
 HARMLESS = {"datasets", "httpx2", "huggingface_hub", "hydra", "omegaconf", "pandas", "pyarrow", "pydantic", "pynvml"}
-HARMLESS |= {"fsspec", "psutil", "safetensors", "tqdm", "yaml"}
+HARMLESS |= {"fsspec", "onnx", "psutil", "safetensors", "tqdm", "yaml"}
 
 
 def cache_key(value: Any) -> str:
