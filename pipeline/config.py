@@ -29,7 +29,7 @@ from pipeline.groups import (
     TrainerConfig,
     VariantsConfig,
 )
-from pipeline.values import Collection, ParallelText, UserError, Variant, alternatives, unknown
+from pipeline.values import LEXICAL, Collection, ParallelText, UserError, Variant, alternatives, unknown
 
 ROOMS = {  # key -> where its code is, and what that makes
     "sampler": ("pipeline.sampling", "a batch strategy", lambda made: hasattr(made, "trains")),
@@ -63,12 +63,11 @@ class Config:
     allow_targets: list[str] = field(default_factory=list)
 
     def inference_variants(self) -> list[Variant]:
-        """All variants to evaluate: as trained first, then those of each engine together."""
+        """All variants to evaluate: as trained first, then those of each engine together; BM25 has no other."""
         variants = [Variant()]
-        for grid in self.variants.grids:
-            precisions = [precision.name for precision in grid.precision]
-            axes = (grid.backend, precisions, grid.max_passage_tokens, grid.width, grid.index)
-            variants += [Variant(*values) for values in product(*axes)]
+        for grid in self.variants.grids if self.model.weights != LEXICAL else []:
+            engine = (grid.backend, [precision.name for precision in grid.precision], grid.max_passage_tokens)
+            variants += [Variant(*values) for values in product(*engine, grid.width, grid.index, grid.fusion)]
         engines = list(dict.fromkeys(variant.engine for variant in variants))
         return sorted(dict.fromkeys(variants), key=lambda variant: engines.index(variant.engine))
 

@@ -18,23 +18,21 @@ from typing import Any
 import pandas as pd
 
 from pipeline.data import leakage
-from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
-from pipeline.encoder.encoding import TextEncoder
-from pipeline.encoder.sources import architecture_key
+from pipeline.encoder.engine import Unavailable
 from pipeline.launch.peers import peers, wait
-from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
-from pipeline.parts import Embeddings, Evaluation, Parts, Trained, TrainingParts
+from pipeline.launch.request import Request, deploy_key, engine_inputs, fusion_inputs, unavailable_key, variant_key
+from pipeline.parts import Evaluation, Parts, Trained, TrainingParts
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
 from pipeline.profiling.meter import Job, Settings, Texts
 from pipeline.profiling.summary import with_corpus
-from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
 from pipeline.store.files import read_again, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, unheard
+from pipeline.systems import Ranker
 from pipeline.values import Collection, Variant, World
 
 
@@ -48,7 +46,7 @@ def run(request: Request, log: Log = unheard) -> Iterator[Record]:
     for _, engine in groupby(request.config.inference_variants(), key=attrgetter("engine")):
         variants = list(engine)
         try:
-            check_engine(parts.encoder, variants[0])
+            parts.system.check_engine(variants[0])
             with deployed(parts, variants[0]) as folder:
                 evaluations, profiles = evaluate_and_profile(parts, variants, folder)
         except Unavailable as error:
@@ -61,7 +59,7 @@ def run(request: Request, log: Log = unheard) -> Iterator[Record]:
 
 @contextmanager
 def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
-    """Yield what returns the folder of the trained encoder on a variant's engine, made when first asked for.
+    """Yield what returns the folder of the system on a variant's engine, made when first asked for.
 
     Evaluation and all meters read the same files. They are large, so they go once the results are in the store.
     """
@@ -69,7 +67,7 @@ def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
     folder = parts.store.stage_dir("deploy", key)
 
     def make(folder: Path) -> dict[str, Any]:
-        save(parts.encoder, variant, folder)
+        parts.system.save(variant, folder)
         return {}
 
     def ask() -> Path:
@@ -84,19 +82,14 @@ def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
 def evaluate_and_profile(
     parts: Parts, variants: list[Variant], folder: Callable[[], Path]
 ) -> tuple[dict[Variant, Evaluation], dict[Variant, Profile]]:
-    """Evaluate and profile all widths and indexes of one engine.
-
-    An engine on torch evaluates with the weights in memory, to the same vectors as those of its folder.
-    """
-    request, engine = parts.request, variants[0]
-
-    def load() -> TextEncoder:
-        return deploy(parts.encoder, engine, None if on_torch(engine) else folder())
-
-    embeddings = Embeddings(parts, engine, load, folder)
-    with embeddings.kept():  # no other run encodes the same texts
-        evaluations = {variant: evaluate_variant(parts, embeddings, variant) for variant in variants}
-    profiles = profile_variants(parts, variants, folder) if request.config.profile.enabled else {}
+    """Evaluate and profile all widths, indexes and fusions of one engine."""
+    ranker = parts.system.ranker(parts, variants[0], folder)
+    with ranker.kept():  # no other run encodes the same texts
+        evaluations = {variant: evaluate_variant(parts, ranker, variant) for variant in variants}
+    profiles: dict[Variant, Profile] = {}
+    if parts.request.config.profile.enabled:
+        for fusion in dict.fromkeys(variant.fusion for variant in variants):
+            profiles |= profile_variants(parts, [variant for variant in variants if variant.fusion == fusion], folder)
     return evaluations, profiles
 
 
@@ -137,7 +130,7 @@ def join(request: Request, world: World) -> None:
     parts.fit(ResultStore(request.config.results_dir).stage_dir("unfinished", request.keys["train"]), world)
 
 
-def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> Evaluation:
+def evaluate_variant(parts: Parts, ranker: Ranker, variant: Variant) -> Evaluation:
     """Rank each benchmark by an inference variant, then score the stored rankings: a new metric encodes nothing."""
     request, store = parts.request, parts.store
     evaluation = Evaluation()
@@ -146,10 +139,8 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
         score_key = cache_key([rank_key, request.keys["score"]])
         rankings = store.stage_dir("rank", rank_key)
 
-        def rank(folder: Path, name=name, benchmark=benchmark) -> dict[str, Any]:
-            queries, passages, spent = embeddings[name]
-            rank_benchmark(queries, passages, benchmark, variant, folder)
-            return spent
+        def rank(folder: Path, name=name) -> dict[str, Any]:
+            return ranker.rank(name, variant, folder)
 
         def score(folder: Path, benchmark=benchmark, rankings=rankings) -> dict[str, Any]:
             scores = score_benchmark(rankings, benchmark, request.config.metrics)
@@ -165,11 +156,11 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
 
 
 def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[], Path]) -> dict[Variant, Profile]:
-    """Profile the deployed encoder of one engine, then its widths and indexes, each meter in a child process.
+    """Profile what one engine and fusion deploy, then its widths and indexes, each meter in a child process.
 
     A batch strategy does not change an architecture, so all runs of an architecture share its profile.
     """
-    config, engine = parts.request.config, Variant(*variants[0].engine)
+    config, engine = parts.request.config, Variant(*variants[0].engine, fusion=variants[0].fusion)
     key = profile_key(parts, engine)
     keys = {variant: cache_key([key, variant.width, variant.index]) for variant in variants}
     indexed = [variant for variant in variants if (variant.width, variant.index) != (None, "exact")]
@@ -200,12 +191,12 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
 
 
 def profile_key(parts: Parts, engine: Variant) -> str:
-    """Cache key of an engine's profile: architecture, texts, machine and settings, whatever the weights are."""
+    """Cache key of an engine's profile: architecture, texts, machine, settings and fusion, whatever the weights are."""
     request = parts.request
     unshared = None if request.config.profile.shared else request.name
     facts = machine.facts(request.config.device.name)
-    of_encoder = [architecture_key(parts.encoder), engine_inputs(engine), profiled_texts(parts)]
-    return cache_key([request.keys["profile"], *of_encoder, facts, unshared])
+    of_system = [parts.system.architecture, engine_inputs(engine), profiled_texts(parts)]
+    return cache_key([request.keys["profile"], *of_system, facts, unshared, *fusion_inputs(engine)])
 
 
 def profiled_texts(parts: Parts) -> Texts:

@@ -109,6 +109,7 @@ class VariantGrid:
     max_passage_tokens: list[int | None] = bounded(1, 10**6, default=lambda: [None])
     width: list[int | None] = bounded(1, 10**6, default=lambda: [None])
     index: list[str] = field(default_factory=lambda: ["exact"])
+    fusion: list[str | None] = field(default_factory=lambda: [None])
 
 
 @dataclass

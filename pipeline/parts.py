@@ -1,48 +1,36 @@
 """What `experiment` works with: the parts of a run, built before any work starts, and what its steps hand on."""
 
 import platform
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import torch
 
 from pipeline.config import build, plain
 from pipeline.data import leakage
 from pipeline.encoder import sources
-from pipeline.encoder.deploy import check as check_variants
-from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.encoder.engine import require_device
+from pipeline.encoder.model import Encoder
 from pipeline.groups import Device, TrainerConfig
-from pipeline.launch.crew import Crew
-from pipeline.launch.request import Request, encode_key
+from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
-from pipeline.retrieval.faiss_index import check_index
-from pipeline.retrieval.ranking import encode_side
+from pipeline.retrieval import lexical
 from pipeline.retrieval.relevant import check_answers
-from pipeline.retrieval.vectors import Vectors
 from pipeline.sampling.strategy import Corpus, Strategy, batches
-from pipeline.store.files import read_again, write_json
 from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
-from pipeline.store.shards import Shards
 from pipeline.store.stage import Log, Stages, unheard
+from pipeline.systems import Dense, Lexical
 from pipeline.training.holdout import hold_out
-from pipeline.values import Collection, ParallelText, Texts, UserError, Variant, World
-from pipeline.values import Side as TextSide
+from pipeline.values import LEXICAL, Collection, ParallelText, UserError, Variant, World
 
 if TYPE_CHECKING:
     from pipeline.training.fit import Training
-
-Side = Mapping[str, Vectors]  # language -> embeddings [N, D]
-SPENT = "spent.json"  # what earlier attempts at encoding took
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,19 @@ class TrainingParts:
         self.strategy.check(self.corpus, config.trainer.batch_size)
         if self.trains and config.trainer.patience is not None:
             check_held_out(self.strategy, self.held_out, config.trainer)
-        self.encoder = sources.load(config.model, seed=config.seed).to(config.device.name)
+        self.system = self._system()
+
+    def _system(self) -> Dense | Lexical:
+        config = self.request.config
+        if config.model.weights == LEXICAL:
+            return Lexical(lexical.settings(config.model.architecture, "model.architecture"))
+        return Dense(sources.load(config.model, seed=config.seed).to(config.device.name))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that is trained."""
+        assert isinstance(self.system, Dense)  # launch.request lets nothing else train
+        return self.system.encoder
 
     @property
     def trains(self) -> bool:
@@ -119,12 +119,9 @@ class Parts(TrainingParts):
                 name: build(f"eval.{name}", node) for name, node in config.eval.items()
             }
             super().__init__(request)
-            check_variants(config.inference_variants(), self.encoder)
             for benchmark in self.benchmarks.values():
                 check_answers(benchmark)
-                for variant in config.inference_variants():
-                    if variant.index != "exact":
-                        check_index(variant.index, variant.width or self.encoder.width, benchmark)
+            self.system.check(config.inference_variants(), self.benchmarks.values())
             country = config.profile.country if config.profile.enabled else None
             self.meter = StageTracker(country, nvidia.energy_j if config.device is Device.cuda else None)
 
@@ -132,9 +129,9 @@ class Parts(TrainingParts):
     def provenance(self) -> dict[str, Any]:
         """What all records of the run say of where it was made; it asks git once."""
         data = self.data if self.trains else None
-        return provenance(data, self.benchmarks.values(), device_name(self.request.config.device)) | {
-            "layers": self.encoder.backbone.config.num_hidden_layers,
-            "parameters": sum(parameter.numel() for parameter in self.encoder.parameters()),
+        made = provenance(data, self.benchmarks.values(), device_name(self.request.config.device))
+        return made | {
+            **self.system.size,
             "stages": self.request.keys,
             "inputs": self.request.inputs,
         }
@@ -143,7 +140,7 @@ class Parts(TrainingParts):
         """The record of one inference variant."""
         request = self.request
         leaks = [leakage.sentence(self.data.name, benchmark, leak) for benchmark, leak in trained.leaks.items()]
-        of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.encoder.overridden]
+        of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.system.notes]
         of_data += [self.data.provenance] if self.trains else []
         provenances = [*of_data, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)
@@ -172,78 +169,6 @@ def check_held_out(strategy: Strategy, held_out: Corpus, trainer: TrainerConfig)
     except UserError as error:
         fraction = trainer.holdout_fraction
         raise UserError(f"trainer.holdout_fraction={fraction} holds out too few rows: {error}") from error
-
-
-class Embeddings:
-    """The embeddings of each benchmark by one engine, made when first asked for: widths and indexes share them.
-
-    Vectors of a side with more than SHARD texts lie in shards, in the store until the benchmark's rankings are, or in
-    `encode.folder` for good: a run that is killed loses the shards that it is at work on, one per worker.
-
-    Args:
-        engine: any variant of that engine.
-        deploy: returns the encoder on that engine.
-        folder: returns the folder from which a worker loads the same encoder.
-    """
-
-    def __init__(self, parts: Parts, engine: Variant, deploy: Callable[[], TextEncoder], folder: Callable[[], Path]):
-        self.parts, self.deploy, self.folder = parts, cache(deploy), folder
-        self.by_benchmark: dict[str, tuple[Side, Side, dict[str, Any]]] = {}
-        self.stages = {
-            name: parts.store.stage_dir("encode", encode_key(parts.request.keys[f"encode.{name}"], engine))
-            for name in parts.benchmarks
-        }
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep others from encoding the same texts. At the end all is ranked, so shards in the store are removed."""
-        folders = sorted(set(self.stages.values()))  # in one order everywhere, so that no two runs wait for each other
-        with ExitStack() as locks:
-            for folder in folders:
-                locks.enter_context(self.parts.store.lock(folder.name))
-            yield
-            if not self.parts.request.config.encode.folder:
-                for folder in folders:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-    def __getitem__(self, name: str) -> tuple[Side, Side, dict[str, Any]]:
-        """Queries, passages, and the time and energy that encoding the passages took."""
-        if name not in self.by_benchmark:
-            self.by_benchmark[name] = self._encode(self.parts.benchmarks[name], self.stages[name])
-        return self.by_benchmark[name]
-
-    def _encode(self, benchmark: Collection, stage: Path) -> tuple[Side, Side, dict[str, Any]]:
-        config, facts = self.parts.request.config.encode, {"passages": count(benchmark.passages)}
-        meter, earlier = self.parts.meter, tuple[Any, ...]()
-        if facts["passages"] > SHARD:
-            earlier = read_again(stage / SPENT), partial(write_json, stage / SPENT)
-            if config.elsewhere:
-                meter, facts["workers"] = StageTracker(None, None), config.workers  # their energy is not known here
-        emb_queries = self._encode_side(benchmark, "query", stage)
-        with meter(*earlier) as cost:
-            emb_passages = self._encode_side(benchmark, "passage", stage)
-        return emb_queries, emb_passages, {**cost, **facts}
-
-    def _encode_side(self, benchmark: Collection, side: TextSide, stage: Path) -> Side:
-        """Encode one side: in memory, or in shards by this process or the workers of the config."""
-        request, config = self.parts.request, self.parts.request.config.encode
-        encode_it = partial(encode_side, self.deploy(), benchmark, side, halvings=request.halvings)
-        if count(benchmark.queries if side == "query" else benchmark.passages) <= SHARD:
-            return encode_it()
-        root = f"{config.folder.rstrip('/')}/{stage.name}" if config.folder else str(stage)
-
-        def shards(name: str) -> Shards:
-            return Shards(f"{root}/{quote(name, safe='')}", SHARD, config.precision.name)  # any name of a language
-
-        if not config.elsewhere:
-            return encode_it(shards=shards)
-        with Crew(request.config, self.folder) as crew:
-            return encode_it(shards=shards, encode_missing=crew.encode)
-
-
-def count(texts_by_language: Mapping[str, Texts]) -> int:
-    """Return the number of texts of all languages."""
-    return sum(map(len, texts_by_language.values()))
 
 
 def device_name(device: Device) -> str:

@@ -25,6 +25,7 @@ PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "conf").is_dir()  # from a wheel, which holds conf and sweeps; in a checkout they lie beside it
 CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
+LEXICAL = "lexical"  # as model.weights: BM25, which has none
 REFUSED = 2  # the exit code of bad input
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
 BEGINNING, END = 700, 250  # characters of a long sentence that are kept
@@ -252,7 +253,8 @@ class Variant:
     """An inference variant: what changes the cost of a trained encoder without training. The defaults are as trained.
 
     `index` is a FAISS factory string (retrieval.faiss_index) that says how vectors are stored and searched; "exact" is
-    the full float32 ranking. `width` keeps the first dimensions of an embedding.
+    the full float32 ranking. `width` keeps the first dimensions of an embedding. `fusion` names how its ranking is
+    fused with BM25's (retrieval.fusion).
     """
 
     backend: str = "eager"
@@ -260,6 +262,7 @@ class Variant:
     max_passage_tokens: int | None = None
     width: int | None = None
     index: str = "exact"
+    fusion: str | None = None
 
     @property
     def engine(self) -> tuple[str, str, int | None]:
@@ -271,7 +274,7 @@ class Variant:
         """What differs from as trained, short enough for a plot and for the name of a run."""
         length = f"t{self.max_passage_tokens}" if self.max_passage_tokens else None
         width = f"w{self.width}" if self.width else None
-        parts = [self.backend, self.precision, length, width, self.index]
+        parts = [self.backend, self.precision, length, width, self.index, self.fusion]
         return " ".join(part for part in parts if part not in (None, "eager", "float32", "exact")) or "as trained"
 
     def run_name(self, name: str) -> str:

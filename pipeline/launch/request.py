@@ -15,13 +15,14 @@ from typing import Any
 from hydra.utils import get_object
 
 from pipeline.config import Config, from_plain, plain
-from pipeline.groups import TrainerConfig
+from pipeline.groups import Device, ModelConfig, TrainerConfig
 from pipeline.launch.hardware import has_bfloat16, resolve
+from pipeline.retrieval import lexical
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_name, check_run, check_sweep
-from pipeline.values import Variant
+from pipeline.values import LEXICAL, UserError, Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
@@ -32,6 +33,9 @@ RANK = ["pipeline.retrieval.ranking"]
 SCORE = ["pipeline.retrieval.scoring"]
 PROFILE = ["pipeline.profiling"]  # the whole package: meters are imported by name
 DEPLOY = ["pipeline.encoder.deploy"]
+BM25 = ["pipeline.retrieval.lexical"]
+SERVED = ["pipeline.retrieval.lexical_served"]  # imported by name, as the next
+FUSION = ["pipeline.retrieval.fusion", "pipeline.retrieval.fusion_served"]
 BACKENDS = "pipeline.encoder.backends"
 
 # Trainer keys that change memory, speed, safety or what is shown, and a result by rounding at most.
@@ -104,6 +108,7 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     if config.costs_from is not None:
         check_sweep("costs_from", config.costs_from)
     config = resolve(config)
+    check_lexical(config)
     if choices["model"] == "hub":
         choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).resolve().name).strip("-.")}
     if not trains(config):
@@ -113,6 +118,26 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     name = f"{choices['model']}-{choices['sampler']}-{choices['data']}-s{config.seed}-{cache_key(inputs)[:8]}"
     check_run("run", name)
     return Request(name, stage_keys(stages), inputs, config, dict(choices))
+
+
+def check_lexical(config: Config) -> None:
+    """Raise UserError for what BM25 lacks, alone (model=bm25) or fused with an encoder."""
+    for variant in config.inference_variants():
+        if variant.fusion:
+            lexical.fused_with(variant.fusion)
+            if (variant.width, variant.index) != (None, "exact"):
+                raise UserError(f"variants: fusion={variant.fusion} takes exact search at full width, no other.")
+    if config.model.weights != LEXICAL:
+        return
+    lexical.settings(config.model.architecture, "model.architecture")
+    if trains(config):
+        raise UserError("model.weights=lexical: BM25 is not trained: set sampler=none.")
+    if config.device is Device.cuda:
+        raise UserError("device=cuda: BM25 (model.weights=lexical) runs on the processor: set device=cpu.")
+    plainest = ModelConfig(family=config.model.family, weights=LEXICAL)
+    for key, value in vars(config.model).items():
+        if key not in ("license", "architecture") and value != getattr(plainest, key):
+            raise UserError(f"model.{key}={value}: BM25 (model.weights=lexical) has no {key}.")
 
 
 def trains(config: Config) -> bool:
@@ -128,7 +153,8 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     """
     settings = keys.contents(plain(config))
     model, data = settings["model"], settings["data"]
-    start = {"model": model, **follow(START)}
+    is_lexical = config.model.weights == LEXICAL
+    start = {"model": model, **follow(BM25 if is_lexical else START)}
     if config.model.weights == "random":
         start["seed"] = config.seed
     train = start
@@ -145,8 +171,11 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
         encode = {"encoder": cache_key(train), "eval": node, **machine, **stored, **follow([*ENCODE, *here])}
         inputs[f"encode.{name}"] = encode
         inputs[f"rank.{name}"] = {"embeddings": cache_key(encode), **follow([*RANK, *here])}
+        if is_lexical:
+            inputs[f"rank.{name}"] = {"bm25": start, "eval": node, **follow([*BM25, *here])}
     inputs["score"] = {"metrics": settings["metrics"], **follow(SCORE)}
-    inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
+    meters = [*PROFILE, *SERVED] if is_lexical else PROFILE
+    inputs["profile"] = {"profile": settings["profile"], **machine, **follow(meters)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
 
@@ -195,7 +224,7 @@ def follow(modules: list[str]) -> dict[str, Any]:
 
 def variant_key(rank_key: str, variant: Variant) -> str:
     """Cache key of one benchmark's rankings by one inference variant."""
-    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index])
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, *fusion_inputs(variant)])
 
 
 def encode_key(key: str, variant: Variant) -> str:
@@ -210,6 +239,11 @@ def encode_key(key: str, variant: Variant) -> str:
 def engine_inputs(variant: Variant) -> dict[str, Any]:
     """What the arithmetic of a variant's engine follows from, beside the encoder."""
     return {"engine": variant.engine, **follow([f"{BACKENDS}.{variant.backend}"])}
+
+
+def fusion_inputs(variant: Variant) -> list[Any]:
+    """What the rankings and costs of a fused variant follow from in addition; nothing for all others."""
+    return [{"fusion": variant.fusion, **follow(FUSION)}] if variant.fusion else []
 
 
 def deploy_key(request: Request, variant: Variant) -> str:
