@@ -20,7 +20,15 @@ import pandas as pd
 from pipeline.data import leakage
 from pipeline.encoder.engine import Unavailable
 from pipeline.launch.peers import peers, wait
-from pipeline.launch.request import Request, deploy_key, engine_inputs, fusion_inputs, unavailable_key, variant_key
+from pipeline.launch.request import (
+    FUSED,
+    Request,
+    deploy_key,
+    engine_inputs,
+    fusion_inputs,
+    unavailable_key,
+    variant_key,
+)
 from pipeline.parts import Evaluation, Parts, Trained, TrainingParts
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
@@ -196,7 +204,7 @@ def profile_key(parts: Parts, engine: Variant) -> str:
     unshared = None if request.config.profile.shared else request.name
     facts = machine.facts(request.config.device.name)
     of_system = [parts.system.architecture, engine_inputs(engine), profiled_texts(parts)]
-    return cache_key([request.keys["profile"], *of_system, facts, unshared, *fusion_inputs(engine)])
+    return cache_key([request.keys["profile"], *of_system, facts, unshared, *fusion_inputs(engine, FUSED)])
 
 
 def profiled_texts(parts: Parts) -> Texts:

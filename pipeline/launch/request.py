@@ -34,8 +34,8 @@ SCORE = ["pipeline.retrieval.scoring"]
 PROFILE = ["pipeline.profiling"]  # the whole package: meters are imported by name
 DEPLOY = ["pipeline.encoder.deploy"]
 BM25 = ["pipeline.retrieval.lexical"]
-SERVED = ["pipeline.retrieval.lexical_served"]  # imported by name, as the next
-FUSION = ["pipeline.retrieval.fusion", "pipeline.retrieval.fusion_served"]
+FUSION = ["pipeline.retrieval.fusion"]
+SERVED, FUSED = ["pipeline.retrieval.lexical_served"], ["pipeline.retrieval.fusion_served"]  # imported by name
 BACKENDS = "pipeline.encoder.backends"
 
 # Trainer keys that change memory, speed, safety or what is shown, and a result by rounding at most.
@@ -174,7 +174,7 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
         if is_lexical:
             inputs[f"rank.{name}"] = {"bm25": start, "eval": node, **follow([*BM25, *here])}
     inputs["score"] = {"metrics": settings["metrics"], **follow(SCORE)}
-    meters = [*PROFILE, *SERVED] if is_lexical else PROFILE
+    meters = [*PROFILE, *(SERVED if is_lexical else [])]
     inputs["profile"] = {"profile": settings["profile"], **machine, **follow(meters)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
@@ -224,7 +224,7 @@ def follow(modules: list[str]) -> dict[str, Any]:
 
 def variant_key(rank_key: str, variant: Variant) -> str:
     """Cache key of one benchmark's rankings by one inference variant."""
-    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, *fusion_inputs(variant)])
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, *fusion_inputs(variant, FUSION)])
 
 
 def encode_key(key: str, variant: Variant) -> str:
@@ -241,9 +241,9 @@ def engine_inputs(variant: Variant) -> dict[str, Any]:
     return {"engine": variant.engine, **follow([f"{BACKENDS}.{variant.backend}"])}
 
 
-def fusion_inputs(variant: Variant) -> list[Any]:
-    """What the rankings and costs of a fused variant follow from in addition; nothing for all others."""
-    return [{"fusion": variant.fusion, **follow(FUSION)}] if variant.fusion else []
+def fusion_inputs(variant: Variant, modules: list[str]) -> list[Any]:
+    """What a fused variant's rankings (FUSION) or costs (FUSED) follow from in addition; nothing for all others."""
+    return [{"fusion": variant.fusion, **follow(modules)}] if variant.fusion else []
 
 
 def deploy_key(request: Request, variant: Variant) -> str:
