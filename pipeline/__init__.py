@@ -4,7 +4,8 @@ One word per concept, in code, config, docs, tables and messages:
 
     run                 one model trained with one strategy and one seed, evaluated and profiled: one record
     system              the runs of all seeds of one model x strategy x inference variant: one point of a plot
-    inference variant   backend, precision, lengths, width, index: what changes cost without training (`variants=`)
+    lexical             of BM25, which counts shared terms, where an encoder is dense; `fusion` ranks by both
+    inference variant   backend, precision, lengths, width, index, fusion: changes of cost without training (`variants=`)
     Pareto front        the systems that no other beats at once on cost and accuracy
     cache key           hash of all that a stage's result follows from
     quality checks      whether a profile may be believed: passed or failed
