@@ -4,9 +4,10 @@ One word per concept, in code, config, docs, tables and messages:
 
     run                 one model trained with one strategy and one seed, evaluated and profiled: one record
     system              the runs of all seeds of one model x strategy x inference variant: one point of a plot
-    inference variant   backend, precision, lengths, width, index, centre, query encoder: what changes without training
-                        (`variants=`)
+    inference variant   backend, precision, lengths, width, index, centre, query encoder, fusion: what changes without
+                        training (`variants=`)
     distilled           of an encoder, the student: trained on the vectors of a larger one, its teacher
+    lexical             of BM25, which counts shared terms, where an encoder is dense; `fusion` ranks by both
     Pareto front        the systems that no other beats at once on cost and accuracy
     cache key           hash of all that a stage's result follows from
     quality checks      whether a profile may be believed: passed or failed

@@ -27,7 +27,7 @@ from pipeline.groups import (
     VariantsConfig,
 )
 from pipeline.targets import build, check_target
-from pipeline.values import UserError, Variant, alternatives, unknown
+from pipeline.values import LEXICAL, UserError, Variant, alternatives, unknown
 
 BACKENDS = Path(__file__).parent / "encoder" / "backends"  # a file per backend
 
@@ -56,21 +56,13 @@ class Config:
     allow_targets: list[str] = field(default_factory=list)
 
     def inference_variants(self) -> list[Variant]:
-        """All variants to evaluate: as trained first, then those of each engine together."""
+        """All variants to evaluate: as trained first, then those of each engine together; BM25 has no other."""
         variants = [Variant()]
-        for grid in self.variants.grids:
-            precisions = [precision.name for precision in grid.precision]
+        for grid in self.variants.grids if self.model.weights != LEXICAL else []:
+            engine = (grid.backend, [precision.name for precision in grid.precision], grid.max_passage_tokens)
             centres = [centre and centre.name for centre in grid.centre]
-            axes = (
-                grid.backend,
-                precisions,
-                grid.max_passage_tokens,
-                grid.width,
-                grid.index,
-                centres,
-                grid.query_encoder,
-            )
-            variants += [Variant(*values) for values in product(*axes)]
+            axes = (*engine, grid.width, grid.index, centres, grid.query_encoder, grid.fusion)
+            variants += [Variant(*values) for values in product(*cast(tuple[list[Any], ...], axes))]
         engines = list(dict.fromkeys(variant.engine for variant in variants))
         return sorted(dict.fromkeys(variants), key=lambda variant: engines.index(variant.engine))
 

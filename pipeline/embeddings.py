@@ -5,21 +5,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pipeline.encoder.deploy import deploy
 from pipeline.encoder.encoding import SHARD, TextEncoder
 from pipeline.launch.crew import Crew
 from pipeline.launch.request import encode_key
-from pipeline.parts import Parts
 from pipeline.profiling.tracker import StageTracker
-from pipeline.retrieval.ranking import encode_side
+from pipeline.retrieval import fusion, lexical
+from pipeline.retrieval.ranking import encode_side, rank_benchmark
 from pipeline.retrieval.vectors import Vectors
 from pipeline.store.files import read_again, write_json
 from pipeline.store.shards import Shards
 from pipeline.values import Collection, Texts, Variant
 from pipeline.values import Side as TextSide
+
+if TYPE_CHECKING:
+    from pipeline.parts import Parts
 
 Side = Mapping[str, Vectors]  # language -> embeddings [N, D]
 SPENT = "spent.json"  # what earlier attempts at encoding took
@@ -37,7 +40,7 @@ class Embeddings:
         folder: returns the folder from which a worker loads the same encoder.
     """
 
-    def __init__(self, parts: Parts, engine: Variant, load: Callable[[], TextEncoder], folder: Callable[[], Path]):
+    def __init__(self, parts: "Parts", engine: Variant, load: Callable[[], TextEncoder], folder: Callable[[], Path]):
         self.parts, self.load, self.folder = parts, cache(load), folder
         self.by_benchmark: dict[str, tuple[Side, Side, dict[str, Any]]] = {}
         self.by_query_encoder: dict[tuple[str, str], Side] = {}
@@ -57,6 +60,16 @@ class Embeddings:
             if not self.parts.request.config.encode.folder:
                 for folder in folders:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def rank(self, name: str, variant: Variant, folder: Path) -> dict[str, Any]:
+        """As systems.Ranker."""
+        queries, (_, passages, spent) = self.queries(name, variant), self[name]
+        benchmark = self.parts.benchmarks[name]
+        if variant.fusion:
+            fusion.rank_benchmark(queries, passages, benchmark, lexical.fused_with(variant.fusion), folder)
+        else:
+            rank_benchmark(queries, passages, benchmark, variant, folder)
+        return spent
 
     def queries(self, name: str, variant: Variant) -> Side:
         """Queries by the encoder itself, or by that of the variant's `query_encoder`."""

@@ -6,7 +6,7 @@ runs with the same cache key. `launch.request` derives the keys from config, cod
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,26 +20,31 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data import leakage
-from pipeline.embeddings import Embeddings
-from pipeline.encoder.deploy import Unavailable, check_engine, deploy, on_torch, save
-from pipeline.encoder.deployed import Fixed
-from pipeline.encoder.encoding import TextEncoder
-from pipeline.encoder.model import Encoder
+from pipeline.encoder.deploy import save
+from pipeline.encoder.engine import Unavailable
 from pipeline.encoder.sources import architecture_key
 from pipeline.encoder.starts import restore_distilled, teacher
 from pipeline.launch.peers import peers, wait
-from pipeline.launch.request import Request, deploy_key, engine_inputs, unavailable_key, variant_key
+from pipeline.launch.request import (
+    FUSED,
+    Request,
+    deploy_key,
+    engine_inputs,
+    fusion_inputs,
+    unavailable_key,
+    variant_key,
+)
 from pipeline.parts import Evaluation, Parts, Trained, TrainingParts
 from pipeline.profiling import machine
 from pipeline.profiling.measure import measure, measure_indexes, sample_texts
 from pipeline.profiling.meter import Job, Settings, Texts
 from pipeline.profiling.summary import with_corpus, with_query_encoder
-from pipeline.retrieval.ranking import rank_benchmark
 from pipeline.retrieval.scoring import score_benchmark
 from pipeline.store.files import read_again, write_atomically, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, Record
 from pipeline.store.stage import Log, unheard
+from pipeline.systems import Ranker
 from pipeline.training.teacher import teach
 from pipeline.values import Collection, ParallelText, Variant, World
 
@@ -54,7 +59,7 @@ def run(request: Request, log: Log = unheard) -> Iterator[Record]:
     for _, engine in groupby(request.config.inference_variants(), key=attrgetter("engine")):
         variants = list(engine)
         try:
-            check_engine(parts.encoder, variants[0])
+            parts.system.check_engine(variants[0])
             with deployed(parts, variants[0]) as folder:
                 evaluations, profiles = evaluate_and_profile(parts, variants, folder)
         except Unavailable as error:
@@ -67,7 +72,7 @@ def run(request: Request, log: Log = unheard) -> Iterator[Record]:
 
 @contextmanager
 def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
-    """Yield what returns the folder of the trained encoder on a variant's engine, made when first asked for.
+    """Yield what returns the folder of the system on a variant's engine, made when first asked for.
 
     Evaluation and all meters read the same files. They are large, so they go once the results are in the store.
     """
@@ -75,7 +80,7 @@ def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
     folder = parts.store.stage_dir("deploy", key)
 
     def make(folder: Path) -> dict[str, Any]:
-        save(parts.encoder, variant, folder)
+        parts.system.save(variant, folder)
         return {}
 
     def ask() -> Path:
@@ -90,19 +95,14 @@ def deployed(parts: Parts, variant: Variant) -> Iterator[Callable[[], Path]]:
 def evaluate_and_profile(
     parts: Parts, variants: list[Variant], folder: Callable[[], Path]
 ) -> tuple[dict[Variant, Evaluation], dict[Variant, Profile]]:
-    """Evaluate and profile all widths and indexes of one engine.
-
-    An engine on torch evaluates with the weights in memory, to the same vectors as those of its folder.
-    """
-    request, engine = parts.request, variants[0]
-
-    def load() -> TextEncoder:
-        return deploy(parts.encoder, engine, None if on_torch(engine) else folder())
-
-    embeddings = Embeddings(parts, engine, load, folder)
-    with embeddings.kept():  # no other run encodes the same texts
-        evaluations = {variant: evaluate_variant(parts, embeddings, variant) for variant in variants}
-    profiles = profile_variants(parts, variants, folder) if request.config.profile.enabled else {}
+    """Evaluate and profile all widths, indexes and fusions of one engine."""
+    ranker = parts.system.ranker(parts, variants[0], folder)
+    with ranker.kept():  # no other run encodes the same texts
+        evaluations = {variant: evaluate_variant(parts, ranker, variant) for variant in variants}
+    profiles: dict[Variant, Profile] = {}
+    if parts.request.config.profile.enabled:
+        for fusion in dict.fromkeys(variant.fusion for variant in variants):
+            profiles |= profile_variants(parts, [variant for variant in variants if variant.fusion == fusion], folder)
     return evaluations, profiles
 
 
@@ -112,7 +112,6 @@ def distill_or_restore(parts: Parts) -> dict[str, Any]:
     if config is None:
         return {}
     student = parts.encoder
-    assert isinstance(student, Encoder)  # config.check refuses others
     unfinished = parts.store.stage_dir("unfinished", request.keys["distill"])
     vectors = parts.store.stage_dir("teach", request.keys["teach"]) / "vectors.npy"
 
@@ -159,7 +158,6 @@ def train_or_restore(parts: Parts) -> Trained:
     outcome = parts.stage("train", request.keys["train"], train)
     shutil.rmtree(unfinished, ignore_errors=True)
     checkpoint = parts.store.stage_dir("train", request.keys["train"]) / "encoder"
-    assert isinstance(parts.encoder, Encoder)  # it was trained
     parts.encoder.restore(checkpoint)
     return Trained(outcome, leaks, distillation, checkpoint)
 
@@ -184,12 +182,12 @@ def join(request: Request, world: World) -> None:
     parts = TrainingParts(request)
     parts.load()  # the process that leads has made what it starts from
     wait(world)
-    if request.config.model.distill and isinstance(parts.encoder, Encoder):
+    if request.config.model.distill:
         restore_distilled(parts.encoder, parts.store, request.keys["distill"])
     parts.fit(parts.store.stage_dir("unfinished", request.keys["train"]), world)
 
 
-def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> Evaluation:
+def evaluate_variant(parts: Parts, ranker: Ranker, variant: Variant) -> Evaluation:
     """Rank each benchmark by an inference variant, then score the stored rankings: a new metric encodes nothing."""
     request, store = parts.request, parts.store
     evaluation = Evaluation()
@@ -198,10 +196,8 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
         score_key = cache_key([rank_key, request.keys["score"]])
         rankings = store.stage_dir("rank", rank_key)
 
-        def rank(folder: Path, name=name, benchmark=benchmark) -> dict[str, Any]:
-            _, passages, spent = embeddings[name]
-            rank_benchmark(embeddings.queries(name, variant), passages, benchmark, variant, folder)
-            return spent
+        def rank(folder: Path, name=name) -> dict[str, Any]:
+            return ranker.rank(name, variant, folder)
 
         def score(folder: Path, benchmark=benchmark, rankings=rankings) -> dict[str, Any]:
             scores = score_benchmark(rankings, benchmark, request.config.metrics)
@@ -217,13 +213,13 @@ def evaluate_variant(parts: Parts, embeddings: Embeddings, variant: Variant) -> 
 
 
 def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[], Path]) -> dict[Variant, Profile]:
-    """Profile the deployed encoder of one engine, then its widths and indexes, each meter in a child process.
+    """Profile what one engine and fusion deploy, then its widths and indexes, each meter in a child process.
 
     A batch strategy does not change an architecture, so all runs of an architecture share its profile. Where passages
     lie does not change what an index of them costs, so centred variants share that of the others.
     """
-    engine = Variant(*variants[0].engine)
-    whole = profile_encoder(parts, parts.encoder, engine, folder)
+    engine = Variant(*variants[0].engine, fusion=variants[0].fusion)
+    whole = profile_system(parts, parts.system.architecture, engine, folder)
     by_query_encoder: dict[str | None, Profile] = {None: whole}
     for name in dict.fromkeys(variant.query_encoder for variant in variants):
         if name:
@@ -231,7 +227,7 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
             with TemporaryDirectory() as temporary:
                 save(encoder, engine, Path(temporary))
                 by_query_encoder[name] = with_query_encoder(
-                    whole, profile_encoder(parts, encoder, engine, partial(Path, temporary))
+                    whole, profile_system(parts, architecture_key(encoder), engine, partial(Path, temporary))
                 )
     profiles: dict[Variant, Profile] = {}
     for name, base in by_query_encoder.items():
@@ -240,9 +236,11 @@ def profile_variants(parts: Parts, variants: list[Variant], folder: Callable[[],
     return {variant: with_corpus(profile, passages) for variant, profile in profiles.items()}
 
 
-def profile_encoder(parts: Parts, encoder: Encoder | Fixed, engine: Variant, folder: Callable[[], Path]) -> Profile:
-    """Profile a deployed encoder with the flat index."""
-    job = profile_job(parts, encoder, engine)
+def profile_system(
+    parts: Parts, architecture: Mapping[str, object], engine: Variant, folder: Callable[[], Path]
+) -> Profile:
+    """Profile what a folder holds, with the flat index."""
+    job = profile_job(parts, architecture, engine)
 
     def profile(_: Path) -> dict[str, Any]:
         return asdict(measure(replace(job, folder=str(folder()))))
@@ -254,15 +252,16 @@ def profile_indexes(
     parts: Parts, base: Profile, variants: list[Variant], folder: Callable[[], Path]
 ) -> dict[Variant, Profile]:
     """Return the profile of each width and index, given that of the encoder with the flat index."""
-    store, job = parts.store, profile_job(parts, parts.encoder, Variant(*variants[0].engine)) if variants else None
     keys = {
         variant: cache_key([base.encoder_key, variant.width, variant.index, variant.query_encoder])
         for variant in variants
         if (variant.width, variant.index) != (None, "exact")
     }
+    store = parts.store
     with store.lock(f"indexes-{base.encoder_key}"):
         missing = {key: variant for variant, key in keys.items() if store.outcome("profile", key) is None}
-        if missing and job:
+        if missing:
+            job = profile_job(parts, parts.system.architecture, Variant(*variants[0].engine))
             job = replace(job, folder=str(folder()))
             with parts.stage.timed("profile", alone=True):
                 for variant, profile in measure_indexes(job, base, [*missing.values()]).items():
@@ -271,18 +270,17 @@ def profile_indexes(
     return {variant: Profile(**raw) if (raw := stored.get(variant)) else base for variant in variants}
 
 
-def profile_job(parts: Parts, encoder: Encoder | Fixed, engine: Variant) -> Job:
-    """What the meters are told of an encoder on one engine; the folder is still to be made.
+def profile_job(parts: Parts, architecture: Mapping[str, object], engine: Variant) -> Job:
+    """What the meters are told of a system on one engine; the folder is still to be made.
 
-    Its key is made of architecture, texts, machine and settings, whatever the weights are.
+    Its key is made of architecture, texts, machine, settings and fusion, whatever the weights are.
     """
-    request, texts = parts.request, profiled_texts(parts)
-    config = request.config
-    unshared: Any = None if config.profile.shared else request.name
-    if isinstance(encoder, Fixed):  # its engine is its own
-        unshared = [unshared, request.keys["train"]]
-    facts = machine.facts(config.device.name)
-    key = cache_key([request.keys["profile"], architecture_key(encoder), engine_inputs(engine), texts, facts, unshared])
+    request, config, texts = parts.request, parts.request.config, profiled_texts(parts)
+    own = [
+        None if config.profile.shared else request.name,
+        None if parts.system.shares_profile else request.keys["train"],
+    ]
+    of_system = [architecture, engine_inputs(engine), texts, machine.facts(config.device.name)]
     return Job(
         folder="",
         texts=texts,
@@ -291,7 +289,7 @@ def profile_job(parts: Parts, encoder: Encoder | Fixed, engine: Variant) -> Job:
         threads=config.threads,
         device=config.device.name,
         seed=config.seed,
-        key=key,
+        key=cache_key([request.keys["profile"], *of_system, own, *fusion_inputs(engine, FUSED)]),
     )
 
 

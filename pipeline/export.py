@@ -19,18 +19,20 @@ from pipeline.launch.commands import arguments, command
 from pipeline.reporting.card import QUERIES, card
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import UserError
+from pipeline.values import LEXICAL, UserError
 
 
 def export(store: ResultStore, name: str, folder: Path) -> None:
     """Write the encoder of a run to a new folder.
 
     Raises:
-        UserError: if the folder exists, or the run or its weights are missing.
+        UserError: if the folder exists, the run or its weights are missing, or it is BM25, which has none.
     """
     if folder.exists():
         raise UserError(f"{folder} exists already: name another folder with to=.")
     record = store.load(name)
+    if record.config["model"]["weights"] == LEXICAL:
+        raise UserError(f"{name} is BM25, which has no weights to export: bm25s indexes as conf/model/bm25.yaml says.")
     from pipeline.encoder import model_folder  # with torch: --help and a wrong name do not wait for it
     from pipeline.encoder.sources import origin
     from pipeline.encoder.starts import of_run

@@ -162,6 +162,7 @@ class VariantGrid:
     index: list[str] = field(default_factory=lambda: ["exact"])
     centre: list[Centre | None] = field(default_factory=lambda: [None])
     query_encoder: list[str | None] = field(default_factory=lambda: [None])
+    fusion: list[str | None] = field(default_factory=lambda: [None])
 
 
 @dataclass

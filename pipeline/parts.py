@@ -1,7 +1,7 @@
 """What `experiment` works with: the parts of a run, built before any work starts, and what its steps hand on."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import torch
 from pipeline.config import from_plain, plain
 from pipeline.data import leakage, plain_lines
 from pipeline.encoder import starts
-from pipeline.encoder.deploy import check as check_variants
 from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.engine import require_device
 from pipeline.encoder.model import Encoder
@@ -21,18 +20,18 @@ from pipeline.groups import Device, TrainerConfig
 from pipeline.launch.request import Request
 from pipeline.profiling import nvidia
 from pipeline.profiling.tracker import StageTracker
-from pipeline.retrieval.centring import check_centre
-from pipeline.retrieval.faiss_index import check_index
+from pipeline.retrieval import lexical
 from pipeline.retrieval.relevant import check_answers
 from pipeline.sampling.strategy import Corpus, Strategy, batches
 from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, Stages, unheard
+from pipeline.systems import Dense, Lexical
 from pipeline.targets import build
 from pipeline.training.holdout import hold_out
 from pipeline.training.teacher import distill_texts
-from pipeline.values import Collection, ParallelText, UserError, Variant, World
+from pipeline.values import LEXICAL, Collection, ParallelText, UserError, Variant, World
 
 if TYPE_CHECKING:
     from pipeline.training.fit import Training
@@ -62,8 +61,6 @@ class Evaluation:
 class TrainingParts:
     """What a training is made of; UserError for whatever cannot be built. `load` comes last, once the start is made."""
 
-    encoder: Encoder | Fixed
-
     def __init__(self, request: Request):
         config = request.config
         require_device(config.device.name)
@@ -82,12 +79,24 @@ class TrainingParts:
             self.distill_texts = distill_texts(self.distill_data, distill)
 
     def load(self) -> None:
-        """Load the encoder as it starts, but for a distillation."""
+        """Load the system as it starts, but for a distillation."""
         config = self.request.config
+        self.system: Dense | Lexical
+        if config.model.weights == LEXICAL:
+            self.system = Lexical(lexical.settings(config.model.architecture, "model.architecture"))
+            return
         model = starts.started(config.model, self.store, self.request.keys)
-        self.encoder = starts.load(model, seed=config.seed, device=config.device.name, threads=config.threads)
-        if self.trains and isinstance(self.encoder, Fixed):
+        encoder = starts.load(model, seed=config.seed, device=config.device.name, threads=config.threads)
+        if self.trains and isinstance(encoder, Fixed):
             raise UserError(f"sampler: model.weights={config.model.weights} runs as it is: set sampler=none.")
+        self.system = Dense(encoder)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that is trained or distilled."""
+        assert isinstance(self.system, Dense)  # launch.request lets nothing else train
+        assert isinstance(self.system.encoder, Encoder)  # `load` and config.check refuse others
+        return self.system.encoder
 
     @property
     def trains(self) -> bool:
@@ -105,7 +114,6 @@ class TrainingParts:
 
         config, device = self.request.distill, self.request.config.device.name
         assert config
-        assert isinstance(self.encoder, Encoder)  # config.check refuses others
         return distill(self.encoder, self.distill_texts, emb_UD, config, folder=folder, device=device)
 
     def fit(self, folder: Path, world: World, log: Log = unheard) -> "Training":
@@ -113,7 +121,6 @@ class TrainingParts:
         from pipeline.training.fit import fit  # with Lightning: a run that trains nothing does not wait for it
 
         trainer, config = self.request.trainer, self.request.config
-        assert isinstance(self.encoder, Encoder)  # others are refused by `load`
         draw, draw_held_out = (
             partial(batches, self.strategy, corpus, trainer.batch_size, seed=config.seed)
             for corpus in (self.corpus, self.held_out)
@@ -152,14 +159,9 @@ class Parts(TrainingParts):
             self.query_encoders: dict[str, Encoder] = {}
             for name in filter(None, (variant.query_encoder for variant in config.inference_variants())):
                 self.query_encoder(name)
-            check_variants(config.inference_variants(), self.encoder)
             for benchmark in self.benchmarks.values():
                 check_answers(benchmark)
-                for variant in config.inference_variants():
-                    if variant.index != "exact":
-                        check_index(variant.index, variant.width or self.encoder.width, benchmark)
-                    if variant.centre:
-                        check_centre(variant.centre, benchmark)
+            self.system.check(config.inference_variants(), self.benchmarks.values())
 
     def distil(self, folder: Path) -> dict[str, Any]:
         """Distil the table that a static encoder starts from."""
@@ -194,21 +196,13 @@ class Parts(TrainingParts):
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """What all records of the run say of where it was made; it asks git once."""
-        return provenance(
-            [*self.learns_from.values(), None][0], self.benchmarks.values(), device_name(self.request.config.device)
-        ) | {
-            "layers": self.encoder.layers,
-            "parameters": self.encoder.parameter_count,
+        learned = [*self.learns_from.values(), None][0]
+        made = provenance(learned, self.benchmarks.values(), device_name(self.request.config.device))
+        return made | {
+            **self.system.size,
             "stages": self.request.keys,
             "inputs": self.request.inputs,
         }
-
-    def foreign_languages(self) -> Iterator[str]:
-        """Yield a sentence per benchmark with languages that the encoder was not trained on, where it says so."""
-        if isinstance(self.encoder, Fixed):
-            for benchmark in self.benchmarks.values():
-                if foreign := sorted({*benchmark.queries, *benchmark.passages} - self.encoder.languages):
-                    yield f"{benchmark.name}: the model was not trained on {', '.join(foreign)}."
 
     def record(self, variant: Variant, trained: Trained, evaluation: Evaluation, profile: Profile | None) -> Record:
         """The record of one inference variant."""
@@ -218,8 +212,8 @@ class Parts(TrainingParts):
             for data, leaks in trained.leaks.items()
             for benchmark, leak in leaks.items()
         ]
-        of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in self.encoder.overridden]
-        of_data += [{"note": sentence} for sentence in self.foreign_languages()]
+        system = self.system.notes(self.benchmarks.values())
+        of_data: list[Mapping[str, Any]] = [{"note": sentence} for sentence in system]
         of_data += {data.name: data.provenance for data in self.learns_from.values()}.values()
         provenances = [*of_data, *(benchmark.provenance for benchmark in self.benchmarks.values())]
         sentences = notes(provenances, filter(None, leaks), cost_only=self.cost_only, halvings=request.halvings)

@@ -19,7 +19,7 @@ from pipeline.launch.commands import command, refusing, sweep_first
 from pipeline.launch.composing import start
 from pipeline.reporting.config import SweepConfig
 from pipeline.store.results import ResultStore
-from pipeline.values import CONF
+from pipeline.values import CONF, LEXICAL
 
 LIMITS = {cost.option: cost for cost in COSTS if cost.option}
 KEYS = [
@@ -47,6 +47,8 @@ def job(cfg: DictConfig) -> None:
     print("\n".join(recommendation.sentences))
     if recommendation.run is None:
         sys.exit(1)
+    if ResultStore(cfg.results_dir).load(recommendation.run).config["model"]["weights"] == LEXICAL:
+        return  # BM25 has no weights to export
     folder = "" if cfg.results_dir == "results" else f" results_dir={cfg.results_dir}"
     print(f"\nExport it: python -m pipeline.export {recommendation.run} to=my-retriever{folder}")
 

@@ -25,6 +25,7 @@ PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "conf").is_dir()  # from a wheel, which holds conf and sweeps; in a checkout they lie beside it
 CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
+LEXICAL = "lexical"  # as model.weights: BM25, which has none
 REFUSED = 2  # the exit code of bad input
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
 RUN_OF_A_SEED = r"-s\d+-[0-9a-f]{8}$"  # ends the name of a run: its seed and a hash
@@ -255,7 +256,8 @@ class Variant:
     `index` is a FAISS factory string (retrieval.faiss_index) that says how vectors are stored and searched; "exact" is
     the full float32 ranking. `width` keeps the first dimensions of an embedding. `centre` says
     of which vectors the mean of their language is taken (retrieval.centring): those of `passages`, or of `both` sides.
-    `query_encoder` is a run whose encoder was distilled from this one and encodes the queries in its place.
+    `query_encoder` is a run whose encoder was distilled from this one and encodes the queries in its place. `fusion`
+    names how its ranking is fused with BM25's (retrieval.fusion).
     """
 
     backend: str = "eager"
@@ -265,6 +267,7 @@ class Variant:
     index: str = "exact"
     centre: str | None = None
     query_encoder: str | None = None
+    fusion: str | None = None
 
     @property
     def engine(self) -> tuple[str, str, int | None]:
@@ -278,7 +281,7 @@ class Variant:
         width = f"w{self.width}" if self.width else None
         centre = f"centre={self.centre}" if self.centre else None
         queries = f"queries by {re.sub(RUN_OF_A_SEED, '', self.query_encoder)}" if self.query_encoder else None
-        parts = [self.backend, self.precision, length, width, self.index, centre, queries]
+        parts = [self.backend, self.precision, length, width, self.index, centre, queries, self.fusion]
         return " ".join(part for part in parts if part not in (None, "eager", "float32", "exact")) or "as trained"
 
     def run_name(self, name: str) -> str:

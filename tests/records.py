@@ -32,6 +32,7 @@ def profile(layers: int, quality: str = "passed") -> Profile:
         "energy_j_per_1k_passages": 40.0 * layers,
         "idle_power_w": 10.0,
         "index_bytes_per_passage": 1536.0,
+        "parameters": 1.0,
         "quality": quality,
         "rounds": 3,
     }

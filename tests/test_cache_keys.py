@@ -171,8 +171,31 @@ def test_every_variant_has_a_key_of_its_own():
         Variant(centre="both"),
         Variant(backend="onnx"),
         Variant(precision="bfloat16"),
+        Variant(fusion="rrf"),
+        Variant(fusion="rrf;k1=1.2"),
     ]
     assert len({request.variant_key("key", variant) for variant in variants}) == len(variants)
+
+
+def test_bm25_and_a_fused_ranking_follow_from_their_code_alone_and_no_other_does(monkeypatch):
+    bm25 = ("model=bm25", "sampler=none")
+    other = requested(*bm25, "model.architecture.k1=1.2")
+    inputs = stage_inputs(requested(*bm25).config)
+    assert "pipeline.retrieval.lexical" in inputs["rank.worldfacts"]["code"]
+    assert {"bm25s", "icu4py", "Stemmer"} <= inputs["rank.worldfacts"]["libraries"].keys()
+    assert "torch" not in inputs["rank.worldfacts"]["libraries"]
+    assert "pipeline.retrieval.lexical_served" in inputs["profile"]["code"]
+    assert changed_stages(requested(*bm25), other) == {"train", "encode", "rank"}
+    for modules in (request.FUSION, request.FUSED):
+        code = request.fusion_inputs(Variant(fusion="rrf"), modules)[0]["code"].keys()
+        assert {"pipeline.retrieval.lexical", *modules} <= code
+        assert request.fusion_inputs(Variant(index="SQ8"), modules) == []
+    of_encoder = stage_inputs(requested().config)
+    assert not {"pipeline.retrieval.lexical", "pipeline.retrieval.lexical_served"} & set().union(
+        *(inputs["code"] for inputs in of_encoder.values())
+    )
+    monkeypatch.setattr(hardware, "gpu_capability", lambda: 9)
+    assert requested(*bm25).config.device.name == "cpu"
 
 
 MADE = {"layers": 1, "time": "2026-01-01T00:00:00Z"}
@@ -272,6 +295,8 @@ def edited(root, path, before, edit):
         ("data/mmarco.py", lambda text: text + "\nOTHER = 1\n", set()),
         ("reporting/figure.py", lambda text: text + "\nOTHER = 1\n", set()),
         ("analysis/costs.py", lambda text: text + "\nOTHER = 1\n", set()),
+        ("retrieval/lexical.py", lambda text: text + "\nOTHER = 1\n", set()),
+        ("retrieval/fusion_served.py", lambda text: text + "\nOTHER = 1\n", set()),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -320,7 +345,9 @@ def test_every_module_that_makes_results_is_in_some_key():
     distilled = [f"model.distill.lines={name}" for name in ("null", __file__)]
     configs = [requested("eval=[worldfacts,xquad_r]", "model=e5-small-d2", lines).config for lines in distilled]
     in_keys = {module for each in configs for inputs in stage_inputs(each).values() for module in inputs["code"]}
-    imported = set().union(*(keys.our_imports(f"pipeline.{name}") for name in ("experiment", "parts", "embeddings")))
+    in_keys |= request.fusion_inputs(Variant(fusion="rrf"), request.FUSION)[0]["code"].keys()
+    free = ("experiment", "parts", "embeddings", "systems")
+    imported = set().union(*(keys.our_imports(f"pipeline.{name}") for name in free))
     rooms = {name for name in imported if name.split(".")[1:2] and name.split(".")[1] in MADE_BY_STAGES}
     assert rooms <= in_keys
 

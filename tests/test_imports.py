@@ -37,8 +37,7 @@ ALLOWED = {  # room -> the rooms that it may import, beside itself
     },
 }
 COMMANDS = {"run", "report", "search", "status", "recommend", "export", "published", "profile_model", "sync"}
-FREE = {"__main__", "experiment", "parts", "embeddings", "bench", *COMMANDS}  # know every room
-SHARED = {"bounds", "config", "groups", "values"}
+FREE = {"__main__", "experiment", "parts", "systems", "embeddings", "bench", *COMMANDS}  # know every room
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
@@ -71,7 +70,7 @@ def test_commands_do_not_wait_for_torch():
 
 def test_the_top_level_holds_commands_and_little_else():
     names = {path.stem for path in ROOT.glob("*.py")}
-    shared = {"bounds", "config", "groups", "experiment", "parts", "embeddings", "targets", "values"}
+    shared = {"bounds", "config", "groups", "experiment", "parts", "systems", "embeddings", "targets", "values"}
     assert names == COMMANDS | {"__init__", "__main__"} | shared
 
 

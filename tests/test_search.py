@@ -117,6 +117,7 @@ def test_an_override_becomes_choices_or_an_interval(undisturbed):
         ({"run": ["sampler.alpha=interval(0,1.5)"]}, r"sampler.alpha must lie in \[0, 1\], got 1.5"),
         ({"run": ["seed=0,1", "profile=off"]}, "profile.enabled=false"),
         ({"run": ["variants.grids=[],[{width:[96,192]}]"]}, "a trial takes one inference variant at most"),
+        ({"run": ["model=e5-small-l3,bm25", "sampler=hybrid,none"]}, "model=bm25: there is nothing to search in BM25"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_any_work(tmp_path, changes, says):

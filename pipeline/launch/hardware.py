@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.groups import Device, Precision
+from pipeline.values import LEXICAL
 
 CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's
@@ -23,7 +24,8 @@ def resolve(config: Config) -> Config:
     here, and refused in the child process only if it is not in the store.
     """
     if config.device is Device.auto:
-        config.device = Device.cpu if gpu_capability() is None else Device.cuda
+        on_cpu = config.model.weights == LEXICAL or gpu_capability() is None
+        config.device = Device.cpu if on_cpu else Device.cuda
     for training in filter(None, (config.trainer, config.model.distill)):
         if training.precision is Precision.auto:
             training.precision = Precision.bfloat16 if has_bfloat16(config.device) else Precision.float32

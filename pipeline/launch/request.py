@@ -17,12 +17,13 @@ from hydra.utils import get_object
 from pipeline.config import Config, from_plain, plain
 from pipeline.groups import DistillConfig, StepsConfig, TrainerConfig
 from pipeline.launch.hardware import has_bfloat16, resolve
+from pipeline.launch.lexical import check_lexical
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_name, check_run, check_sweep
 from pipeline.store.results import ResultStore
-from pipeline.values import Variant
+from pipeline.values import LEXICAL, Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
@@ -37,6 +38,9 @@ RANK = ["pipeline.retrieval.ranking"]
 SCORE = ["pipeline.retrieval.scoring"]
 PROFILE = ["pipeline.profiling"]  # the whole package: meters are imported by name
 DEPLOY = ["pipeline.encoder.deploy"]
+BM25 = ["pipeline.retrieval.lexical"]
+FUSION = ["pipeline.retrieval.fusion"]
+SERVED, FUSED = ["pipeline.retrieval.lexical_served"], ["pipeline.retrieval.fusion_served"]  # imported by name
 BACKENDS = "pipeline.encoder.backends"
 
 # Trainer keys that change memory, speed, safety or what is shown, and a result by rounding at most.
@@ -126,6 +130,7 @@ def make_request(config: Config, choices: Mapping[str, str]) -> Request:
     for query_encoder in {variant.query_encoder for variant in config.inference_variants()} - {None}:
         ResultStore(config.results_dir).load(str(query_encoder))
     config = resolve(config)
+    check_lexical(config, trains=trains(config))
     if choices["model"] == "hub":
         choices = {**choices, "model": re.sub(r"[^\w.-]+", "-", Path(config.model.weights).resolve().name).strip("-.")}
     if not reads_data(config):
@@ -155,7 +160,8 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     """
     settings = keys.contents(plain(config))
     model, data = model_inputs(settings["model"]), settings["data"]
-    start = {"model": model, **follow(START)}
+    is_lexical = config.model.weights == LEXICAL
+    start = {"model": model, **follow(BM25 if is_lexical else START)}
     inputs: dict[str, dict[str, Any]] = {}
     if config.model.weights == "random":
         start["seed"] = config.seed
@@ -187,8 +193,11 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
         encode = {"encoder": cache_key(train), "eval": node, **machine, **stored, **follow([*ENCODE, *here])}
         inputs[f"encode.{name}"] = encode
         inputs[f"rank.{name}"] = {"embeddings": cache_key(encode), **follow([*RANK, *here])}
+        if is_lexical:
+            inputs[f"rank.{name}"] = {"bm25": start, "eval": node, **follow([*BM25, *here])}
     inputs["score"] = {"metrics": settings["metrics"], **follow(SCORE)}
-    inputs["profile"] = {"profile": settings["profile"], **machine, **follow(PROFILE)}
+    meters = [*PROFILE, *(SERVED if is_lexical else [])]
+    inputs["profile"] = {"profile": settings["profile"], **machine, **follow(meters)}
     inputs["profile"]["libraries"]["python"] = ".".join(platform.python_version_tuple()[:2])  # slows what it measures
     return inputs
 
@@ -270,7 +279,8 @@ def follow(modules: list[str]) -> dict[str, Any]:
 def variant_key(rank_key: str, variant: Variant) -> str:
     """Cache key of one benchmark's rankings by one inference variant."""
     further = {name: getattr(variant, name) for name in ("centre", "query_encoder") if getattr(variant, name)}
-    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, further])
+    fused = fusion_inputs(variant, FUSION)
+    return cache_key([rank_key, engine_inputs(variant), variant.width, variant.index, further, *fused])
 
 
 def encode_key(key: str, variant: Variant) -> str:
@@ -285,6 +295,11 @@ def encode_key(key: str, variant: Variant) -> str:
 def engine_inputs(variant: Variant) -> dict[str, Any]:
     """What the arithmetic of a variant's engine follows from, beside the encoder."""
     return {"engine": variant.engine, **follow([f"{BACKENDS}.{variant.backend}"])}
+
+
+def fusion_inputs(variant: Variant, modules: list[str]) -> list[Any]:
+    """What a fused variant's rankings (FUSION) or costs (FUSED) follow from in addition; nothing for all others."""
+    return [{"fusion": variant.fusion, **follow(modules)}] if variant.fusion else []
 
 
 def deploy_key(request: Request, variant: Variant) -> str:

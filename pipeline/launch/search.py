@@ -33,7 +33,7 @@ from pipeline.store.files import write_atomically
 from pipeline.store.progress import counted
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import Setting, UserError, unknown
+from pipeline.values import LEXICAL, Setting, UserError, unknown
 
 optuna = library("optuna", extra="search")
 sqlalchemy = library("sqlalchemy", extra="search")  # which Optuna brings
@@ -150,6 +150,8 @@ def compose(request: Search, shared: list[str], params: Mapping[str, Any]) -> Re
             raise UserError(f"maximise {name}: it must be [BENCHMARK.]SETTING.METRIC, SETTING of {known}.")
         if not metric(metric_name).higher_is_better:
             raise UserError(f"maximise {name}: a higher value of it is not better.")
+    if config.model.weights == LEXICAL:
+        raise UserError("model=bm25: there is nothing to search in BM25; add its run to the sweep by pipeline.run.")
     if not config.profile.enabled:
         raise UserError("profile.enabled=false: then there is no cost to minimise.")
     if len(config.inference_variants()) > 2:

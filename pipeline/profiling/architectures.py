@@ -63,6 +63,8 @@ def check(cfg: DictConfig) -> ArchitectureConfig:
         ArchitectureConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ArchitectureConfig), cfg))
     )
     check_numbers(config)
+    if cfg.model.family == "bm25":  # `weights` is that of the command by now
+        raise UserError("model=bm25: BM25 has no architecture; pipeline.run model=bm25 sampler=none profiles it.")
     for key in LENGTHS:
         if getattr(config.model, key) is None:
             raise UserError(f"model.{key}=null: made-up texts need a length.")

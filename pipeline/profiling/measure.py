@@ -78,8 +78,8 @@ def _again(job: Job, latency: dict[str, Any]) -> dict[str, Any]:
     """Measure the first queries once more; return their median latency in the first round and now."""
     queries = len(round_robin(job.texts_of("query"))[: job.settings.min_calls])
     calls = min(REPEATED_CALLS, queries)
-    settings = replace(job.settings, min_calls=calls, min_seconds=min(1.0, job.settings.min_seconds), index_rows=0)
-    result = run_meter("latency", replace(job, settings=settings))
+    settings = replace(job.settings, min_calls=calls, min_seconds=min(1.0, job.settings.min_seconds))
+    result = run_meter("latency", replace(job, settings=settings, end_to_end=False))
     return {
         "first_ms": float(np.median(latency["calls_ms"]["query"][:calls])),
         "again_ms": float(np.median(result["calls_ms"]["query"])),
@@ -126,7 +126,7 @@ def start(name: str, job: Job, group: Path | None = None) -> subprocess.Popen[st
     environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}
     environment |= {"OPENBLAS_NUM_THREADS": count, "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", "pipeline.launch.start", "profiling.worker", name]
-    command += [] if name in meter.WITHOUT_ENCODER else [job.folder]
+    command += [] if name in meter.WITHOUT_ENCODER else [job.folder, *filter(None, [job.variant.fusion])]
     if group:  # by a shell: Python's own code in a fork of a process with threads may wait for ever
         command = ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
     pipe = subprocess.PIPE

@@ -11,11 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from pipeline.encoder.encoding import TextEncoder
 from pipeline.values import Side, Variant
 
 if TYPE_CHECKING:
     from pipeline.groups import ProfileConfig
+    from pipeline.profiling.served import Served
 
 # The ceiling is the others' scale; throughput finds their token budget.
 ORDER = ("ceiling", "throughput", "latency", "memory", "energy")
@@ -33,7 +33,7 @@ class Settings:
     min_calls: int
     min_seconds: float
     token_budgets: Sequence[int]
-    index_rows: int  # 0: no search
+    index_rows: int
     energy_seconds: float
     country: str
     intensity_g_per_kwh: float
@@ -56,11 +56,12 @@ class Job:
     threads: int
     device: str  # cpu or cuda
     seed: int
-    variant: Variant = field(default_factory=Variant)  # that the folder holds
+    variant: Variant = field(default_factory=Variant)  # whose engine the folder holds, and what it is fused with
     key: str = ""  # Profile.encoder_key
     made_up_words: bool = False  # `texts` are those of `words`, and its tokenizer reads them
     token_budget: int | None = None  # per batch of passages: the best that the throughput meter found
     ceiling_flop_per_s: float | None = None  # that the ceiling meter found
+    end_to_end: bool = True  # whether latency is measured with a search, too
     indexes: tuple[Variant, ...] = ()  # the widths and indexes that the index meter measures
 
     def texts_of(self, side: Side) -> dict[str, Sequence[str]]:
@@ -91,8 +92,8 @@ class Figure(NamedTuple):
 class Meter(Protocol):
     """A module of `meters/`."""
 
-    def run(self, job: Job, load: Callable[[], TextEncoder]) -> Mapping[str, object]:
-        """Measure the encoder that `load` returns, in a fresh process.
+    def run(self, job: Job, load: Callable[[], "Served"]) -> Mapping[str, object]:
+        """Measure the retriever that `load` returns, in a fresh process.
 
         The result is JSON. A meter that lacks a library returns `{"missing": reason}`.
         """

@@ -96,7 +96,7 @@ def resolved(figure: Rounds) -> bool:
 
 def fields(combined: Mapping[str, Rounds]) -> dict[str, Any]:
     """Return the values of the Profile's fields; counts stay whole numbers."""
-    whole = {name for name, field in Profile.__dataclass_fields__.items() if field.type is int}
+    whole = {name for name, field in Profile.__dataclass_fields__.items() if field.type in (int, int | None)}
     return {
         name: int(figure.value) if name in whole and figure.value is not None else figure.value
         for name, figure in combined.items()

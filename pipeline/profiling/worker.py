@@ -1,6 +1,6 @@
-"""The child process of one meter: `python -m pipeline.launch.start profiling.worker METER [FOLDER]`; see `measure`.
+"""The child process of a meter: `python -m pipeline.launch.start profiling.worker METER [FOLDER [FUSION]]`.
 
-It imports what the deployed encoder in FOLDER needs and no more, prints "ready", reads a Job (JSON) on stdin and prints
+It imports what serves FOLDER and no more, prints "ready", reads a Job (JSON) on stdin and prints
 the meter's result (JSON) on stdout; everything else that prints goes to stderr. Bad input is the result
 `{"refused": sentence}`.
 """
@@ -11,21 +11,19 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.encoder import deployed
-from pipeline.encoder.encoding import TextEncoder
-from pipeline.profiling import machine, meter
+from pipeline.profiling import machine, meter, served
 from pipeline.profiling.meter import Job, Meter
 from pipeline.values import UserError
 
 
-def main(name: str, folder: str | None = None) -> None:
+def main(name: str, folder: str | None = None, fusion: str | None = None) -> None:
     """Answer one job with the result of the meter `name`."""
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
         gc.disable()  # as launch.start
         module = meter.find(name)
         if folder:
-            deployed.preload(Path(folder))
+            served.preload(Path(folder), fusion)
         gc.freeze()
         gc.enable()
         print("ready", file=answer, flush=True)
@@ -42,13 +40,13 @@ def measured(module: Meter, job: Job) -> dict[str, object]:
     """Return the meter's result; with what the machine did meanwhile, and the number of threads by library."""
     counts: dict[str, int] = {}
 
-    def load_encoder() -> TextEncoder:
-        encoder = deployed.load(Path(job.folder), threads=job.threads, device=job.device)
-        counts.update(encoder.threads)
-        return encoder
+    def load() -> served.Served:
+        loaded = served.load(job)
+        counts.update(loaded.threads)
+        return loaded
 
     with machine.watch(job.device) as activity:
-        result = module.run(job, load_encoder)
+        result = module.run(job, load)
     if faiss := sys.modules.get("faiss"):
         counts["faiss"] = faiss.omp_get_max_threads()
     return {**result, "watch": activity, "threads": counts}

@@ -98,7 +98,8 @@ def language_share(ranking: Ranking, k: int) -> np.ndarray:
     top_QK = ranking.top_language_QK[:, :k]
     count_QL = (top_QK[:, :, None] == np.arange(len(ranking.pool_languages))).sum(axis=1)
     fair_share_L = np.array(ranking.pool_sizes) / sum(ranking.pool_sizes)
-    return count_QL / count_QL.sum(axis=1, keepdims=True) / fair_share_L
+    found_Q1 = count_QL.sum(axis=1, keepdims=True)  # 0: a query that finds nothing prefers no language
+    return np.where(found_Q1, count_QL / np.maximum(found_Q1, 1) / fair_share_L, 1.0)
 
 
 def _row(ranking: Ranking) -> np.ndarray:

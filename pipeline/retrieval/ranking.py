@@ -21,7 +21,7 @@ from pipeline.encoder.encoding import (
 )
 from pipeline.retrieval import exact, faiss_index
 from pipeline.retrieval.centring import centred
-from pipeline.retrieval.pools import nested_rankings
+from pipeline.retrieval.pools import first, nested_rankings
 from pipeline.retrieval.rankings import NESTED, RANKINGS, save_rankings
 from pipeline.retrieval.vectors import Truncated, Vectors
 from pipeline.values import Collection, Side, Variant
@@ -107,4 +107,7 @@ def rank_benchmark(
         rankings = faiss_index.rank_by_index(queries, passages, collection, variant.index)
     save_rankings(rankings, folder / RANKINGS)
     if collection.samples and variant.index == "exact":
-        save_rankings(nested_rankings(queries, passages, collection), folder / NESTED)
+        save_rankings(
+            nested_rankings(collection, lambda smaller: exact.rank(queries, first(passages, smaller), smaller)),
+            folder / NESTED,
+        )

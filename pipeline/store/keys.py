@@ -28,6 +28,7 @@ LIBRARIES = {
     "babel": ("babel",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "onnxscript": ("onnxscript",),
     "openvino": ("openvino",), "torchao": ("torchao",), "codecarbon": ("codecarbon",), "scipy": ("scipy",),
     "sentencepiece": ("sentencepiece",), "ir_datasets": ("ir_datasets",),
+    "bm25s": ("bm25s",), "icu4py": ("icu4py",), "Stemmer": ("PyStemmer",),
 }  # fmt: skip
 HARMLESS = {"datasets", "httpx2", "huggingface_hub", "hydra", "omegaconf", "pandas", "pyarrow", "pydantic", "pynvml"}
 HARMLESS |= {"fsspec", "onnx", "psutil", "safetensors", "tqdm", "yaml"}

@@ -69,7 +69,7 @@ class Profile:
     idle_power_w: float | None
     co2_g_per_1m_queries: float | None
     co2_g_per_1m_passages: float | None
-    parameters: int
+    parameters: int | None  # None: it has none, as BM25
     quality: Literal["passed", "failed"]
     rounds: int
     sources: Mapping[str, str]

@@ -10,8 +10,8 @@ from typing import TypedDict
 import torch
 
 from pipeline.encoder import onednn
-from pipeline.encoder.encoding import TextEncoder
 from pipeline.profiling.meter import Figure, Job
+from pipeline.profiling.served import Served
 
 MATRIX_WIDTH = {"cpu": 2048, "cuda": 8192}  # rows and columns: large enough to reach the device's peak
 MIN_PRODUCTS = 7  # the fastest of fewer jumps from one measurement to the next
@@ -23,7 +23,7 @@ class Ceiling(TypedDict):
     float32_matmul_precision: str  # highest: no TF32
 
 
-def run(job: Job, load: Callable[[], TextEncoder]) -> Ceiling:
+def run(job: Job, load: Callable[[], Served]) -> Ceiling:
     """Measure the product in the precision of the job's variant; int8 is compared with float32."""
     torch.set_num_threads(job.threads)
     dtype = torch.bfloat16 if job.variant.precision == "bfloat16" else torch.float32

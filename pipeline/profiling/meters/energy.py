@@ -12,10 +12,10 @@ from typing import TypedDict, final
 
 import numpy as np
 
-from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling import nvidia
 from pipeline.profiling.meter import Figure, Job
 from pipeline.profiling.samples import distinct_texts, relative_standard_error
+from pipeline.profiling.served import Served
 from pipeline.profiling.tracker import J_PER_KWH, Block, Tracker, joules
 
 IDLE_SHARE = 0.25  # of the window, spent idle before it
@@ -71,21 +71,19 @@ class Missing(TypedDict):
     missing: str
 
 
-def run(job: Job, load: Callable[[], TextEncoder]) -> EnergyResult | Missing:
+def run(job: Job, load: Callable[[], Served]) -> EnergyResult | Missing:
     """Measure the encoder on the job's queries, one at a time, and on one batch of its passages."""
     on_gpu = job.device == "cuda"
     if on_gpu and (missing := nvidia.problem()):
         return {"missing": missing}
-    encoder, settings, budget = load(), job.settings, job.token_budget
+    served, settings, budget = load(), job.settings, job.token_budget
     assert budget  # throughput ran before
-    batch = distinct_texts(
-        job.texts_of("passage"), lambda text: len(encoder.tokenize([text], "passage")[0]), tokens=budget
-    )
+    batch = distinct_texts(job.texts_of("passage"), lambda text: len(served.tokenize(text, "passage")), tokens=budget)
     measured = measure(
         Tracker(settings.country, nvidia.energy_j if on_gpu else None),
-        lambda texts: encode(encoder, texts, "query", token_budget=budget),
+        lambda texts: served.encode(texts, "query", budget),
         {language: [[text] for text in texts] for language, texts in job.texts_of("query").items()},
-        lambda texts: encode(encoder, texts, "passage", token_budget=budget),
+        lambda texts: served.encode(texts, "passage", budget),
         {"all": [batch]},
         seconds=settings.energy_seconds,
         intensity_g_per_kwh=settings.intensity_g_per_kwh,

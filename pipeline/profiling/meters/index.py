@@ -14,9 +14,9 @@ from typing import TypedDict, TypeVar
 import faiss
 import numpy as np
 
-from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling.meter import TOP_K, Job
 from pipeline.profiling.samples import Percentiles, percentiles, round_robin
+from pipeline.profiling.served import Served
 from pipeline.retrieval import faiss_index
 from pipeline.retrieval.vectors import truncate
 from pipeline.values import Side
@@ -53,27 +53,28 @@ class IndexResult(TypedDict):
     indexes: list[MeasuredIndex]
 
 
-def run(job: Job, load: Callable[[], TextEncoder]) -> IndexResult:
+def run(job: Job, load: Callable[[], Served]) -> IndexResult:
     """Measure every width and index of the job, filled with `index_rows` vectors and searched for the job's queries.
 
     The vectors are those of the passages, each repeated many times with a little noise (NOISE): without noise, all
     graphs and inverted lists of an index would end in the same place.
     """
-    encoder, settings = load(), job.settings
+    served, settings = load(), job.settings
     faiss.omp_set_num_threads(job.threads)
 
     def embed(side: Side) -> np.ndarray:
         texts = [text for _, text in round_robin(job.texts_of(side))]
-        return encode(encoder, texts, side, token_budget=job.token_budget)
+        return served.encode(texts, side, job.token_budget)
 
     emb_QD, emb_ND = embed("query"), embed("passage")
+    full_width = emb_ND.shape[1]
     rng = np.random.default_rng(job.seed)
-    emb_ND = np.resize(emb_ND, (settings.index_rows, encoder.width))
+    emb_ND = np.resize(emb_ND, (settings.index_rows, full_width))
     noise_ND = rng.standard_normal(emb_ND.shape, np.float32)
     emb_ND = emb_ND + NOISE * noise_ND / np.linalg.norm(noise_ND, axis=1, keepdims=True)
     measured: list[MeasuredIndex] = []
     for variant in job.indexes:
-        width, factory = variant.width or encoder.width, variant.index.replace("exact", "Flat")
+        width, factory = variant.width or full_width, variant.index.replace("exact", "Flat")
         cost = measure(
             partial(faiss_index.build_index, factory=factory),
             faiss_index.search,

@@ -15,12 +15,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from pipeline.encoder.encoding import TextEncoder, encode
-from pipeline.profiling import machine
-from pipeline.profiling.meter import TOP_K, Figure, Job
+from pipeline.profiling.meter import Figure, Job
 from pipeline.profiling.samples import Percentiles, percentiles, relative_error, round_robin
+from pipeline.profiling.served import Served
 
-INDEXED_PASSAGES = 32  # real vectors of the index that is searched; their repetitions fill it
 FIELDS = {  # field of the Profile -> span and percentile
     "query_latency_p50_ms": ("query", "p50"),
     "query_latency_p90_ms": ("query", "p90"),
@@ -56,17 +54,18 @@ class Latency(TypedDict):
 class LatencyResult(Latency):
     index: str | None  # what was searched
     index_missing: str | None  # why there was no index
+    scored: str | None  # the index whose passages are scored before the search, as by BM25
 
 
-def run(job: Job, load: Callable[[], TextEncoder]) -> LatencyResult:
-    """Measure the encoder on the job's queries, end to end where FAISS is installed."""
-    encoder = load()
-    device_ms = _time_on_device(encoder) if job.device == "cuda" else None
-    missing = machine.missing("faiss") if job.settings.index_rows else "no index asked for"
-    search, index = (None, None) if missing else _flat_index(encoder, job)
+def run(job: Job, load: Callable[[], Served]) -> LatencyResult:
+    """Measure what serves on the job's queries, end to end where FAISS is installed (BM25 does without)."""
+    served = load()
+    device_ms = served.timer() if job.device == "cuda" else None
+    missing = served.missing if job.end_to_end else "no index asked for"
+    search, index = (None, None) if missing else served.search()
     measured = measure(
-        lambda text: encoder.tokenize([text], "query")[0],
-        lambda ids: encoder.to_host([encoder.embed([list(ids)])]),
+        lambda text: served.tokenize(text, "query"),
+        served.embed,
         search,
         job.texts_of("query"),
         min_calls=job.settings.min_calls,
@@ -74,7 +73,7 @@ def run(job: Job, load: Callable[[], TextEncoder]) -> LatencyResult:
         device_ms=device_ms,
         seed=job.seed,
     )
-    return {**measured, "index": index, "index_missing": missing}
+    return {**measured, "index": index, "index_missing": missing, "scored": served.scored}
 
 
 def figures(result: LatencyResult, job: Job) -> dict[str, Figure]:
@@ -92,47 +91,11 @@ def figures(result: LatencyResult, job: Job) -> dict[str, Figure]:
         tokenized = job.made_up_words and span in ("query", "end_to_end")
         words = ", tokenization of made-up words" if tokenized else ""
         few = "" if estimate else f", too few for a {percentile}"
-        source = f"measured: {clock}, {len(result['calls_ms'][span])} calls{words}{few}"
+        scored = f", with the scores of {result['scored']}" if result["scored"] and span != "device" else ""
+        source = f"measured: {clock}, {len(result['calls_ms'][span])} calls{scored}{words}{few}"
         return Figure(estimate["value"], source, relative_error(estimate)) if estimate else Figure(None, source)
 
     return {field: figure(span, percentile) for field, (span, percentile) in FIELDS.items()}
-
-
-def _time_on_device(encoder: TextEncoder) -> Callable[[], float] | None:
-    """Record CUDA events before and after each forward pass; the result returns the ms between the last two.
-
-    Return None for an engine that torch does not run.
-
-    Call it once the device is done. Gaps in which the device waits for its next kernel count: a query waits for them.
-    """
-    import torch
-
-    if not isinstance(encoder, torch.nn.Module):
-        return None
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    encoder.register_forward_pre_hook(lambda *_: start.record())
-    encoder.register_forward_hook(lambda *_: end.record())
-    return lambda: start.elapsed_time(end)
-
-
-def _flat_index(encoder: TextEncoder, job: Job) -> tuple[Callable[[np.ndarray], object], str]:
-    """Return the search of a flat index of `index_rows` vectors, and a description of the index.
-
-    The index is on all GPUs if the encoder is on one.
-    """
-    import faiss
-
-    from pipeline.retrieval import faiss_index
-
-    passages = [text for _, text in round_robin(job.texts_of("passage"))][:INDEXED_PASSAGES]
-    emb_ND = encode(encoder, passages, "passage", token_budget=job.token_budget)
-    index = faiss_index.build_index(np.resize(emb_ND, (job.settings.index_rows, encoder.width)))
-    gpus = faiss.get_num_gpus() if job.device == "cuda" else 0
-    if gpus:
-        index = faiss_index.to_gpus(index)
-    where = f", on {gpus} GPU" if gpus else ""
-    description = f"Flat, {index.ntotal} x {index.d} float32, top {TOP_K}{where}"
-    return lambda emb_1D: faiss_index.search(index, emb_1D, TOP_K), description
 
 
 def measure(

@@ -4,20 +4,15 @@ This process is such a process: it imports the engine, loads the deployed folder
 (the meter itself). An engine that maps its file into memory, as ONNX Runtime and OpenVINO do, counts the pages that it
 has touched. An index is measured after that, and counted apart.
 
-Axes: N texts, D embedding width.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
-import numpy as np
-
-from pipeline.encoder import deployed
-from pipeline.encoder.encoding import TextEncoder, encode
-from pipeline.profiling import machine
 from pipeline.profiling.meter import Figure, Job
 from pipeline.profiling.samples import distinct_texts
+from pipeline.profiling.served import Served
 
 MIB = 2**20
 Built = TypeVar("Built")
@@ -36,40 +31,33 @@ class Memory(TypedDict):
 
 
 class MemoryResult(Memory):
-    parameters: int
+    parameters: int | None
     weights_mib: float
     weights_on_disk_mib: float
     index_bytes_per_passage: float | None
     index_missing: str | None  # why there was no index
 
 
-def run(job: Job, load: Callable[[], TextEncoder]) -> MemoryResult:
-    """Measure the loading of the encoder, and its work on one batch of the largest token budget."""
+def run(job: Job, load: Callable[[], Served]) -> MemoryResult:
+    """Measure the loading of what serves, and its work on passages of the largest token budget."""
 
-    def encode_batch(encoder: TextEncoder) -> np.ndarray:
+    def encode_batch(served: Served) -> Any:
         texts = distinct_texts(
             job.texts_of("passage"),
-            lambda text: len(encoder.tokenize([text], "passage")[0]),
+            lambda text: len(served.tokenize(text, "passage")),
             max(job.settings.token_budgets),
         )
-        return encode(encoder, texts, "passage", token_budget=job.token_budget)
+        return served.encode(texts, "passage", job.token_budget)
 
-    _, emb_ND, measured = measure(load, encode_batch, device=job.device)
-    description = deployed.describe(Path(job.folder))
-    missing = machine.missing("faiss")
-    bytes_per_passage = None
-    if not missing:
-        from pipeline.profiling.meters.index import bytes_per_passage as of_index
-        from pipeline.retrieval.faiss_index import build_index
-
-        bytes_per_passage = of_index(build_index(emb_ND))
+    served, encoded, measured = measure(load, encode_batch, device=job.device)
+    facts = served.facts()
     return {
         **measured,
-        "parameters": description.parameters,
-        "weights_mib": description.weights_bytes / MIB,
-        "weights_on_disk_mib": deployed.weights_on_disk(Path(job.folder)) / MIB,
-        "index_bytes_per_passage": bytes_per_passage,
-        "index_missing": missing,
+        "parameters": facts["parameters"],
+        "weights_mib": facts["weights_bytes"] / MIB,
+        "weights_on_disk_mib": facts["weights_on_disk"] / MIB,
+        "index_bytes_per_passage": None if served.missing else served.index_bytes(encoded),
+        "index_missing": served.missing,
     }
 
 
@@ -78,7 +66,7 @@ def figures(result: MemoryResult, job: Job) -> dict[str, Figure]:
     index = (
         f"not measured: {result['index_missing']}"
         if result["index_missing"]
-        else "measured: growth of the serialised flat index"
+        else "measured: bytes of the saved index; of vectors its growth, of BM25 postings and vocabulary"
     )
     no_gpu = "not measured: no CUDA device"
     allocated, reserved = result["gpu_peak_allocated_mib"], result["gpu_peak_reserved_mib"]
@@ -99,7 +87,10 @@ def figures(result: MemoryResult, job: Job) -> dict[str, Figure]:
         "weights_mib": Figure(result["weights_mib"], "measured: parameters and buffers, or the engine's model file"),
         "weights_on_disk_mib": Figure(result["weights_on_disk_mib"], "measured: size of the deployed weights"),
         "index_bytes_per_passage": Figure(result["index_bytes_per_passage"], index),
-        "parameters": Figure(result["parameters"], "measured: counted"),
+        "parameters": Figure(
+            result["parameters"],
+            "not measured: BM25 has no parameters" if result["parameters"] is None else "measured: counted",
+        ),
     }
 
 

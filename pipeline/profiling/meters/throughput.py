@@ -6,15 +6,13 @@ tokens only (padding is waste, not work). It is compared with the large matrix p
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
-from pipeline.encoder import deployed
-from pipeline.encoder.encoding import TextEncoder, encode
 from pipeline.profiling.meter import Figure, Job
 from pipeline.profiling.samples import Z_95, distinct_texts, percentiles
+from pipeline.profiling.served import Served
 
 MIN_PASSES = 5  # per point of the curve
 
@@ -46,21 +44,21 @@ class Throughput(TypedDict):
     flop_share_of_matrix_product: float
 
 
-def run(job: Job, load: Callable[[], TextEncoder]) -> Mapping[str, object]:
-    """Measure the encoder on the job's passages."""
-    encoder, description = load(), deployed.describe(Path(job.folder))
+def run(job: Job, load: Callable[[], Served]) -> Mapping[str, object]:
+    """Measure an encoder, or the making of BM25's index, on the job's passages."""
+    served = load()
     assert job.ceiling_flop_per_s  # the ceiling meter ran before
     measured = measure(
-        lambda texts, budget: encode(encoder, texts, "passage", token_budget=budget),
-        lambda text: len(encoder.tokenize([text], "passage")[0]),
+        lambda texts, budget: served.encode(texts, "passage", budget),
+        lambda text: len(served.tokenize(text, "passage")),
         job.texts_of("passage"),
         token_budgets=job.settings.token_budgets,
         min_seconds=job.settings.min_seconds,
-        flop=lambda lengths: transformer_flop(lengths, description.linear_weights, description.attention_width),
+        flop=served.flop,
         ceiling_flop_per_s=job.ceiling_flop_per_s,
         seed=job.seed,
     )
-    return {**measured, "attn_implementation": description.attention}
+    return {**measured, "attn_implementation": served.facts()["attention"]}
 
 
 def figures(result: Throughput, job: Job) -> dict[str, Figure]:
@@ -69,13 +67,17 @@ def figures(result: Throughput, job: Job) -> dict[str, Figure]:
     interval = best["passages_per_s_interval"]
     error = (interval["high"] - interval["low"]) / (2 * Z_95) / best["passages_per_s"]
     wall_clock = f"measured: wall clock, median pass{', tokenization of made-up words' if job.made_up_words else ''}"
-    share = "modelled: FLOP by formula, over a matrix product measured just before"
+    flop, budget = "modelled: FLOP by formula", "measured: the fastest of those tried"
+    if not best["flop_per_s"]:
+        flop, budget = "modelled: no matrix products", "measured: all alike, since BM25 reads texts one by one"
     return {
         "passages_per_s": Figure(best["passages_per_s"], wall_clock, error),
         "passage_tokens_per_s": Figure(best["tokens_per_s"], wall_clock, error),
-        "passage_token_budget": Figure(best["token_budget"], "measured: the fastest of those tried"),
-        "flop_per_s": Figure(best["flop_per_s"], "modelled: FLOP by formula over measured seconds", error),
-        "flop_share_of_matrix_product": Figure(result["flop_share_of_matrix_product"], share, error),
+        "passage_token_budget": Figure(best["token_budget"], budget),
+        "flop_per_s": Figure(best["flop_per_s"], f"{flop} over measured seconds", error),
+        "flop_share_of_matrix_product": Figure(
+            result["flop_share_of_matrix_product"], f"{flop}, over a matrix product measured just before", error
+        ),
     }
 
 
