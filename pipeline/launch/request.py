@@ -20,7 +20,7 @@ from pipeline.launch.hardware import has_bfloat16, resolve
 from pipeline.launch.lexical import check_lexical
 from pipeline.retrieval.metrics import metric
 from pipeline.store import keys
-from pipeline.store.keys import cache_key
+from pipeline.store.keys import cache_key, follow, target_modules
 from pipeline.store.names import check_name, check_run, check_sweep
 from pipeline.store.results import ResultStore
 from pipeline.values import LEXICAL, Variant
@@ -231,16 +231,6 @@ def static_inputs(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": model, "device": settings["device"], "threads": settings["threads"], **follow([*START, *STATIC])}
 
 
-def target_modules(node: Any) -> set[str]:
-    """The modules under every `_target_` of a node: pipeline.data.lareqa, …"""
-    if not isinstance(node, Mapping):
-        return set()
-    modules = set().union(*(target_modules(child) for child in node.values()))
-    if "_target_" in node:
-        modules.add(re.sub(r"\.\w+$", "", node["_target_"]))
-    return modules
-
-
 def trainer_inputs(config: Config) -> dict[str, Any]:
     left_out = HARMLESS if config.trainer.dropout != 0 else HARMLESS | PARTITION
     return {key: value for key, value in plain(config)["trainer"].items() if key not in left_out}
@@ -265,15 +255,6 @@ def run_inputs(config: Config, stages: Mapping[str, Mapping[str, Any]]) -> dict[
     if not reads_data(config):
         parts["data"] = None
     return parts | {"code": dict(sorted(code.items())), "libraries": dict(sorted(libraries.items()))}
-
-
-def follow(modules: list[str]) -> dict[str, Any]:
-    """Code hashes and library versions of all that these modules, or packages, import."""
-    ours = [module for module in modules if keys.source(module)]
-    names = keys.closure(name for module in ours for name in keys.package(module))
-    code = {name: keys.code_hash(name) for name in sorted(names)}
-    code |= {module: keys.foreign_hash(module) for module in modules if module not in ours}  # of `allow_targets`
-    return {"code": code, "libraries": keys.libraries(names)}
 
 
 def variant_key(rank_key: str, variant: Variant) -> str:

@@ -7,6 +7,7 @@ and folders named in a config count by their contents.
 
 import ast
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -37,6 +38,25 @@ HARMLESS |= {"fsspec", "onnx", "psutil", "safetensors", "tqdm", "yaml"}
 def cache_key(value: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of a JSON value, keys sorted."""
     return digest(value)[:16]
+
+
+def follow(modules: list[str]) -> dict[str, Any]:
+    """Code hashes and library versions of all that these modules, or packages, import."""
+    ours = [module for module in modules if source(module)]
+    names = closure(name for module in ours for name in package(module))
+    code = {name: code_hash(name) for name in sorted(names)}
+    code |= {module: foreign_hash(module) for module in modules if module not in ours}  # of `allow_targets`
+    return {"code": code, "libraries": libraries(names)}
+
+
+def target_modules(node: Any) -> set[str]:
+    """The modules under every `_target_` of a node: pipeline.data.lareqa, …"""
+    if not isinstance(node, Mapping):
+        return set()
+    modules = set().union(*(target_modules(child) for child in node.values()))
+    if "_target_" in node:
+        modules.add(re.sub(r"\.\w+$", "", node["_target_"]))
+    return modules
 
 
 def libraries(modules: Iterable[str]) -> dict[str, str | None]:
