@@ -3,13 +3,14 @@
 `config` holds the root and all further checks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from pipeline.bounds import COUNT, LARGEST, bounded
 from pipeline.values import UserError
@@ -112,6 +113,11 @@ class ModelConfig:
     def cost_only(self) -> bool:
         """Whether the weights are random, which have no accuracy."""
         return self.weights == "random" and self.distill is None
+
+
+def model_of(plain: Mapping[str, Any]) -> ModelConfig:
+    """Return the typed model of a record's config."""
+    return cast(ModelConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), dict(plain))))
 
 
 @dataclass

@@ -344,6 +344,7 @@ def test_every_module_that_makes_results_is_in_some_key():
     """What `experiment` uses of the rooms that make results is in a stage's key, so no change of it goes unseen."""
     distilled = [f"model.distill.lines={name}" for name in ("null", __file__)]
     configs = [requested("eval=[worldfacts,xquad_r]", "model=e5-small-d2", lines).config for lines in distilled]
+    configs += [requested(f"model={name}", "sampler=none").config for name in ("static-e5-small", "use-multilingual")]
     in_keys = {module for each in configs for inputs in stage_inputs(each).values() for module in inputs["code"]}
     in_keys |= request.fusion_inputs(Variant(fusion="rrf"), request.FUSION)[0]["code"].keys()
     free = ("experiment", "parts", "embeddings", "systems")

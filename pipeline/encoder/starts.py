@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.config import from_plain
 from pipeline.encoder import sources
 from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.model import Encoder
-from pipeline.groups import KeptLayers, ModelConfig
+from pipeline.groups import KeptLayers, ModelConfig, model_of
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
@@ -46,7 +45,7 @@ def of_run(store: ResultStore, record: Record) -> Encoder:
         raise UserError(
             f"{record.name}: its encoder is a file of another engine, which runs as it is and no other way."
         )
-    model, keys = from_plain(record.config).model, record.provenance["stages"]
+    model, keys = model_of(record.config["model"]), record.provenance["stages"]
     encoder = sources.load(started(model, store, keys), seed=record.seed)
     if model.distill:
         restore_distilled(encoder, store, keys["distill"])
