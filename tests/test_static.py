@@ -369,4 +369,3 @@ def test_the_hub_is_asked_for_the_files_of_both_layouts():
     ):
         assert any(fnmatch(name, pattern) for pattern in HUB_FILES)
     assert any(fnmatch("0_StaticEmbedding/model.safetensors", pattern) for pattern in HUB_FILES)
-    assert not any(fnmatch("0_StaticEmbedding/pytorch_model.bin", pattern) for pattern in HUB_FILES)

@@ -33,7 +33,7 @@ HUB_FILES = [
     *("config.json", "tokenizer.json", "tokenizer_config.json", "model*.safetensors*"),
     *("README.md", "modules.json", "config_sentence_transformers.json", "sentence_*config.json"),
     *("[0-9]_*/config.json", "[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin", "0_Transformer/*"),
-    *("0_StaticEmbedding/model.safetensors", "0_StaticEmbedding/tokenizer.json"),
+    "0_StaticEmbedding/tokenizer.json",
 ]
 WAY_OUT = "or set model.weights to a local folder that holds the model, or model.weights=random for a cost-only run"
 DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
