@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.config import from_plain
 from pipeline.launch.commands import arguments, command
 from pipeline.reporting.card import card
+from pipeline.store.keys import contents
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -33,6 +34,10 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
     from pipeline.encoder.sources import load, origin
 
     model = from_plain(record.config).model
+    if model.vocabulary.languages and contents(record.config["model"]) != record.provenance["inputs"]["model"]:
+        raise UserError(
+            f"model.vocabulary.path={model.vocabulary.path}: its files are missing or not those of the run."
+        )
     encoder = load(model, seed=record.seed)
     if record.training:
         encoder.restore(store.stage_dir("train", record.provenance["stages"]["train"]) / "encoder")

@@ -32,6 +32,14 @@ class DenseConfig:
 
 
 @dataclass
+class VocabularyConfig:
+    """The pieces of a tokenizer that a model keeps: those of texts in some languages. Without a language, all."""
+
+    languages: list[str] = field(default_factory=list)
+    path: str | None = None
+
+
+@dataclass
 class ModelConfig:
     """conf/model: where an encoder's weights come from, and how it reads texts; null where its own files decide."""
 
@@ -49,6 +57,7 @@ class ModelConfig:
     max_query_tokens: int | None = bounded(1, 10**6, default=None)
     max_passage_tokens: int | None = bounded(1, 10**6, default=None)
     freeze_word_embeddings: bool = False
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     architecture: dict[str, Any] = bounded(0, LARGEST, default=dict)
 
 
