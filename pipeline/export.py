@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline.config import from_plain
 from pipeline.launch.commands import arguments, command
 from pipeline.reporting.card import QUERIES, card
+from pipeline.store.keys import contents
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
 from pipeline.values import LEXICAL, UserError
@@ -37,8 +38,14 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
     from pipeline.encoder.sources import origin
     from pipeline.encoder.starts import of_run
 
+    model = from_plain(record.config).model
+    vocabulary = contents(record.config["model"]["vocabulary"])
+    if model.vocabulary.languages and vocabulary != record.provenance["inputs"]["model"]["vocabulary"]:
+        raise UserError(
+            f"model.vocabulary.path={model.vocabulary.path}: its files are missing or not those of the run."
+        )
     encoder = of_run(store, record)
-    model_folder.write(encoder, folder, card(record, *origin(from_plain(record.config).model)))
+    model_folder.write(encoder, folder, card(record, *origin(model)))
     if query_encoder := query_encoder_of(record):
         export(store, query_encoder, folder / QUERIES)
 

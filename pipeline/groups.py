@@ -45,6 +45,14 @@ class StaticConfig:
 
 
 @dataclass
+class VocabularyConfig:
+    """The pieces of a tokenizer that a model keeps: those of texts in some languages. Without a language, all."""
+
+    languages: list[str] = field(default_factory=list)
+    path: str | None = None
+
+
+@dataclass
 class StepsConfig:
     """What every training of an encoder has: conf/trainer, conf/distill."""
 
@@ -106,6 +114,7 @@ class ModelConfig:
     max_passage_tokens: int | None = bounded(1, 10**6, default=None)
     freeze_word_embeddings: bool = False
     architecture: dict[str, Any] = bounded(0, LARGEST, default=dict)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     static: StaticConfig | None = None
     distill: DistillConfig | None = None
 

@@ -47,7 +47,7 @@ class Encoder(Reading, nn.Module):
         super().__init__()
         self.read_with(tokenizer, pad_id, prefixes, max_tokens)
         self.backbone, self.head = backbone, head
-        self.overridden: list[str] = []  # a sentence per setting of the config that the model's own files contradict
+        self.overridden: list[str] = []  # a sentence per setting of the config that departs from the model's files
 
     @property
     def layers(self) -> int:

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, logging
 from yaml import YAMLError
 
 from pipeline.data import hub
-from pipeline.encoder import packaged
+from pipeline.encoder import packaged, vocabulary
 from pipeline.encoder.declared import Declared
 from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.folder import Source, attention, depth, from_folder, one_line
@@ -74,10 +75,18 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
     if declared.lower_case:
         lower, own = normalizers.Lowercase(), tokenizer.normalizer
         tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
+    notes = overridden(model, declared)
+    if model.vocabulary.languages:
+        before = tokenizer.get_vocab_size()
+        tokenizer, kept = vocabulary.trim(
+            backbone, tokenizer, chain(settings.prefixes.values(), vocabulary.read(model.vocabulary))
+        )
+        languages = ", ".join(model.vocabulary.languages)
+        notes += [f"The vocabulary was trimmed to {len(kept):,} of {before:,} pieces, by texts in {languages}."]
     encoder = Encoder(
         backbone, head, tokenizer, pad_id=pad_id, prefixes=settings.prefixes, max_tokens=settings.max_tokens
     )
-    encoder.overridden = overridden(model, declared)
+    encoder.overridden = notes
     return encoder.eval()
 
 

@@ -101,8 +101,8 @@ def principal_components(emb_VD: np.ndarray, width: int) -> np.ndarray:
 
     The sign of each direction makes its largest coordinate positive, so that it follows from the vectors alone.
 
-    >>> principal_components(np.array([[0, 0], [0, 2], [0, 4], [1, 2]], np.float32), 1).round(3).tolist()
-    [[-2.0], [0.0], [2.0], [0.0]]
+    >>> principal_components(np.array([[0, 0], [0, 1], [0, 9], [0, 2]], np.float32), 1).round(3).tolist()
+    [[-3.0], [-2.0], [6.0], [-1.0]]
     """
     centred_VD = emb_VD - emb_VD.mean(axis=0, dtype=np.float64).astype(np.float32)
     covariance_DD = (centred_VD.T @ centred_VD).astype(np.float64) / (len(emb_VD) - 1)
@@ -115,8 +115,8 @@ def principal_components(emb_VD: np.ndarray, width: int) -> np.ndarray:
 def sif_weights(count: int, sif: float) -> np.ndarray:
     """Return float32 [V]: a / (a + p), where p is 1 / (rank + 1) over its sum, and the first rank is 1.
 
-    >>> sif_weights(2, 0.6).round(3).tolist()  # p: 3/5, 2/5
-    [0.5, 0.6]
+    >>> [f"{weight:.3f}" for weight in sif_weights(2, 0.6)]  # p: 3/5, 2/5
+    ['0.500', '0.600']
     """
     inverse_V = 1 / np.arange(2, count + 2)
     return (sif / (sif + inverse_V / inverse_V.sum())).astype(np.float32)
