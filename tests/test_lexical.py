@@ -9,7 +9,7 @@ import pytest
 import pytrec_eval
 import rank_bm25
 
-from pipeline.retrieval import exact, fusion, lexical, metrics, rankings
+from pipeline.retrieval import bias, exact, fusion, lexical, metrics, rankings
 from pipeline.retrieval.analyser import SNOWBALL, analyser
 from pipeline.retrieval.fusion import fuse
 from pipeline.retrieval.lexical import Bm25, Index
@@ -132,7 +132,7 @@ def test_a_query_that_finds_nothing_prefers_no_language():
     made = lexical.rank(WORDS.terms_of(several.queries), WORDS.terms_of(several.passages), several, WORDS)
     multi = next(one for one in made if one.setting == "multi")
     assert (multi.top_language_QK[1] == -1).all()
-    assert metrics.own_language_share(multi, 10)[1] == 1
+    assert bias.own_language_share(multi, 10)[1] == 1
 
 
 @pytest.mark.parametrize("k", [1, 4, 5, 6, 30])

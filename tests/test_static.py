@@ -17,7 +17,7 @@ from pipeline.encoder import model_folder, packaged
 from pipeline.encoder.deploy import deploy
 from pipeline.encoder.encoding import as_unit, encode
 from pipeline.encoder.sources import HUB_FILES, architecture_key, load
-from pipeline.encoder.starts import of_run, started, teacher
+from pipeline.encoder.starts import of_run, started, static_teacher
 from pipeline.encoder.static_start import distil
 from pipeline.groups import ModelConfig, StaticConfig
 from pipeline.launch.request import Request
@@ -109,7 +109,7 @@ def model2vec_distilled(folder, width, sif):
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes", "unigram"])
 def test_distilled_as_model2vec_distils(teachers, tmp_path, kind, sif):
     theirs = model2vec_distilled(teachers[kind], 8, sif)
-    distil(teacher(config(teachers[kind])), StaticConfig(8, sif), tmp_path)
+    distil(static_teacher(config(teachers[kind])), StaticConfig(8, sif), tmp_path)
     ours = load(config(tmp_path), seed=0)
     np.testing.assert_allclose(encode(ours, TEXTS, "passage"), theirs.encode(TEXTS), atol=1e-5)
     # And each vector of the table, which the mean of a text hides
@@ -258,17 +258,17 @@ def test_layers_of_a_table(tmp_path):
 def test_what_a_teacher_cannot_be(teachers, tmp_path):
     saved_by_model2vec(tmp_path)
     with pytest.raises(UserError, match=r"^model\.static: the teacher is a static table itself"):
-        distil(teacher(config(tmp_path)), StaticConfig(2, None), tmp_path / "new")
+        distil(static_teacher(config(tmp_path)), StaticConfig(2, None), tmp_path / "new")
     for width in (33, 40):
         with pytest.raises(UserError, match=rf"^model\.static\.width={width} is too large for the teacher: .* 32 dim"):
-            distil(teacher(config(teachers["wordpiece"])), StaticConfig(width, None), tmp_path / "new")
+            distil(static_teacher(config(teachers["wordpiece"])), StaticConfig(width, None), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture(scope="module")
 def table(teachers, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
-    distil(teacher(config(teachers["unigram"])), StaticConfig(8, 1e-4), folder)
+    distil(static_teacher(config(teachers["unigram"])), StaticConfig(8, 1e-4), folder)
     return folder
 
 
@@ -353,10 +353,10 @@ def test_a_run_distils_once_and_is_exported_and_taught_from(tmp_path, teachers, 
     store.save(record)
     np.testing.assert_array_equal(encode(of_run(store, record), TEXTS, "query"), encode(again.encoder, TEXTS, "query"))
     run = tmp_path / "results/runs" / record.name
-    of_the_run = teacher(config(run, static=StaticConfig(4, None)))
+    of_the_run = static_teacher(config(run, static=StaticConfig(4, None)))
     np.testing.assert_array_equal(encode(of_the_run, TEXTS, "query"), encode(again.encoder, TEXTS, "query"))
     with pytest.raises(UserError, match=r"^model\.layers=2: .* is a run"):
-        teacher(config(run, layers=2))
+        static_teacher(config(run, layers=2))
 
 
 def test_the_hub_is_asked_for_the_files_of_both_layouts():

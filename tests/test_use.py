@@ -149,7 +149,7 @@ def test_a_run(tmp_path):
     words = ["model=use-multilingual", "profile=off", f"results_dir={tmp_path}", "eval.worldfacts.languages=[de,hi]"]
     words.append("data.languages=[de,hi]")
     parts = Parts(requested(*words, "sampler=none"))
-    assert (parts.provenance["layers"], list(parts.foreign_languages())) == (
+    assert (parts.provenance["layers"], list(parts.system.notes(parts.benchmarks.values()))) == (
         2,
         ["worldfacts: the model was not trained on hi."],
     )
