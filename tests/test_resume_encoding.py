@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_config import composed
 
-from pipeline import config, experiment, parts
+from pipeline import config, embeddings, experiment
 from pipeline.encoder import encoding, model
 from pipeline.launch.request import Request, make_request
 from pipeline.retrieval.rankings import RANKINGS
@@ -24,7 +24,7 @@ RUN += ["threads=1"]
 
 def encode(request: str, answer: Path, dies_after: int) -> None:
     """What a process does: a run with shards of 16 texts. It kills itself in a batch after so many, workers do not."""
-    encoding.CHUNK, encoding.SHARD, parts.SHARD = 16, 16, 16
+    encoding.CHUNK, encoding.SHARD, embeddings.SHARD = 16, 16, 16
     encoded, embed = 0, model.Encoder.embed
 
     def counted(self: model.Encoder, rows: list[list[int]]) -> torch.Tensor:

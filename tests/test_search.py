@@ -144,7 +144,8 @@ def test_a_real_search_is_killed_and_finished(tmp_path):
     arguments += ["sampler=english", "threads=1", "data.languages=[en]", "eval.worldfacts.languages=[en]"]
     store = ResultStore(tmp_path / "results")
     request = search.compose(settings(tmp_path / "results"), arguments, {})
-    key = experiment.profile_key(Parts(request), Variant())
+    parts = Parts(request)
+    key = experiment.profile_job(parts, parts.system.architecture, Variant()).key
     store.finish("profile", key, asdict(some_profile(layers=1)))
 
     quoted = ",".join(f'"{item}"' for item in [*arguments, SPACE[2]])
