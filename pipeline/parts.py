@@ -192,8 +192,8 @@ class Parts(TrainingParts):
             teacher = model.distill.teacher if model.distill else None
             if teacher != self.request.name:
                 learned = f"those of {teacher}" if teacher else "no other encoder's"
-                wanted = f"model.distill.teacher={self.request.name}"
-                raise UserError(f"query_encoder={name} learned {learned} vectors: it needs {wanted}.")
+                needed = f"model.distill.teacher={self.request.name}"
+                raise UserError(f"query_encoder={name} learned {learned} vectors: it needs {needed}.")
             encoder = starts.of_run(self.store, record).to(self.request.config.device.name)
             if encoder.width != self.encoder.width:
                 raise UserError(f"query_encoder={name} has width {encoder.width}, the passages {self.encoder.width}.")

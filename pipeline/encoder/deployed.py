@@ -7,6 +7,7 @@ Axes: N texts of a batch, T tokens, D embedding width.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -80,7 +81,7 @@ class Session(Reading):
         return np.concatenate(batches)
 
 
-class Fixed(Session):
+class Fixed(Session, ABC):
     """An encoder that was published as the file of another engine: it runs as it is, in no other precision or backend.
 
     Attributes:
@@ -102,13 +103,13 @@ class Fixed(Session):
         if variant.engine != Variant().engine:
             raise UserError(f"variants: {variant.label}: this model runs as published; vary width and index alone.")
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the engine's files."""
-        raise NotImplementedError
 
+    @abstractmethod
     def architecture(self) -> dict[str, object]:
         """Return all that determines its cost."""
-        raise NotImplementedError
 
 
 def describe(folder: Path) -> Description:

@@ -26,6 +26,7 @@ from pipeline.retrieval.relevant import (
     check_embeddings,
     check_unit,
     is_ranked,
+    rank_pools,
     relevant_passages,
 )
 from pipeline.retrieval.vectors import Vectors
@@ -219,12 +220,8 @@ def rank_by_index(
     multi en [0, 0, 1] [2, 4, 3]
     """
     check_embeddings(queries, passages, collection)
-    union = tuple(collection.passages)
-    rankings: list[Ranking] = []
-    for pools in dict.fromkeys([*((pool,) for pool in union), union]):
-        languages = [language for language in collection.queries if is_ranked(collection, language, pools)]
-        if not languages:
-            continue
+
+    def rank(pools: tuple[str, ...], languages: list[str]) -> Iterator[Ranking]:
         index = index_of({pool: passages[pool] for pool in pools}, factory, _checked)
         offset_L = np.cumsum([0, *(len(passages[pool]) for pool in pools[:-1])])  # of each pool in the index
         for language in languages:
@@ -232,9 +229,9 @@ def rank_by_index(
             emb_QD = check_unit(queries[language][relevant.rows], f"queries[{language!r}]")
             rank_R, top_position_QK = _search_ranks(index, emb_QD, relevant, offset_L, top)
             top_language_QK = np.searchsorted(offset_L, top_position_QK, side="right") - 1
-            rankings += as_rankings(collection, language, pools, relevant, rank_R, top_language_QK)
-    order = list(collection.queries)
-    return sorted(rankings, key=lambda ranking: order.index(ranking.query_language))
+            yield from as_rankings(collection, language, pools, relevant, rank_R, top_language_QK)
+
+    return rank_pools(collection, rank)
 
 
 def _checked(emb_PD: Vectors, pool: str) -> np.ndarray:

@@ -36,9 +36,9 @@ def fuse(results: Sequence[np.ndarray]) -> np.ndarray:
     >>> fuse([np.array([7, 3, 5]), np.array([9, 7, 3])])
     array([7, 3, 9, 5])
     """
-    found, inverse = np.unique(np.concatenate(results), return_inverse=True)
-    score_F = np.bincount(inverse, np.concatenate([1 / (K + 1 + np.arange(len(one))) for one in results]), len(found))
-    return found[np.argsort(-score_F, kind="stable")]
+    hits, inverse = np.unique(np.concatenate(results), return_inverse=True)
+    score_H = np.bincount(inverse, np.concatenate([1 / (K + 1 + np.arange(len(one))) for one in results]), len(hits))
+    return hits[np.argsort(-score_H, kind="stable")]
 
 
 def rank_benchmark(

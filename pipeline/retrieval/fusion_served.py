@@ -64,8 +64,8 @@ class Fused:
 
         def search(query: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
             emb_1D, score_N = query
-            found = faiss_index.search(flat, emb_1D, min(DEPTH, flat.ntotal))[1][0]
-            return fuse([found, best(score_N, DEPTH)])[: self.lexical.top]
+            hits = faiss_index.search(flat, emb_1D, min(DEPTH, flat.ntotal))[1][0]
+            return fuse([hits, best(score_N, DEPTH)])[: self.lexical.top]
 
         _, lexical = self.lexical.search()
         return search, f"{description}, and {lexical} of the first {DEPTH} of both by reciprocal rank"

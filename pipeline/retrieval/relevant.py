@@ -1,9 +1,9 @@
-"""What exact.py and faiss_index.py share: checks of embeddings, which settings to rank, relevant passages, Rankings.
+"""What exact.py, faiss_index.py and results.py share: checks, which settings to rank, relevant passages, Rankings.
 
 Axes: Q queries, P passages of a pool, N vectors, R relevant passages, L pools, K top of a ranking, D embedding width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +13,29 @@ from pipeline.retrieval.vectors import Vectors
 from pipeline.values import Collection, Ranking, Setting, UserError
 
 LENGTH_TOLERANCE = 0.01  # of a unit vector's length; bfloat16 rounding changes it by less
+
+
+def rank_pools(
+    collection: Collection, rank: Callable[[tuple[str, ...], list[str]], Iterable[Ranking]]
+) -> list[Ranking]:
+    """Return the rankings of each pool alone and of the union of all, in the order of the query languages.
+
+    Args:
+        rank: takes the pools, and the query languages that are ranked in them; called only if there are any.
+
+    >>> from pipeline.retrieval import example
+    >>> rank_pools(example.COLLECTION, lambda pools, languages: print(pools, languages) or [])
+    ('en',) ['en', 'de']
+    ('de',) ['en', 'de']
+    ('en', 'de') ['en', 'de']
+    []
+    """
+    union, order = tuple(collection.passages), list(collection.queries)
+    rankings: list[Ranking] = []
+    for pools in dict.fromkeys([*((pool,) for pool in union), union]):
+        if languages := [language for language in order if is_ranked(collection, language, pools)]:
+            rankings += rank(pools, languages)
+    return sorted(rankings, key=lambda ranking: order.index(ranking.query_language))
 
 
 def check_embeddings(queries: Mapping[str, Vectors], passages: Mapping[str, Vectors], collection: Collection) -> None:

@@ -6,11 +6,11 @@ them the relevant ones last: no relevant passage gains by the order in which a b
 Axes: Q queries, N passages of all pools together, R relevant passages, L pools, K top.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.retrieval.relevant import as_rankings, is_ranked, relevant_passages
+from pipeline.retrieval.relevant import as_rankings, rank_pools, relevant_passages
 from pipeline.values import Collection, Ranking
 
 # Takes a query's language and position; returns the positions of what it finds in the pools together, best first.
@@ -36,12 +36,8 @@ def rank_by_search(
     cross en [0] [1]
     multi en [0, 0, 1] [4, 5, 5]
     """
-    union = tuple(collection.passages)
-    rankings: list[Ranking] = []
-    for pools in dict.fromkeys([*((pool,) for pool in union), union]):
-        languages = [language for language in collection.queries if is_ranked(collection, language, pools)]
-        if not languages:
-            continue
+
+    def rank(pools: tuple[str, ...], languages: list[str]) -> Iterator[Ranking]:
         search = open_pools(pools)
         *offset_L, size = np.cumsum([0, *(len(collection.passages[pool]) for pool in pools)]).tolist()
         for language in languages:
@@ -52,20 +48,20 @@ def rank_by_search(
             by_row = np.argsort(relevant.row, kind="stable")
             ends_Q = np.searchsorted(relevant.row[by_row], np.arange(len(relevant.rows)), side="right")
             for row, own in enumerate(np.split(by_row, ends_Q[:-1])):
-                found = search(language, int(relevant.rows[row]))
-                rank_R[own] = ranks(found, position_R[own], size)
-                top_position_QK[row, : len(found)] = found[:top]
+                hits = search(language, int(relevant.rows[row]))
+                rank_R[own] = ranks(hits, position_R[own], size)
+                top_position_QK[row, : len(hits)] = hits[:top]
             top_language_QK = np.searchsorted(offset_L, top_position_QK, side="right") - 1
-            rankings += as_rankings(collection, language, pools, relevant, rank_R, top_language_QK)
-    order = list(collection.queries)
-    return sorted(rankings, key=lambda ranking: order.index(ranking.query_language))
+            yield from as_rankings(collection, language, pools, relevant, rank_R, top_language_QK)
+
+    return rank_pools(collection, rank)
 
 
-def ranks(found: np.ndarray, position_R: np.ndarray, size: int) -> np.ndarray:
+def ranks(hits: np.ndarray, position_R: np.ndarray, size: int) -> np.ndarray:
     """Return the rank [R] of each relevant passage of one query.
 
     Args:
-        found: positions of the results, best first.
+        hits: positions of the results, best first.
         position_R: of the relevant passages.
         size: passages in the pools.
 
@@ -75,7 +71,7 @@ def ranks(found: np.ndarray, position_R: np.ndarray, size: int) -> np.ndarray:
     array([2, 8, 9])
     """
     place_N = np.zeros(size, dtype=np.int64)
-    place_N[found] = 1 + np.arange(len(found))
+    place_N[hits] = 1 + np.arange(len(hits))
     rank_R = place_N[position_R]
     missed = rank_R == 0
     rank_R[missed] = size - missed.sum() + 1 + np.arange(missed.sum())
@@ -88,10 +84,10 @@ def best(score_N: np.ndarray, k: int) -> np.ndarray:
     >>> best(np.array([0.5, 0, 2, 0.5, 1]), 3), best(np.array([0.5, 0, 2, 0.5, 1]), 9)
     (array([2, 4, 0]), array([2, 4, 0, 3]))
     """
-    found = np.flatnonzero(score_N > 0)
-    if len(found) > k:
-        score_F = score_N[found]
-        kth = np.partition(score_F, -k)[-k]
-        above, equal = found[score_F > kth], found[score_F == kth]
-        found = np.concatenate([above, equal[: k - len(above)]])
-    return found[np.lexsort((found, -score_N[found]))]
+    hits = np.flatnonzero(score_N > 0)
+    if len(hits) > k:
+        score_H = score_N[hits]
+        kth = np.partition(score_H, -k)[-k]
+        above, equal = hits[score_H > kth], hits[score_H == kth]
+        hits = np.concatenate([above, equal[: k - len(above)]])
+    return hits[np.lexsort((hits, -score_N[hits]))]
