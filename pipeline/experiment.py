@@ -241,11 +241,9 @@ def profile_system(
 ) -> Profile:
     """Profile what a folder holds, with the flat index."""
     job = profile_job(parts, architecture, engine)
-
-    def profile(_: Path) -> dict[str, Any]:
-        return asdict(measure(replace(job, folder=str(folder()))))
-
-    return Profile(**parts.stage("profile", job.key, profile, alone=True))
+    if parts.store.outcome("profile", job.key) is None:
+        job = replace(job, folder=str(folder()))  # a stage of its own, which cannot run while this one is alone
+    return Profile(**parts.stage("profile", job.key, lambda _: asdict(measure(job)), alone=True))
 
 
 def profile_indexes(

@@ -1,11 +1,14 @@
 """One trained encoder, deployed as several inference variants: a record each, from one encoding."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command import SMALL, inside, records
+from command import SMALL, TINY, inside, records
+from records import profile
 
+from pipeline import experiment
 from pipeline.groups import Device
 from pipeline.launch.hardware import has_bfloat16
 from pipeline.retrieval import exact, metrics, scoring
@@ -133,3 +136,20 @@ def test_a_run_whose_engine_is_missing_is_finished_until_it_is_installed(tmp_pat
     code, _, err = inside(*SMALL, "sampler=none", grids, cwd=tmp_path)
     assert code == 0, err
     assert "cached" in err
+
+
+def test_what_is_profiled_is_deployed_before_the_machine_is_taken(tmp_path, monkeypatch):
+    """A deployment is a stage, and would wait for ever for the stage that has the machine to itself."""
+    folders = []
+
+    def measured(job):
+        folders.append(sorted(path.name for path in Path(job.folder).iterdir()))
+        return profile(1)
+
+    monkeypatch.setattr(experiment, "measure", measured)
+    code, _, err = inside(*TINY, "profile=default", cwd=tmp_path)
+    assert code == 0, err
+    (record,) = records(tmp_path)
+    assert record["profile"]["query_latency_p50_ms"] == profile(1).query_latency_p50_ms
+    assert len(folders) == 1
+    assert {"deployed.json", "tokenizer.json", "model.safetensors"} <= set(folders[0])
