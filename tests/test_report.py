@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 import records
@@ -171,6 +172,12 @@ def test_every_mark_and_interval_lies_at_its_cost(points):
     }
     caps = {line.get_markersize() for line in panel.lines if line.get_marker() == "_"}
     assert len(caps) == 7
+
+
+def test_an_interval_that_rounding_puts_beside_its_point_is_drawn(points):
+    """Where all queries score alike: BM25 across languages."""
+    beside = points.assign(accuracy_low=np.nextafter(points["accuracy"], 1), accuracy_high=points["accuracy"])
+    assert figure.draw(beside, "title", "how to read it", "mAP").axes
 
 
 def test_names_are_sorted_by_the_largest_model_and_the_best_lies_on_top(points):

@@ -209,6 +209,7 @@ def draw_panel(axes: Axes, points: pd.DataFrame, looks: Mapping[str, Look]) -> N
         own = group[group["on_own_front"]]
         axes.plot(own["value"], own["accuracy"], linewidth=0.8, alpha=0.6, color=colour, zorder=2)
         lengths = [group["accuracy"] - group["accuracy_low"], group["accuracy_high"] - group["accuracy"]]
+        lengths = [length.clip(lower=0) for length in lengths]  # rounding, where all queries score alike
         bars: dict[str, Any] = {"elinewidth": 0.6, "capsize": cap_pt, "capthick": 0.8, "alpha": 0.7, "zorder": 2.5}
         axes.errorbar(group["value"], group["accuracy"], lengths, fmt="none", ecolor=colour, **bars)
         for quality, same in group.groupby("quality"):
