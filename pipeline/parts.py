@@ -190,10 +190,11 @@ class Parts(TrainingParts):
             record = self.store.load(name)
             model = from_plain(record.config).model
             teacher = model.distill.teacher if model.distill else None
-            if teacher != self.request.name:
-                learned = f"those of {teacher}" if teacher else "no other encoder's"
+            learned = self.store.finished(teacher) if teacher and "/" not in teacher else None
+            if learned is None or learned.provenance["stages"]["train"] != self.request.keys["train"]:
+                whose = f"the vectors of {teacher}" if teacher else "no other encoder's vectors"
                 needed = f"model.distill.teacher={self.request.name}"
-                raise UserError(f"query_encoder={name} learned {learned} vectors: it needs {needed}.")
+                raise UserError(f"query_encoder={name} learned {whose}: it needs {needed}.")
             encoder = starts.of_run(self.store, record).to(self.request.config.device.name)
             if encoder.width != self.encoder.width:
                 raise UserError(f"query_encoder={name} has width {encoder.width}, the passages {self.encoder.width}.")
