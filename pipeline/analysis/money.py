@@ -15,6 +15,9 @@ BYTES_PER_GB = 1e9
 UNLIKE = "not the profiled machine"  # in the source of a figure whose price sheet is of another kind of machine
 PROFILED = ["query_latency_p50_ms", "passages_per_s", "index_bytes_per_passage"]  # fields of the Profile
 PROFILED += ["energy_j_per_1k_queries", "energy_j_per_1k_passages", "idle_power_w"]
+CAPACITY = "queries_per_s_at_p99"  # of a load result, where a run has one
+TIME = "time of a query: "  # in the source of a figure that follows from it, before the field that it comes from
+OF_QUERIES = ("usd_per_1m_queries", "usd_per_month", "kg_co2_per_month")  # figures that follow from the time of a query
 
 
 @dataclass  # not frozen: OmegaConf would let neither a yaml nor the command line fill it
@@ -86,11 +89,21 @@ class Scenario:
         return f"{demand}, {self.corpus_passages:,} passages encoded {self.reencodes_per_year:g} times per year"
 
 
+def fields(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns `profile.FIELD` of a table of runs under the names of the fields.
+
+    >>> fields(pd.DataFrame({"parameters": [1], "profile.parameters": [2]})).to_dict("list")
+    {'parameters': [2]}
+    """
+    return runs.filter(regex=r"^profile\.").rename(columns=lambda column: column.removeprefix("profile."))
+
+
 def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFrame:
     """Return what each profile costs: dollars and kg of CO2, per million queries, per month and to encode the corpus.
 
     Args:
-        profiles: one row per profile, with the columns PROFILED; NaN where a figure was not measured.
+        profiles: one row per profile, with the columns PROFILED and, where some have a load result, CAPACITY; NaN where
+            a figure was not measured.
 
     Returns:
         One row per profile; units are in the names of the columns. NaN where a figure that counts is missing.
@@ -104,8 +117,13 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
     >>> scenario = Scenario(9_000_000, queries_per_day=120_000, reencodes_per_year=2, utilisation=0.5)
     >>> bill(pd.DataFrame([profile]), prices, scenario)["usd_per_1m_queries"].round(2).tolist()
     [3.65]
+
+    At a capacity of 200 queries per second the same million takes 5,000 s, or 2.78 h at half utilisation.
+
+    >>> bill(pd.DataFrame([profile | {CAPACITY: 200}]), prices, scenario)["usd_per_1m_queries"].round(4).tolist()
+    [1.0319]
     """
-    profiles = profiles[PROFILED].astype(float)
+    profiles = profiles.reindex(columns=[*PROFILED, CAPACITY]).astype(float)
 
     def spend(hours: pd.Series, work_j: pd.Series) -> tuple[pd.Series, pd.Series]:
         """Return USD and kg CO2: every paid hour draws the idle power, and work adds its own energy."""
@@ -116,7 +134,8 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
         return usd, kwh * prices.g_co2_per_kwh / 1000
 
     passages = scenario.corpus_passages
-    hours_per_1m_queries = 1e6 * profiles["query_latency_p50_ms"] / 1000 / 3600 / scenario.utilisation
+    s_per_query = (1 / profiles[CAPACITY]).fillna(profiles["query_latency_p50_ms"] / 1000)
+    hours_per_1m_queries = 1e6 * s_per_query / 3600 / scenario.utilisation
     hours_to_encode = passages / profiles["passages_per_s"] / 3600
     usd_per_1m_queries, kg_per_1m_queries = spend(hours_per_1m_queries, 1000 * profiles["energy_j_per_1k_queries"])
     usd_to_encode, kg_to_encode = spend(hours_to_encode, passages / 1000 * profiles["energy_j_per_1k_passages"])
@@ -150,15 +169,22 @@ def priced(runs: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFra
     """
     if "profile.query_latency_p50_ms" not in runs:
         return runs
-    profiles = runs.rename(columns=lambda column: column.removeprefix("profile."))
+    profiles = fields(runs)
     figures = bill(profiles, prices, scenario)
     errors = relative_errors(profiles, prices, scenario)
     machines = runs.reindex(columns=["architecture", "gpu"]).astype(object)
     machines = machines.where(machines.notna(), None)
     doubts = [unlike(prices, *machine) for machine in machines.itertuples(index=False)]
     source = f"modelled: {prices}; {scenario}"
-    texts = pd.Series([f"{source}; {UNLIKE}: {doubt}" if doubt else source for doubt in doubts], runs.index)
-    sources = figures.apply(lambda figure: texts.where(figure.notna()).astype(object))
+    ends = pd.Series([f"; {UNLIKE}: {doubt}" if doubt else "" for doubt in doubts], runs.index)
+    measured = profiles.reindex(columns=[CAPACITY])[CAPACITY].notna()
+    times = pd.Series(f"; {TIME}query_latency_p50_ms", runs.index).mask(measured, f"; {TIME}{CAPACITY}")
+
+    def source_of(figure: pd.Series) -> pd.Series:
+        text = source + times + ends if figure.name in OF_QUERIES else source + ends
+        return text.where(figure.notna()).astype(object)
+
+    sources = figures.apply(source_of)
     columns = [figures.add_prefix("profile."), errors.add_prefix("profile.relative_errors.")]
     return runs.join([*columns, sources.add_prefix("profile.sources.")])
 
@@ -180,7 +206,7 @@ def relative_errors(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) 
     base, step = bill(profiles, prices, scenario), 1e-4
     square = pd.DataFrame(0.0, base.index, base.columns)
     known = pd.DataFrame(False, base.index, base.columns)
-    for field in PROFILED:
+    for field in [*PROFILED, CAPACITY]:
         if f"relative_errors.{field}" in profiles:
             changed = bill(profiles.assign(**{field: profiles[field].astype(float) * (1 + step)}), prices, scenario)
             elasticity = (changed / base - 1) / step

@@ -7,6 +7,7 @@ files in it. Needs Linux and the right to make a control group.
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,7 +63,7 @@ def serves_within(job: Job, limit_mib: float) -> bool | None:
     with limited(limit_mib) as group:
         if not group:
             return None
-        process = start("memory", job, group)
+        process = start("memory", job, subprocess.PIPE, group)
         _, log = process.communicate(job.to_json())
     if process.returncode not in (0, -signal.SIGKILL):
         raise RuntimeError(f"the encoder failed under a limit of {limit_mib:.0f} MiB: {log.strip()[-300:]}")

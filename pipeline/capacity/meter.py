@@ -1,0 +1,176 @@
+"""Measure what a system carries: one query at a time, then at the largest rate whose p99 holds, then passages in bulk.
+
+`pipeline.load` calls `measure` with a system of `systems`; the result goes to `store.capacity`.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.capacity import loadgen
+from pipeline.capacity.search import largest_rate
+from pipeline.capacity.systems import Refused, System
+from pipeline.store.capacity import Capacity, LoadTest
+from pipeline.values import Side, UserError
+
+FIRST_LOAD = 0.5  # share of what one query at a time reaches, as the first rate that is tried
+NULL_LOAD = 2.0  # times the capacity: the rate at which the generator is tested by itself
+TRIES = 2  # of a rate: where others share the processor, a moment's pause fails a test
+WARM_UP_CALLS = 8
+OFFLINE_TRIES = 3  # LoadGen fixes the number of passages beforehand: too few, and the test ends too soon
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    Attributes:
+        limits: of every test; each has its own scenario and rate.
+        rounds: searches for the capacity.
+        tolerance: between a rate that holds and one that does not, relative.
+    """
+
+    limits: loadgen.Settings
+    rounds: int
+    tolerance: float
+
+
+class Tests:
+    """Runs tests of one system one after another, tells of each, and keeps their results."""
+
+    def __init__(self, name: str, system: System, texts: Mapping[Side, Sequence[str]], plan: Plan, folder: Path):
+        self.name, self.system, self.texts, self.plan, self.folder = name, system, texts, plan, folder
+        self.done: list[LoadTest] = []
+
+    def run(self, scenario: Any, rate_per_s: float, system: System | None = None) -> LoadTest:
+        """Run a test; `system` stands in for the one that is measured."""
+        settings = replace(self.plan.limits, scenario=scenario, rate_per_s=rate_per_s)
+        side: Side = "passage" if scenario == "Offline" else "query"
+        word = scenario if system is None else "null"
+        folder = self.folder / f"{len(self.done) + 1:02}-{word}"
+        test = loadgen.run(system or self.system, self.texts[side], side, settings, folder)
+        rate = f" at {rate_per_s:.4g}/s" if scenario == "Server" else ""
+        refused = f" · {test.refused:,} refused" if test.refused else ""
+        said = f"{test.per_s:.4g}/s · p50 {test.p50_ms:.3g} ms · p99 {test.p99_ms:.3g} ms{refused}"
+        print(f"load · {self.name} · {word}{rate} · {said} · {verdict(test)}", flush=True)
+        if system is None:
+            self.done.append(test)
+        return test
+
+
+def verdict(test: LoadTest) -> str:
+    """Return VALID, or INVALID and what was missed.
+
+    >>> test = LoadTest("Server", 9.0, False, {"early stopping": False}, 9, 0, 9.0, 1.0, 1.0, 1.0, 1.0, "02-Server")
+    >>> verdict(test)
+    'INVALID: early stopping'
+    """
+    if test.valid:
+        return "VALID"
+    missed = [name for name, met in test.checks.items() if not met] + ["queries refused"] * bool(test.refused)
+    return f"INVALID: {', '.join(missed)}"
+
+
+def measure(
+    name: str,
+    system: System,
+    null: System,
+    texts: Mapping[Side, Sequence[str]],
+    plan: Plan,
+    folder: Path,
+    facts: Mapping[str, Any],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Capacity:
+    """Return what a system carries. Earlier logs in `folder` are removed.
+
+    Args:
+        name: of the result.
+        system: to be measured.
+        null: answers at once; it shows what the generator costs.
+        texts: queries and passages.
+        plan: how to measure.
+        folder: of LoadGen's logs.
+        facts: `index`, `settings`, `texts` and `machine` of the result.
+
+    Raises:
+        UserError: the system refuses queries that are sent one at a time.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    expected_per_s = warm_up(system, texts, plan.limits.per_call, clock)
+    tests = Tests(name, system, texts, plan, folder)
+    single = tests.run("SingleStream", 1.0)
+    if single.refused:
+        raise UserError(f"{name} refused {single.refused} of {single.samples} queries that were sent one at a time.")
+    rounds = capacities(tests, single)
+    offline = run_offline(tests, expected_per_s)
+    known = [rate for rate in rounds if rate is not None]
+    rate = float(np.median(known)) if len(known) == len(rounds) else None
+    return Capacity(
+        name=name,
+        queries_per_s_at_p99=rate,
+        rounds=rounds,
+        p99_ms=plan.limits.p99_ms,
+        passages_per_s=offline.per_s,
+        tests=tests.done,
+        null=tests.run("Server", NULL_LOAD * rate, null) if rate else None,
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **facts,
+    )
+
+
+def capacities(tests: Tests, single: LoadTest) -> list[float | None]:
+    """Return the capacity of each round; None where no rate holds, as where one query at a time takes too long.
+
+    It is what the system completed per second at the largest rate that holds, as MLPerf reports it: in a short test,
+    random arrivals are a few per cent more or fewer than their rate.
+    """
+    plan, first, rounds = tests.plan, FIRST_LOAD * single.per_s, list[float | None]()
+    completed: dict[float, float] = {}
+
+    def holds(rate: float) -> bool:
+        for _ in range(TRIES):
+            test = tests.run("Server", rate)
+            completed[rate] = test.per_s
+            if test.holds(plan.limits.min_queries):
+                return True
+        return False
+
+    for _ in range(plan.rounds):
+        rate = None if single.p99_ms > plan.limits.p99_ms else largest_rate(holds, first, plan.tolerance)
+        rounds.append(completed[rate] if rate else None)
+        first = rate or first
+    return rounds
+
+
+def warm_up(system: System, texts: Mapping[Side, Sequence[str]], per_call: int, clock: Callable[[], float]) -> float:
+    """Have the system embed some queries one by one, and passages as Offline does; return passages per second.
+
+    Raises:
+        UserError: the system refuses them.
+    """
+    try:
+        for text in texts["query"][:WARM_UP_CALLS]:
+            system.embed([text], "query")
+        passages = texts["passage"][: per_call * WARM_UP_CALLS]
+        began = clock()
+        for start in range(0, len(passages), per_call):
+            system.embed(passages[start : start + per_call], "passage")
+        return len(passages) / (clock() - began)
+    except Refused:
+        raise UserError("the system refuses queries that are sent one at a time: is it overloaded?") from None
+
+
+def run_offline(tests: Tests, expected_per_s: float) -> LoadTest:
+    """Run Offline, again with more passages if it ended before the minimum duration."""
+    for _ in range(OFFLINE_TRIES):
+        test = tests.run("Offline", expected_per_s)
+        if test.checks["minimum duration"]:
+            break
+        expected_per_s = 1.2 * max(test.per_s, expected_per_s)
+    return test
