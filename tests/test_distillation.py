@@ -20,7 +20,8 @@ from pipeline.encoder.layers import keep, kept
 from pipeline.encoder.starts import restore_distilled
 from pipeline.groups import DistillConfig, DistillLoss, KeptLayers, Precision, StepsConfig, TextSide
 from pipeline.store.results import ResultStore
-from pipeline.training.distillation import Distilling, distill, similarity
+from pipeline.training import lightning
+from pipeline.training.distillation import Distilling, distill, scores, similarity
 from pipeline.training.teacher import distill_texts, teach
 from pipeline.values import UserError
 
@@ -114,6 +115,17 @@ def test_the_teacher_reads_each_text_as_its_side_does():
     np.testing.assert_allclose(query, expected, atol=1e-6)
 
 
+# Training
+
+
+def test_a_log_says_how_far_a_training_is(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(lightning, "LINE_EVERY_S", 0)
+    distilled(tmp_path)
+    steps = config().steps
+    lines = [f"    step {step} of {steps}, about 0 min to go" for step in range(1, steps + 1)]
+    assert capfd.readouterr().err.splitlines() == lines
+
+
 # Losses
 
 
@@ -147,20 +159,31 @@ def test_similarity_is_0_for_a_rotation_and_its_gradient_is_finite():
     assert similarity(target_ND.flip(0), target_ND, 0.05) > 0.1
 
 
+def test_scores_are_compared_as_scipy_does_it():
+    from scipy.special import rel_entr, softmax
+
+    generator = torch.Generator().manual_seed(0)
+    emb_ND, target_ND, bank_BD = torch.nn.functional.normalize(torch.randn(3, 5, 4, generator=generator), dim=2)
+    p_NB, q_NB = (softmax((vectors @ bank_BD.T).double().numpy() / 0.05, axis=1) for vectors in (target_ND, emb_ND))
+    assert scores(emb_ND, target_ND, bank_BD, 0.05).item() == pytest.approx(rel_entr(p_NB, q_NB).sum(1).mean())
+    assert scores(target_ND, target_ND, bank_BD, 0.05).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_a_student_comes_near_its_teacher(tmp_path):
     _, curve, _ = distilled(tmp_path, steps=40, learning_rate=5e-3)
     assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
 
 
-def test_a_student_learns_similarities_of_another_width(tmp_path):
-    """Two kinds of texts, which the teacher tells apart by vectors of width 2."""
-    settings = config(loss=DistillLoss.similarity, steps=40, learning_rate=5e-3, batch_size=16)
+@pytest.mark.parametrize(("loss", "width"), [(DistillLoss.similarity, 32), (DistillLoss.scores, 2)])
+def test_a_student_learns_what_a_teacher_of_another_width_tells_apart(tmp_path, loss, width):
+    """Two kinds of texts. Scores are those of the teacher's vectors, so they need a projection."""
+    settings = config(loss=loss, steps=40, learning_rate=5e-3, batch_size=16)
     texts = distill_texts(corpus(), settings)
     emb_UD = np.array([[1.0, 0.0] if text.startswith("de") else [0.0, 1.0] for _, text in texts.teacher], np.float32)
     small = student()
     curve = distill(small, texts, emb_UD, settings, folder=tmp_path, device="cpu")
     assert curve[-1]["loss"] < 0.2 * curve[0]["loss"]
-    assert small.width == 32  # no projection
+    assert small.width == width
 
 
 # A kill
@@ -201,7 +224,7 @@ def test_a_narrower_student_ends_in_the_teachers_space_and_is_restored(tmp_path)
 # Runs
 
 
-def test_strategies_and_seeds_share_a_start(tmp_path):
+def test_strategies_and_seeds_share_a_start(tmp_path, monkeypatch):
     """The teacher is a folder, of another width and depth than the student."""
     model_folder.write(encoder(layers=1, architecture=ARCHITECTURE | {"vocab_size": 500}), tmp_path / "teacher", "")
     distilling = ["+distill@model.distill=default", "model.distill.teacher=teacher", "model.distill.steps=2"]
@@ -217,6 +240,7 @@ def test_strategies_and_seeds_share_a_start(tmp_path):
         assert 0 < record["metrics"]["worldfacts.mono.map"] < 1
     assert none["metrics"] != hybrid["metrics"]
     shutil.rmtree(tmp_path / "results/stages" / f"teach-{none['provenance']['stages']['teach']}")  # no longer needed
+    monkeypatch.setattr("pipeline.parts.distill_texts", None)  # nor are its texts collected
     code, _, err = inside(*TINY, *distilling, "sampler=monolingual", "seed=1", cwd=tmp_path)
     assert (code, "  teach …" in err) == (0, False), err
 

@@ -40,7 +40,9 @@ def test_queries_are_encoded_by_the_one_and_passages_by_the_other(runs, tmp_path
     label = f"queries by {queries.rpartition('-s0-')[0]}"
     by_variant = {record["variant"]: record for record in records(folder) if record["name"].startswith(passages)}
     assert set(by_variant) == {"as trained", label, f"w96 {label}"}
+    assert {record["provenance"]["kind"] for record in by_variant.values()} == {"full", "asymmetric"}
     store, benchmark = ResultStore(folder / "results"), worldfacts.benchmark(["de", "en"])
+    assert store.load(queries).provenance["kind"] == "distilled"
     sides = {}
     for side, name in (("query", queries), ("passage", passages)):
         record = store.load(name)

@@ -98,6 +98,11 @@ class Fixed(Session, ABC):
         super().__init__(description, *args, **options)
         self.description, self.overridden = description, list[str]()
 
+    @property
+    def all_layers(self) -> int:
+        """As of model.Encoder: none were left out."""
+        return self.layers
+
     def check(self, variant: Variant) -> None:
         """Raise UserError for an inference variant that changes more than width and index."""
         if variant.engine != Variant().engine:

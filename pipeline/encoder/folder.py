@@ -23,6 +23,7 @@ class Source(NamedTuple):
     tokenizer: Tokenizer
     pad_id: int
     declared: Declared
+    all_layers: int  # of the model, before any were left out
 
 
 def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> Source:
@@ -35,7 +36,7 @@ def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> S
         raise UserError(f"model.weights: {str(error).removeprefix('model.weights: ')}") from error
     if table:
         depth(layers, 0)
-        return Source(*table)
+        return Source(*table, all_layers=0)
     folder = settings.transformer
     shards = "model.safetensors.index.json"
     weights = shards if (folder / shards).is_file() else "model.safetensors"
@@ -51,7 +52,8 @@ def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> S
             raise ValueError(f"it is an encoder-decoder, {config.model_type}, and encoders alone are supported")
         if getattr(config, "quantization_config", None):
             raise ValueError("its weights are quantized, which is not supported")
-        config.num_hidden_layers = depth(layers, config.num_hidden_layers)
+        all_layers = config.num_hidden_layers
+        config.num_hidden_layers = depth(layers, all_layers)
         # Attention is named: the config could ask transformers to fetch a kernel from the hub.
         options |= {"attn_implementation": attention(config)}
         backbone, report = AutoModel.from_pretrained(
@@ -72,7 +74,7 @@ def from_folder(model_folder: Path, layers: int | None, dtype: torch.dtype) -> S
         raise UserError(
             f"model.weights: {folder / 'tokenizer.json'} has the id {largest}, but there are {rows} word embeddings."
         )
-    return Source(backbone, backend, tokenizer.pad_token_id, settings)
+    return Source(backbone, backend, tokenizer.pad_token_id, settings, all_layers)
 
 
 def attention(config: PretrainedConfig) -> str:
@@ -95,8 +97,9 @@ def check_links(folder: Path) -> None:
         root = root.parents[1]
     for path in folder.rglob("*"):
         try:
-            inside = not path.is_symlink() or path.resolve().is_relative_to(root)
-        except (OSError, RuntimeError):  # a link to itself
+            target = path.resolve()
+            inside = not path.is_symlink() or (target.is_relative_to(root) and not target.is_symlink())
+        except (OSError, RuntimeError):  # a link to itself; from Python 3.13 on its target is such a link
             inside = False
         if not inside:
             raise UserError(f"model.weights: {path} is a link out of the model's folder: put the file itself there.")

@@ -48,6 +48,7 @@ class Encoder(Reading, nn.Module):
         self.read_with(tokenizer, pad_id, prefixes, max_tokens)
         self.backbone, self.head = backbone, head
         self.overridden: list[str] = []  # a sentence per setting of the config that departs from the model's files
+        self.all_layers = self.layers  # of the model that this one is, or is the rest of
 
     @property
     def layers(self) -> int:

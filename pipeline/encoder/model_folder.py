@@ -45,6 +45,9 @@ def fill(folder: Path, encoder: Encoder) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, pad_token=pad_token)
     tokenizer.model_max_length = encoder.max_tokens["passage"]
     tokenizer.save_pretrained(folder)
+    written = folder / "tokenizer_config.json"  # the class as transformers 4 knows it, which other servers still have
+    settings = json.loads(written.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(written, settings)
     width, head = encoder.backbone.config.hidden_size, encoder.head
     pooling = {key: name == head.pooling for key, name in LEGACY_POOLINGS.items()}  # read by all versions
     modules: list[tuple[str, dict[str, object]]] = [("Transformer", {})]
@@ -79,8 +82,7 @@ def fill(folder: Path, encoder: Encoder) -> None:
     length = {"max_seq_length": encoder.max_tokens["passage"], "do_lower_case": False}
     without_pooler = {"model_args": {"add_pooling_layer": False}} if hasattr(encoder.backbone, "pooler") else {}
     write_json(folder / "sentence_bert_config.json", length | without_pooler)
-    settings = {"prompts": prompts, "similarity_fn_name": "cosine"}
-    write_json(folder / "config_sentence_transformers.json", settings)
+    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "similarity_fn_name": "cosine"})
 
 
 def write_json(path: Path, content: object) -> None:

@@ -60,9 +60,9 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
         source = from_random(whole, seed, random_tokenizer or packaged.read().tokenizer)
     else:
         source = from_folder(folder_of(model), whole.layers, DTYPES[model.precision])
-    backbone, tokenizer, pad_id, declared = source
+    backbone, tokenizer, pad_id, declared, all_layers = source
     if whole is not model:
-        keep(backbone, depth(model.layers, backbone.config.num_hidden_layers), model.kept_layers)
+        keep(backbone, depth(model.layers, all_layers), model.kept_layers)
     if hasattr(backbone, "pooler"):  # BERT's head for another task: no use here, so neither counted nor computed
         backbone.pooler = None  # type: ignore[assignment]
     backbone.get_input_embeddings().requires_grad_(not model.freeze_word_embeddings)
@@ -86,7 +86,7 @@ def load(model: ModelConfig, *, seed: int, random_tokenizer: Callable[[int], Tok
     encoder = Encoder(
         backbone, head, tokenizer, pad_id=pad_id, prefixes=settings.prefixes, max_tokens=settings.max_tokens
     )
-    encoder.overridden = notes
+    encoder.overridden, encoder.all_layers = notes, all_layers
     return encoder.eval()
 
 
@@ -202,7 +202,7 @@ def from_package(layers: int | None) -> Source:
     config = package.config
     backbone = package.backbone(depth(layers, config.num_hidden_layers))
     declared = Declared(package.path, normalize=True, prompts={"query": "query: ", "passage": "passage: "})
-    return Source(backbone, package.tokenizer(config.vocab_size), packaged.PAD_ID, declared)
+    return Source(backbone, package.tokenizer(config.vocab_size), packaged.PAD_ID, declared, config.num_hidden_layers)
 
 
 def from_random(model: ModelConfig, seed: int, make_tokenizer: Callable[[int], Tokenizer]) -> Source:
@@ -213,7 +213,8 @@ def from_random(model: ModelConfig, seed: int, make_tokenizer: Callable[[int], T
         if unknown := architecture.keys() - known.keys():
             raise ValueError(f"unknown key {sorted(unknown)[0]}")
         config = AutoConfig.for_model(**architecture)
-        config.num_hidden_layers = depth(model.layers, config.num_hidden_layers)
+        all_layers = config.num_hidden_layers
+        config.num_hidden_layers = depth(model.layers, all_layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             backbone = AutoModel.from_config(
@@ -222,7 +223,7 @@ def from_random(model: ModelConfig, seed: int, make_tokenizer: Callable[[int], T
     except (ValueError, StrictDataclassError) as error:
         raise UserError(f"model.architecture: {one_line(error)}.") from error
     declared = Declared(Path("random"), normalize=True)
-    return Source(backbone, make_tokenizer(config.vocab_size), packaged.PAD_ID, declared)
+    return Source(backbone, make_tokenizer(config.vocab_size), packaged.PAD_ID, declared, all_layers)
 
 
 def positions(backbone: PreTrainedModel) -> int:

@@ -13,7 +13,7 @@ from pipeline.encoder.model import Encoder
 from pipeline.groups import KeptLayers, ModelConfig, model_of
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import UserError
+from pipeline.values import USE, UserError
 
 RECORD = "record.json"
 
@@ -32,7 +32,7 @@ def started(model: ModelConfig, store: ResultStore, keys: Mapping[str, str]) -> 
 
 def load(model: ModelConfig, *, seed: int, device: str, threads: int) -> Encoder | Fixed:
     """Return the encoder that a run starts with, on its device. Errors as of `sources.load` and `use.load`."""
-    if model.weights == "packaged-use":
+    if model.weights == USE:
         from pipeline.encoder import use
 
         return use.load(model, device=device, threads=threads)
@@ -41,7 +41,7 @@ def load(model: ModelConfig, *, seed: int, device: str, threads: int) -> Encoder
 
 def of_run(store: ResultStore, record: Record) -> Encoder:
     """Return the encoder of a finished run; UserError if its weights are missing, or are none of torch's."""
-    if record.config["model"]["weights"] == "packaged-use":
+    if record.config["model"]["weights"] == USE:
         raise UserError(
             f"{record.name}: its encoder is a file of another engine, which runs as it is and no other way."
         )

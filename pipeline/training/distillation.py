@@ -3,7 +3,7 @@
 Reimers & Gurevych 2020 (https://arxiv.org/abs/2004.09813): the teacher's vectors are computed once; the student's
 come near them, of the same text or of its translations. No relevance is needed, so any text will do.
 
-Legend: N texts per batch, D embedding width, U distinct texts that the teacher encodes.
+Legend: N texts per batch, D embedding width, U distinct texts that the teacher encodes, B of them in the bank.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, mse_loss, normalize
+from torch.nn.functional import kl_div, log_softmax, mse_loss, normalize
 
 from pipeline.encoder.model import Encoder
 from pipeline.groups import DistillConfig, DistillLoss
@@ -23,6 +23,8 @@ from pipeline.training import checkpoints
 from pipeline.training.lightning import run, set_dropout
 from pipeline.training.resumable import OnPoint, Resumable, TokenParts
 from pipeline.training.teacher import DistillTexts
+
+BANK = 16_384  # at most: vectors of the teacher that the loss `scores` compares a text with
 
 
 def distill(
@@ -37,7 +39,7 @@ def distill(
 ) -> list[dict[str, float]]:
     """Train `student` in place toward the teacher's vectors, and leave it in evaluation mode.
 
-    A student of another width first gets a projection (Head.project), which stays a part of it; the similarity loss
+    A student of another width first gets a projection (Head.project), which stays a part of it; the loss `similarity`
     needs none.
 
     Args:
@@ -52,7 +54,7 @@ def distill(
         FloatingPointError: for a NaN or infinite loss.
     """
     width = emb_UD.shape[1]
-    if config.loss is DistillLoss.regression and student.width != width:
+    if config.loss is not DistillLoss.similarity and student.width != width:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             student.head.project(width)
@@ -80,7 +82,9 @@ class Lesson(NamedTuple):
 
 
 class Distilling(Resumable):
-    """Trains a student by regression of its vectors, or by the similarities within a batch."""
+    """Trains a student by the loss that the config names."""
+
+    bank_BD: Tensor
 
     def __init__(
         self,
@@ -94,6 +98,9 @@ class Distilling(Resumable):
     ):
         super().__init__(encoder, self.permuted, config, folder=folder, seed=config.seed, on_point=on_point)
         self.texts, self.emb_UD, self.distill_config = texts, emb_UD, config
+        if config.loss is DistillLoss.scores:
+            bank = np.random.default_rng(self.seed).permutation(len(emb_UD))[:BANK]
+            self.register_buffer("bank_BD", torch.from_numpy(emb_UD[bank]), persistent=False)
 
     def permuted(self, *, steps: int, start: int = 0) -> Iterator[list[int]]:
         """Yield the texts of each step: one random permutation of all texts after another."""
@@ -119,7 +126,34 @@ class Distilling(Resumable):
         emb_ND = normalize(torch.cat(self.in_parts(self.encoder, own))[order], dim=-1)
         if self.distill_config.loss is DistillLoss.regression:
             return mse_loss(emb_ND, batch.target_ND)
+        if self.distill_config.loss is DistillLoss.scores:
+            return scores(emb_ND, batch.target_ND, self.bank_BD, self.steps_config.temperature)
         return similarity(emb_ND, batch.target_ND, self.steps_config.temperature)
+
+
+def scores(emb_ND: Tensor, target_ND: Tensor, bank_BD: Tensor, temperature: float) -> Tensor:
+    """Return how far a student's scores of the teacher's vectors are from the teacher's own scores of them.
+
+    The mean over texts of KL(p || q), where p and q are the softmax over the bank of the teacher's and the student's
+    scores, divided by the temperature. So the student learns where its text lies among others, in the teacher's space.
+    Regression spends most of its error on what all vectors have in common, as those of E5 have.
+
+    Args:
+        emb_ND, target_ND: unit vectors of the same texts, by student and teacher.
+        bank_BD: unit vectors of the teacher.
+
+    Example: the teacher's scores of two vectors are 1 and 0, the student's 0 and 1. At temperature 1, p = (.731, .269)
+    and q = (.269, .731), so KL(p || q) = .731 - .269 = .462.
+
+    >>> bank_BD = torch.eye(2)
+    >>> round(scores(bank_BD[[1]], bank_BD[[0]], bank_BD, 1.0).item(), 3)
+    0.462
+    """
+    with torch.autocast(emb_ND.device.type, enabled=False):
+        log_q_NB, log_p_NB = (
+            log_softmax(vectors.float() @ bank_BD.T / temperature, dim=1) for vectors in (emb_ND, target_ND)
+        )
+        return kl_div(log_q_NB, log_p_NB, reduction="batchmean", log_target=True)
 
 
 def similarity(emb_ND: Tensor, target_ND: Tensor, temperature: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import warnings
 from typing import Any, Literal
 
@@ -17,6 +18,28 @@ PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.float32: "32-true",
     Precision.bfloat16: "bf16-mixed",
 }
+
+
+LINE_EVERY_S = 60  # of a training whose output is no terminal
+
+
+class Lines(pl.Callback):
+    """Says in a log where a progress bar would hold every step twice, about once a minute, how far a training is."""
+
+    def __init__(self) -> None:
+        self.start_s = self.line_s = time.monotonic()
+        self.steps = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Write the line, if it is due; the time left follows from the mean of the steps since the start."""
+        assert isinstance(pl_module, Resumable)
+        self.steps += 1
+        now_s = time.monotonic()
+        if trainer.is_global_zero and now_s - self.line_s >= LINE_EVERY_S:
+            self.line_s = now_s  # the module counts the step after this
+            step, steps = pl_module.progress.step + 1, pl_module.steps_config.steps
+            left_min = (steps - step) * (now_s - self.start_s) / self.steps / 60
+            print(f"    step {step:,} of {steps:,}, about {left_min:.0f} min to go", file=sys.stderr, flush=True)
 
 
 def set_dropout(model: nn.Module, probability: float | None) -> None:
@@ -44,7 +67,7 @@ def run(module: Resumable, precision: Precision, device: str, **machines: Any) -
             **{"devices": 1, **machines},
             precision=PRECISIONS[precision],
             max_epochs=1,  # the batches are one pass of `steps`; the sampler counts the epochs of the data
-            callbacks=[TQDMProgressBar()] if sys.stderr.isatty() else [],  # a log would hold every step twice
+            callbacks=[TQDMProgressBar() if sys.stderr.isatty() else Lines()],
             enable_progress_bar=sys.stderr.isatty(),
             logger=False,
             enable_checkpointing=False,  # Lightning's checkpoints are one pickled file
