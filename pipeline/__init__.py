@@ -12,6 +12,7 @@ One word per concept, in code, config, docs, tables and messages:
     cache key           hash of all that a stage's result follows from
     quality checks      whether a profile may be believed: passed or failed
     meter               one measurement of a profile, a file in profiling/meters/
+    capacity            queries per second that a system carries within a limit on p99 latency: pipeline.load
     truncated           of texts, embeddings and depth
     query, passage      the field's, as are qrels, X-X-mono, X-Y, and the settings mono, cross and multi
     report              report.html and its tables: the command pipeline.report

@@ -11,7 +11,19 @@ from pathlib import Path
 from pipeline.launch.commands import refusing
 from pipeline.values import CONF, UserError, unknown
 
-COMMANDS = ("run", "status", "report", "recommend", "export", "search", "profile_model", "published", "sync")
+COMMANDS = (
+    "run",
+    "status",
+    "report",
+    "recommend",
+    "export",
+    "serve",
+    "load",
+    "search",
+    "profile_model",
+    "published",
+    "sync",
+)
 
 
 def overview() -> str:

@@ -27,7 +27,7 @@ from pipeline.groups import (
     VariantsConfig,
 )
 from pipeline.targets import build, check_target
-from pipeline.values import LEXICAL, UserError, Variant, alternatives, unknown
+from pipeline.values import LEXICAL, USE, UserError, Variant, alternatives, unknown
 
 BACKENDS = Path(__file__).parent / "encoder" / "backends"  # a file per backend
 
@@ -105,7 +105,7 @@ def check(cfg: DictConfig) -> Config:
     config.encode.check()
     if config.model.distill:
         config.model.distill.check()
-        if config.model.static or config.model.weights == "packaged-use":
+        if config.model.static or config.model.weights == USE:
             raise UserError("model.distill: a table of vectors and a packaged file have no layers to distil.")
     if not config.profile.token_budgets:
         raise UserError("profile.token_budgets is empty: the throughput curve needs a point.")

@@ -17,8 +17,7 @@ from pathlib import Path
 from pipeline.config import from_plain
 from pipeline.launch.commands import arguments, command
 from pipeline.reporting.card import QUERIES, card
-from pipeline.store.keys import contents
-from pipeline.store.records import Record
+from pipeline.serving.encoders import encoder_of, variant_of
 from pipeline.store.results import ResultStore
 from pipeline.values import LEXICAL, UserError
 
@@ -36,24 +35,11 @@ def export(store: ResultStore, name: str, folder: Path) -> None:
         raise UserError(f"{name} is BM25, which has no weights to export: bm25s indexes as conf/model/bm25.yaml says.")
     from pipeline.encoder import model_folder  # with torch: --help and a wrong name do not wait for it
     from pipeline.encoder.sources import origin
-    from pipeline.encoder.starts import of_run
 
-    model = from_plain(record.config).model
-    vocabulary = contents(record.config["model"]["vocabulary"])
-    if model.vocabulary.languages and vocabulary != record.provenance["inputs"]["model"]["vocabulary"]:
-        raise UserError(
-            f"model.vocabulary.path={model.vocabulary.path}: its files are missing or not those of the run."
-        )
-    encoder = of_run(store, record)
-    model_folder.write(encoder, folder, card(record, *origin(model)))
-    if query_encoder := query_encoder_of(record):
-        export(store, query_encoder, folder / QUERIES)
-
-
-def query_encoder_of(record: Record) -> str | None:
-    """Return the run whose encoder encodes the queries of this one, which is an inference variant; None for most."""
-    variants, trained = from_plain(record.config).inference_variants(), record.name.partition("+")[0]
-    return next((each.query_encoder for each in variants if each.run_name(trained) == record.name), None)
+    encoder, variant = encoder_of(store, record), variant_of(record)
+    model_folder.write(encoder, folder, card(record, variant, *origin(from_plain(record.config).model)))
+    if variant.query_encoder:
+        export(store, variant.query_encoder, folder / QUERIES)
 
 
 def main() -> None:

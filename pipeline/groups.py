@@ -23,7 +23,7 @@ Device = Enum("Device", ["auto", "cpu", "cuda"])
 Parallel = Enum("Parallel", ["ddp", "fsdp"])
 KeptLayers = Enum("KeptLayers", ["first", "last", "even"])
 TextSide = Enum("TextSide", ["query", "passage"])
-DistillLoss = Enum("DistillLoss", ["regression", "similarity"])
+DistillLoss = Enum("DistillLoss", ["regression", "scores", "similarity"])
 StoredPrecision = Enum("StoredPrecision", ["float32", "float16"])  # of vectors on disk
 
 

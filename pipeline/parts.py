@@ -27,10 +27,10 @@ from pipeline.store.provenance import notes, provenance
 from pipeline.store.records import Profile, Record
 from pipeline.store.results import ResultStore
 from pipeline.store.stage import Log, Stages, unheard
-from pipeline.systems import Dense, Lexical
+from pipeline.systems import Dense, Lexical, kind
 from pipeline.targets import build
 from pipeline.training.holdout import hold_out
-from pipeline.training.teacher import distill_texts
+from pipeline.training.teacher import DistillTexts, distill_texts
 from pipeline.values import LEXICAL, Collection, ParallelText, UserError, Variant, World
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class TrainingParts:
             check_held_out(self.strategy, self.held_out, config.trainer)
         if distill := config.model.distill:
             self.distill_data = self.data if distill.lines is None else plain_lines.read(distill.lines)
-            self.distill_texts = distill_texts(self.distill_data, distill)
+            if self.store.outcome("distill", request.keys["distill"]) is None:
+                self.distill_texts  # noqa: B018  # a UserError comes before any long work
 
     def load(self) -> None:
         """Load the system as it starts, but for a distillation."""
@@ -101,6 +102,12 @@ class TrainingParts:
     @property
     def trains(self) -> bool:
         return self.strategy.trains and not self.cost_only
+
+    @cached_property
+    def distill_texts(self) -> DistillTexts:
+        """What a distillation learns; a stage in the store has no need of it. UserError as of `distill_texts`."""
+        assert self.request.config.model.distill  # others have none
+        return distill_texts(self.distill_data, self.request.config.model.distill)
 
     @property
     def learns_from(self) -> dict[str, ParallelText]:
@@ -232,7 +239,9 @@ class Parts(TrainingParts):
             choices=request.choices,
             config=plain(request.config),
             seed=request.config.seed,
-            provenance=self.provenance | {"leakage": trained.leaks, "distillation": trained.distillation},
+            provenance=self.provenance
+            | {"kind": kind(request.config.model, self.system, variant)}
+            | {"leakage": trained.leaks, "distillation": trained.distillation},
             metrics=evaluation.metrics,
             profile=profile,
             training=trained.outcome,

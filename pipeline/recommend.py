@@ -13,17 +13,20 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.analysis.costs import COSTS
+from pipeline.analysis.fleet import Load
 from pipeline.analysis.recommendation import Recommendation, recommend
 from pipeline.bounds import LARGEST, bounded, check_numbers
 from pipeline.launch.commands import command, refusing, sweep_first
 from pipeline.launch.composing import start
 from pipeline.reporting.config import SweepConfig
 from pipeline.store.results import ResultStore
-from pipeline.values import CONF, LEXICAL
+from pipeline.values import CONF, UserError
 
 LIMITS = {cost.option: cost for cost in COSTS if cost.option}
 KEYS = [
     ("accuracy", str | None, None),
+    ("qps", float | None, bounded(0, LARGEST, above=True, default=None)),
+    ("p99_ms", float | None, bounded(0, LARGEST, above=True, default=None)),
     *((option, float | None, bounded(0, LARGEST, default=None)) for option in LIMITS),
 ]
 RecommendConfig = make_dataclass("RecommendConfig", KEYS, bases=(SweepConfig,))
@@ -35,8 +38,11 @@ def answer(cfg: DictConfig) -> Recommendation:
     request = cast(Any, OmegaConf.to_object(cfg))
     check_numbers(request)
     limits = {cost: most for option, cost in LIMITS.items() if (most := getattr(request, option)) is not None}
+    if request.p99_ms is not None and request.qps is None:
+        raise UserError(f"p99_ms={request.p99_ms:g} is the limit of a load: set qps too, as in qps=100 p99_ms=50.")
+    load = None if request.qps is None else Load(request.qps, request.p99_ms)
     store = ResultStore(request.results_dir)
-    return recommend(store, request.sweep, request.accuracy, limits, request.prices, request.scenario)
+    return recommend(store, request.sweep, request.accuracy, limits, request.prices, request.scenario, load)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="recommend")
@@ -47,10 +53,9 @@ def job(cfg: DictConfig) -> None:
     print("\n".join(recommendation.sentences))
     if recommendation.run is None:
         sys.exit(1)
-    if ResultStore(cfg.results_dir).load(recommendation.run).config["model"]["weights"] == LEXICAL:
-        return  # BM25 has no weights to export
-    folder = "" if cfg.results_dir == "results" else f" results_dir={cfg.results_dir}"
-    print(f"\nExport it: python -m pipeline.export {recommendation.run} to=my-retriever{folder}")
+    if ResultStore(cfg.results_dir).load(recommendation.run).exportable:
+        folder = "" if cfg.results_dir == "results" else f" results_dir={cfg.results_dir}"
+        print(f"\nExport it: python -m pipeline.export {recommendation.run} to=my-retriever{folder}")
 
 
 def main() -> None:

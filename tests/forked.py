@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pipeline.experiment", "pipeline.training.fit"])
+SERVER.set_forkserver_preload(["pipeline.launch.worker", "pipeline.training.fit", "pipeline.data.worldfacts", "pytest"])
 
 
 def start(target: Callable[..., None], *arguments: Any, stderr: Path, **environment: str) -> BaseProcess:

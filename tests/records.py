@@ -79,6 +79,7 @@ def add_run(
     architecture: dict | None = None,
     settings: dict | None = None,
     benchmark: str = "facts",
+    kind: str = "truncated",
 ) -> Record:
     """Save a finished run, with `settings` of its sampler, and record it in the manifest of the sweep."""
     model = f"e5-small-l{layers}" if not cost_only else "xlmr-large"
@@ -112,7 +113,7 @@ def add_run(
         choices=choices,
         config=config,
         seed=seed,
-        provenance={"layers": layers, "time": "2026-01-01T00:00:00Z", "clusters": {benchmark: "page"}},
+        provenance={"layers": layers, "kind": kind, "time": "2026-01-01T00:00:00Z", "clusters": {benchmark: "page"}},
         metrics=metrics,
         profile=profile(layers, quality) if profiled else None,
         stage_s={"train": 12.5},

@@ -169,6 +169,24 @@ OTHERS = {
     "status": ["", "nowhere", "..", "a/b", "sweep=", "--no-such-flag", "nowhere x=3", "nowhere more", "=",
     "nowhere results=x"],
     "export": ["", "nothing", "../runs/x", "run=", "nothing to", "nothing too=x", "-x", "/etc"],
+    "serve": [
+        "", "nothing", "run=null", "../runs/x", "./nowhere", "nothing port=-1", "nothing port=65536",
+        "nothing port=http", "nothing device=tpu", "nothing device=auto", "nothing threads=0", "nothing max_batch=0",
+        "nothing max_wait_ms=-1",
+        "nothing max_wait_ms=nan", "nothing queue=0", "nothing max_inputs=0", "nothing max_body_kib=inf",
+        "nothing token_budget=0", "nothing ports=1", "nothing more", "nothing host=null", "nothing results_dir=null",
+        "nothing host=256.0.0.1 port=0", "nothing hydra.launcher._target_=evil.x", "it's", "-x",
+    ],
+    "load": [
+        "", "nothing", "run=null", "../runs/x", "./nowhere", "nothing sweep=nowhere", "sweep=nowhere", "sweep=../up",
+        "nothing target=http://127.0.0.1:9", "target=http://127.0.0.1:9", "target=nonsense eval=worldfacts",
+        "target=http://127.0.0.1:9 eval=worldfacts", "target=http://[ eval=worldfacts", "nothing p99_ms=0",
+        "nothing p99_ms=nan", "nothing min_seconds=0", "nothing min_queries=0", "nothing tolerance=0",
+        "nothing tolerance=2", "nothing rounds=0", "nothing index_rows=-1", "nothing device=tpu", "nothing threads=0",
+        "nothing max_batch=0", "nothing queue=0", "nothing seed=-1", "nothing more", "nothing results_dir=null",
+        "target=http://127.0.0.1:9 eval={b:{_target_:evil.x}}", "nothing hydra.launcher._target_=evil.x", "-x",
+        "target=http://127.0.0.1:9 eval=worldfacts eval.worldfacts.languages=[xx]", "eval=nothing", "it's",
+    ],
     "published": ["", "nowhere", "nowhere scores=nowhere", "../up scores=.", "nowhere score=x", "nowhere prices=x",
     "-x"],
     "sync": ["", "nowhere", "results_dir=", "nowhere now", "-x"],
@@ -358,7 +376,7 @@ def test_a_yaml_that_is_not_utf_8_is_named(refused, tmp_path, encoding):
 
 
 def test_there_are_enough_lines():
-    assert len({*LINES}) == len(LINES) == 509  # as docs/faults.md says
+    assert len({*LINES}) == len(LINES) == 569  # as docs/faults.md says
 
 
 REAL = [

@@ -2,10 +2,12 @@
 
 import ast
 import importlib.util
+import json
 import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from test_config import ROOT, composed
@@ -250,59 +252,87 @@ def copy(tmp_path_factory):
     return root, before
 
 
+def by_content(function):
+    """A function of a module, called once per content of the module's files."""
+    results = {}
+
+    def known(module):
+        path = keys.source(module)
+        content = tuple(file.read_bytes() for file in (path, path.with_suffix(".yaml")) if file.is_file())
+        if content not in results:
+            results[content] = function(module)
+        return results[content]
+
+    return known
+
+
+READ = {name: by_content(getattr(keys, name).__wrapped__) for name in ("imports", "code_hash")}
+
+
 def keys_of(root):
     """The keys that follow from the code in a folder: read as text, so this process may have imported other code."""
-    read_once = (keys.tree, keys.imports, keys.our_imports, keys.code_hash)
-    for function in read_once:
-        function.cache_clear()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(keys, "ROOT", root)
-            return dict(requested().keys)
-    finally:
-        for function in read_once:
-            function.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:  # the caches of this process stay as they are
+        for name in ("tree", "our_imports"):
+            patch.setattr(keys, name, cache(getattr(keys, name).__wrapped__))
+        for name, read in READ.items():
+            patch.setattr(keys, name, read)
+        patch.setattr(keys, "ROOT", root)
+        return dict(requested().keys)
 
 
-def edited(root, path, before, edit):
-    """Which stages' keys change while a file is edited."""
-    text = path.read_text() if path.exists() else None
+def edited(root, before, edits):
+    """Which stages' keys change while files of the package are edited."""
+    paths = [root / "pipeline" / file for file in edits]
+    texts = {path: path.read_text() if path.exists() else None for path in paths}
     try:
-        path.write_text(edit(text or ""))
+        for (path, text), edit in zip(texts.items(), edits.values(), strict=True):
+            path.write_text(edit(text or ""))
         after = keys_of(root)
     finally:
-        path.write_text(text) if text is not None else path.unlink()
+        for path, text in texts.items():
+            path.write_text(text) if text is not None else path.unlink()
     return {stage.partition(".")[0] for stage in before if before[stage] != after[stage]}
 
 
+def added(text):
+    return text + "\nOTHER = 1\n"
+
+
+STALE = {"train", "encode", "rank"}
+
+
 @pytest.mark.parametrize(
-    ("file", "edit", "changes"),
+    ("edits", "changes"),
     [
-        ("sampling/new.py", lambda _: '"""A new strategy."""\n', set()),
-        ("sampling/mixed.py", lambda text: text + "\nOTHER = 1\n", set()),
-        ("sampling/hybrid.py", lambda text: text + "\nOTHER = 1\n", {"train", "encode", "rank"}),
-        ("training/losses.py", lambda text: text.replace('"""', '"""Said otherwise. ', 1), set()),
-        ("training/losses.py", lambda text: f"# a comment\n\n\n{text}", set()),
-        ("training/losses.py", lambda text: text + "\nOTHER = 1\n", {"train", "encode", "rank"}),
-        ("retrieval/metrics.py", lambda text: text + "\nOTHER = 1\n", {"score"}),
-        ("encoder/encoding.py", lambda text: text + "\nOTHER = 1\n", {"train", "encode", "rank", "profile"}),
-        ("retrieval/exact.py", lambda text: text + "\nOTHER = 1\n", {"rank"}),
-        ("retrieval/faiss_index.py", lambda text: text + "\nOTHER = 1\n", {"rank", "profile"}),
-        ("data/worldfacts.yaml", lambda text: text + "\n# other\n", {"train", "leakage", "encode", "rank"}),
-        ("profiling/meters/latency.py", lambda text: text + "\nOTHER = 1\n", {"profile"}),
-        ("profiling/meters/new.py", lambda _: '"""A new meter."""\n', {"profile"}),
-        ("data/leakage.py", lambda text: text + "\nOTHER = 1\n", {"leakage"}),
-        ("data/mmarco.py", lambda text: text + "\nOTHER = 1\n", set()),
-        ("reporting/figure.py", lambda text: text + "\nOTHER = 1\n", set()),
-        ("analysis/costs.py", lambda text: text + "\nOTHER = 1\n", set()),
-        ("retrieval/lexical.py", lambda text: text + "\nOTHER = 1\n", set()),
-        ("retrieval/fusion_served.py", lambda text: text + "\nOTHER = 1\n", set()),
+        (
+            {
+                "sampling/new.py": lambda _: '"""A new strategy."""\n',
+                "sampling/mixed.py": added,
+                "training/losses.py": lambda text: "# a comment\n\n\n" + text.replace('"""', '"""Said otherwise. ', 1),
+                "data/mmarco.py": added,
+                "reporting/figure.py": added,
+                "analysis/costs.py": added,
+                "retrieval/lexical.py": added,
+                "retrieval/fusion_served.py": added,
+            },
+            set(),
+        ),
+        ({"sampling/hybrid.py": added}, STALE),
+        ({"training/losses.py": added}, STALE),
+        ({"retrieval/metrics.py": added}, {"score"}),
+        ({"encoder/encoding.py": added}, STALE | {"profile"}),
+        ({"retrieval/exact.py": added}, {"rank"}),
+        ({"retrieval/faiss_index.py": added}, {"rank", "profile"}),
+        ({"data/worldfacts.yaml": lambda text: text + "\n# other\n"}, STALE | {"leakage"}),
+        ({"profiling/meters/latency.py": added}, {"profile"}),
+        ({"profiling/meters/new.py": lambda _: '"""A new meter."""\n'}, {"profile"}),
+        ({"data/leakage.py": added}, {"leakage"}),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
-def test_an_edit_makes_stale_what_imports_it_and_no_more(copy, file, edit, changes):
+def test_an_edit_makes_stale_what_imports_it_and_no_more(copy, edits, changes):
     root, before = copy
-    assert edited(root, root / "pipeline" / file, before, edit) == changes
+    assert edited(root, before, edits) == changes
 
 
 def test_a_version_of_a_library_counts(monkeypatch):
@@ -315,15 +345,21 @@ def test_a_version_of_a_library_counts(monkeypatch):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "stage",
-    ["teach", "distill", "train", "leakage.worldfacts", "encode.worldfacts", "rank.worldfacts", "score", "profile"],
-)
-def test_keys_hold_what_python_really_imports(stage):
-    """Import a stage's modules in a fresh process: all modules of ours that this loads are in the stage's key."""
-    model = "e5-small-d2" if stage in ("teach", "distill") else "e5-small-l2"
-    inputs = stage_inputs(requested(f"model={model}").config)[stage]
-    roots = {
+LOADED_BY = """
+import importlib, json, os, sys
+import torch, transformers.modeling_utils, pandas, pytorch_lightning  # once for all stages: only what is ours counts
+for stage, names in json.loads(sys.argv[1]).items():
+    if os.fork() == 0:
+        for name in names: importlib.import_module(name)
+        print(json.dumps([stage, [name for name in sys.modules if name.partition(".")[0] == "pipeline"]]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_keys_hold_what_python_really_imports():
+    """Import each stage's modules in a process that has none: all modules of ours that this loads are in its key."""
+    stages = {
         "teach": [*request.TEACH, "pipeline.data.worldfacts"],
         "distill": [*request.START, *request.DISTILL],
         "train": [*request.START, *request.TRAIN, "pipeline.sampling.hybrid", "pipeline.data.worldfacts"],
@@ -332,12 +368,16 @@ def test_keys_hold_what_python_really_imports(stage):
         "rank.worldfacts": [*request.RANK, "pipeline.data.worldfacts"],
         "score": request.SCORE,
         "profile": keys.package("pipeline.profiling"),
-    }[stage]
-    code = f"import importlib, sys\nfor name in {roots!r}: importlib.import_module(name)\nprint(*sys.modules)"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name for name in process.stdout.split() if name.partition(".")[0] == "pipeline"}
-    assert loaded <= inputs["code"].keys() | {"pipeline"}
-    assert {"pipeline.training.losses"} <= loaded or stage != "train"
+    }
+    command = [sys.executable, "-c", LOADED_BY, json.dumps(stages)]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = dict(map(json.loads, process.stdout.splitlines()))
+    assert loaded.keys() == stages.keys(), process.stderr
+    trained, distilled = (stage_inputs(requested(f"model={name}").config) for name in ("e5-small-l2", "e5-small-d2"))
+    for stage, modules in loaded.items():
+        inputs = (distilled if stage in ("teach", "distill") else trained)[stage]
+        assert {*modules} <= inputs["code"].keys() | {"pipeline"}, stage
+    assert "pipeline.training.losses" in loaded["train"]
 
 
 def test_every_module_that_makes_results_is_in_some_key():

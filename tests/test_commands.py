@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import inside
+from command import TINY, inside
 
 from pipeline.__main__ import COMMANDS, main, overview
 from pipeline.launch import commands
@@ -76,6 +76,21 @@ def test_a_name_that_does_not_exist_is_one_sentence_and_exit_code_2(words, says,
     (message,) = err.splitlines()
     assert message.startswith(f"error: {says}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "status", "report", "recommend"])
+def test_a_file_where_a_folder_must_be_is_one_sentence(command, tmp_path, monkeypatch):
+    """An OSError that nobody turned into a sentence of ours."""
+    monkeypatch.setattr("pipeline.launch.runs.attempt", None)  # refused before any work
+    (tmp_path / "results/toy").mkdir(parents=True)
+    (tmp_path / "results/toy/.store").write_text("")
+    words = ["-m", *TINY, "sampler=none", "sweep=toy"] if command == "run" else ["toy"]
+    code, out, err = inside(*words, cwd=tmp_path, module=f"pipeline.{command}")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "results/" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".store"]
 
 
 @pytest.mark.parametrize("word", ["articles", "sweep=articles"])

@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from pipeline import config, recommend, values
 from pipeline.analysis.money import Prices, Scenario
 from pipeline.bounds import check_numbers
+from pipeline.capacity.config import LoadConfig
 from pipeline.launch.request import make_request
 from pipeline.launch.search import Search
 from pipeline.profiling.architectures import ArchitectureConfig
+from pipeline.reporting.config import ReportConfig, SweepConfig
+from pipeline.serving.config import ServeConfig
 from pipeline.values import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +95,24 @@ def numeric(kind):
                 yield from numeric(inner)
 
 
-ROOTS = [config.Config, Search, ArchitectureConfig, Prices, Scenario, recommend.RecommendConfig]
+SCHEMAS = [OmegaConf.get_type(each.node) for name, each in ConfigStore.instance().repo.items() if "schema" in name]
+ROOTS = [*SCHEMAS, ArchitectureConfig, Prices, Scenario]
 FIELDS = [pair for root in ROOTS for pair in numeric(root)]
+
+
+def test_every_command_with_a_config_has_registered_it():
+    assert {*SCHEMAS} >= {
+        config.Config,
+        Search,
+        recommend.RecommendConfig,
+        SweepConfig,
+        ReportConfig,
+        ServeConfig,
+        LoadConfig,
+    }
+    roots = {path.stem for path in (ROOT / "conf").glob("*.yaml")}
+    known = {"config", "search", "recommend", "reading", "report", "profile_model", "serve", "load"}
+    assert roots == known  # a new one: to ROOTS
 
 
 @pytest.mark.parametrize(("kind", "part"), FIELDS, ids=lambda each: getattr(each, "__name__", "") or each.name)

@@ -69,6 +69,25 @@ def test_the_front_page_is_short_and_has_the_test_command():
     assert f"\nexec {command}\n" in read(ROOT / ".ci/run")
 
 
+LICENCES = {
+    "mit": "MIT",
+    "apache-2.0": "Apache-2.0",
+    "cc-by-nc-4.0": "CC BY-NC 4.0",
+    "gemma": "Gemma",
+    None: "not stated",
+}
+
+
+def test_the_licences_of_weights_are_those_of_the_configs():
+    listed = {}
+    for heading, models in re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", read(ROOT / "docs/licences.md"), re.M):
+        listed |= dict.fromkeys(re.sub(r"\(.*?\)", "", models).replace(" ", "").split(","), heading)
+    for path in sorted((ROOT / "conf/model").glob("*.yaml")):
+        config = yaml.safe_load(read(path))
+        if "license" in config and path.stem not in ("bm25", "e5-small"):
+            assert listed[path.stem].startswith(LICENCES[config["license"]]), path.stem
+
+
 def test_every_page_is_in_the_index_and_in_the_site():
     index = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in links(ROOT / "docs/index.md")}
     nav = {page for _, page in entries(tomllib.loads(read(ROOT / "docs/zensical.toml"))["project"]["nav"])}

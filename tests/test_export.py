@@ -1,5 +1,6 @@
 """An exported encoder gives the same embeddings in sentence-transformers, and its card shows the run's figures."""
 
+import json
 import logging
 import os
 import subprocess
@@ -23,7 +24,7 @@ from pipeline.export import export, main
 from pipeline.reporting.card import card
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import UserError
+from pipeline.values import UserError, Variant
 
 CONF = Path(__file__).parents[1] / "conf"
 BASE = "intfloat/multilingual-e5-small"
@@ -93,12 +94,16 @@ def test_sentence_transformers_gives_the_same_embeddings(store, config, tmp_path
     assert np.abs(ours - untrained).max() > 1e-3
     np.testing.assert_allclose(theirs.encode_document(TEXTS), ours, atol=1e-6)
     np.testing.assert_allclose(theirs.encode_query(TEXTS[:3]), encode(encoder, TEXTS[:3], "query"), atol=1e-6)
-    assert (tmp_path / "exported" / "README.md").read_text() == card(results.load("run"), BASE, "mit")
+    settings = json.loads((tmp_path / "exported/tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"  # transformers 4 knows it too
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "exported").rglob("*") if path.is_file()}
+    assert (modes, (tmp_path / "exported").stat().st_mode & 0o777) == ({0o644}, 0o755)  # for other users too
+    assert (tmp_path / "exported" / "README.md").read_text() == card(results.load("run"), Variant(), BASE, "mit")
 
 
 def test_the_card_shows_figures_sources_and_notes(store):
     record = store[0].load("run")
-    text = card(record, BASE, "mit")
+    text = card(record, Variant(), BASE, "mit")
     assert yaml.safe_load(text.split("---")[1]) == {
         "base_model": BASE,
         "language": ["en", "de"],
@@ -113,10 +118,24 @@ def test_the_card_shows_figures_sources_and_notes(store):
     assert "- Training data: 1,200 rows of toy in en, de\n- Batches: hybrid; seed 0\n" in text
     assert "An exercise." in text
     assert "inference variant" not in text
-    assert "of the inference variant onnx int8\n" in card(replace(record, variant="onnx int8"), None, None)
+    assert "of the inference variant onnx int8\n" in card(record, Variant("onnx", "int8"), None, None)
     assert "mean vector" not in text
-    assert "- Index: of each passage the mean" in card(replace(record, variant="SQ8 centre=passages"), None, None)
-    assert "has to know each query's language" in card(replace(record, variant="centre=both"), None, None)
+    assert "- Index: of each passage the mean" in card(record, Variant(index="SQ8", centre="passages"), None, None)
+    assert "has to know each query's language" in card(record, Variant(centre="both"), None, None)
+    assert "Encode queries" not in text
+    assert "Encode queries with the encoder in the folder query_encoder" in card(
+        record, Variant(query_encoder="other"), None, None
+    )
+
+
+def test_the_card_tells_no_path_of_the_machine(store):
+    record = store[0].load("run")
+    distill = {"teacher": "/home/ada/other", "steps": 2}
+    model = record.config["model"] | {"weights": "/home/ada/mine", "distill": distill}
+    text = card(replace(record, config=record.config | {"model": model}), Variant(), None, None)
+    assert "- Base model: mine, 2 layers" in text
+    assert "- Distilled from other in 2 steps\n" in text
+    assert "/home" not in text
 
 
 def test_the_licence_is_that_of_the_folder(tmp_path, config):

@@ -1,5 +1,6 @@
 """What goes wrong in a night of runs, done for real: processes that are killed, hang or run twice, full disks."""
 
+import json
 import os
 import resource
 import signal
@@ -11,16 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from command import SMALL, TINY, child_of, manifest, records, run, start
+from command import SMALL, TINY, child_of, inside, manifest, records, run, start
 from hydra import compose, initialize_config_dir
 from records import add_run
 
 from pipeline.config import check
-from pipeline.launch import child
+from pipeline.launch import child, signals, worker
 from pipeline.launch.commands import command
 from pipeline.launch.request import make_request
-from pipeline.launch.signals import Terminated, passed_on
+from pipeline.launch.signals import ENDINGS, Terminated, passed_on
 from pipeline.store.results import ResultStore
+from pipeline.store.stage import unheard
+from pipeline.values import WARNINGS
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +38,7 @@ def ended(process):
 
 
 def status(sweep, folder):
-    code, out, err = run(sweep, cwd=folder, module="pipeline.status")
+    code, out, err = inside(sweep, cwd=folder, module="pipeline.status")
     assert code == 0, err
     return out.splitlines()
 
@@ -146,6 +149,17 @@ def test_a_long_reason_does_not_block(tmp_path):
     assert "Traceback" not in err
 
 
+def test_every_answer_of_a_child_fits_into_its_pipe():
+    """The parent reads when the child has ended: an answer longer than a pipe's 64 KiB would block both for ever."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=[*TINY, "sampler=none"])
+    cfg.results_dir = "/" + "\U0001f600" * 100_000  # the system's refusal repeats it
+    outcome = worker.perform(make_request(check(cfg), {"model": "m", "sampler": "s", "data": "d"}), unheard)
+    assert outcome["status"] == "failed"
+    assert outcome["reason"].startswith("OSError: [Errno 36] File name too long")
+    assert 40_000 < len(json.dumps(outcome)) < 65_536
+
+
 def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path):
     process = start(*TINY, "time_limit_min=0.05", cwd=tmp_path)
     worker = child_of(process)
@@ -215,6 +229,15 @@ def test_a_signal_is_passed_on_to_a_launcher_and_what_the_shell_ignores_stays_ig
     with pytest.raises(Terminated), passed_on():
         signal.raise_signal(signal.SIGUSR2)
     assert heard == [signal.SIGUSR2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDINGS, *WARNINGS])
+def test_every_signal_ends_a_command_with_its_sentence_and_code(number, capsys, monkeypatch):
+    monkeypatch.setattr(signals, "LONGEST_S", 3600)  # this process goes on
+    with pytest.raises(SystemExit) as ended, command():
+        signal.raise_signal(number)
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err == f"{signals.WORDS[number]}: run the same command again to resume\n"
 
 
 def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):

@@ -21,6 +21,7 @@ from pipeline.reporting.html.payload import POINT, figures, values
 from pipeline.reporting.html.verdict import verdict
 from pipeline.retrieval import metrics
 from pipeline.store.results import ResultStore
+from pipeline.values import UserError
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def test_the_figures_numbers_are_the_csvs(sweep, data):
     drawn = unpacked(data["points"])
     pd.testing.assert_frame_equal(drawn[POINT], points, check_dtype=False, rtol=1e-5)
     assert set(drawn.columns) - set(POINT) == {"chance", "chance_with_bias"}
+    assert {data["systems"][system]["size"] for system in points["system"]} == {"3", "6", "12"}
 
 
 def test_the_tables_numbers_are_the_csvs(sweep, text):
@@ -383,7 +385,13 @@ def test_the_command_is_hydras(sweep):
     )
     command = "python -m pipeline.run --config-dir sweeps --config-name articles -m seed=0,1 sweep=toy"
     assert evidence.command(material) == command
-    notes.unlink()
+    foreign = ["", "- 1", "hydra: [", "hydra: {}", "hydra: {runtime: 5}", "\0", "[" * 5000, notes.read_text()[:150]]
+    for content in [*(text.encode() for text in foreign), b"\xff", None]:
+        notes.unlink()
+        notes.mkdir() if content is None else notes.write_bytes(content)
+        with pytest.raises(UserError, match=r"multirun\.yaml is not Hydra's note of a multirun: move it away\.$"):
+            evidence.command(material)
+    notes.rmdir()
 
 
 @pytest.mark.parametrize(

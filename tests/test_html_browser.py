@@ -88,15 +88,22 @@ def test_the_front_can_be_hovered_and_clicked(sweep, browser, data):
 
 def test_strategies_can_be_hidden(sweep, browser):
     browser.open(sweep[2], 1400)
-    names = (
-        "[...document.querySelectorAll('#strategies label')].map((label) => label.textContent.trim().slice(2).trim())"
-    )
+    names = "[...document.querySelectorAll('#groups label')].map((label) => label.textContent.trim().slice(2).trim())"
     assert browser.run(names) == ["hybrid", "monolingual", "no training"]
-    browser.run("document.querySelector('#strategies input[value=hybrid]').click()")
+    browser.run("document.querySelector('#groups input[value=hybrid]').click()")
     assert browser.run(f"{MARKERS}.map((trace) => trace.name)") == ["no training", "monolingual"]
     assert browser.run("document.activeElement.value") == "hybrid"  # the box keeps the focus
-    browser.run("document.querySelector('#strategies input[value=hybrid]').click()")
+    browser.run("document.querySelector('#groups input[value=hybrid]').click()")
     assert browser.run(f"{MARKERS}.length") == 3
+    assert browser.errors == []
+
+
+def test_colours_can_be_those_of_kinds_of_systems(sweep, browser):
+    browser.open(sweep[2], 1400)
+    assert browser.run("document.getElementById('by').parentElement.hidden") is True  # there is one kind only
+    browser.run(CHOOSE.format("by", "kind"))
+    assert browser.run(f"{MARKERS}.map((trace) => trace.name)") == ["truncated"]
+    assert browser.run("[...document.querySelectorAll('#groups input')].map((box) => box.value)") == ["truncated"]
     assert browser.errors == []
 
 

@@ -23,6 +23,18 @@ ALLOWED = {  # room -> the rooms that it may import, beside itself
     "profiling": {"values", "bounds", "groups", "store", "encoder", "retrieval"},
     "analysis": {"values", "bounds", "store", "retrieval"},
     "reporting": {"values", "store", "analysis", "retrieval"},
+    "serving": {"values", "bounds", "groups", "config", "store", "encoder", "reporting"},
+    "capacity": {
+        "values",
+        "bounds",
+        "targets",
+        "config",
+        "store",
+        "encoder",
+        "serving",
+        "profiling",
+        "retrieval",
+    },
     "launch": {
         "values",
         "bounds",
@@ -36,7 +48,19 @@ ALLOWED = {  # room -> the rooms that it may import, beside itself
         "experiment",
     },
 }
-COMMANDS = {"run", "report", "search", "status", "recommend", "export", "published", "profile_model", "sync"}
+COMMANDS = {
+    "run",
+    "report",
+    "search",
+    "status",
+    "recommend",
+    "export",
+    "serve",
+    "load",
+    "published",
+    "profile_model",
+    "sync",
+}
 FREE = {"__main__", "experiment", "parts", "systems", "embeddings", "bench", *COMMANDS}  # know every room
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -31,6 +31,7 @@ def test_bm25_is_a_run_like_others(tmp_path):
     assert "worldfacts, mAP: mono " in out
     (record,) = records(tmp_path)  # it has no inference variants
     assert (record["choices"]["model"], record["variant"], record["provenance"]["layers"]) == ("bm25", "as trained", 0)
+    assert record["provenance"]["kind"] == "lexical"
     metrics = {name.removeprefix("worldfacts."): value for name, value in record["metrics"].items()}
     assert 0.4 < metrics["mono.map"] < 1
     assert metrics["cross.map"] < metrics["mono.map"]
@@ -49,6 +50,7 @@ def test_an_encoder_is_ranked_alone_and_fused_from_one_encoding(tmp_path):
     alone, fused = sorted(records(tmp_path), key=lambda record: record["name"])
     assert fused["name"] == f"{alone['name']}+rrf"
     assert fused["variant"] == "rrf"
+    assert [record["provenance"]["kind"] for record in (alone, fused)] == ["full", "fused"]
     assert fused["metrics"]["worldfacts.mono.map"] > alone["metrics"]["worldfacts.mono.map"]
     assert fused["corpus"]["worldfacts"] == alone["corpus"]["worldfacts"]
 

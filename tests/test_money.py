@@ -39,6 +39,11 @@ STATED = {  # in docs/money.md
     "kg_co2_to_encode_corpus": "0.4 kg CO2",
     "kg_co2_per_month": "0.3587 kg CO2",
 }
+UNDER_LOAD = {
+    "usd_per_1m_queries": "1.0319 USD",
+    "usd_per_month": "8.1907 USD",
+    "kg_co2_per_month": "0.2532 kg CO2",
+}
 
 
 def bill(prices=PRICES, scenario=SCENARIO, **profile):
@@ -58,6 +63,29 @@ def test_the_example_worked_by_hand():
     for figure, stated in STATED.items():
         assert figures[figure] == pytest.approx(float(stated.split()[0]), abs=5e-5)
         assert f"**{stated}**" in text
+
+
+def test_the_example_under_load():
+    figures = bill(queries_per_s_at_p99=200.0)
+    text = (ROOT / "docs/money.md").read_text()
+    for figure, stated in UNDER_LOAD.items():
+        assert figures[figure] == pytest.approx(float(stated.split()[0]), abs=5e-5)
+        assert f"**{stated}**" in text
+    for figure in set(STATED) - {*money.OF_QUERIES}:
+        assert figures[figure] == bill()[figure]
+    assert bill(queries_per_s_at_p99=None)["usd_per_month"] == bill()["usd_per_month"]
+
+
+def test_a_capacity_takes_the_place_of_the_median_latency_in_errors_and_sources():
+    fields = {"relative_errors.queries_per_s_at_p99": 0.1, "relative_errors.query_latency_p50_ms": 0.5}
+    runs = pd.DataFrame([PROFILE | {"queries_per_s_at_p99": 200.0} | fields, PROFILE | fields])
+    cloud = replace(PRICES, usd_per_kwh=0)
+    priced = money.priced(runs.add_prefix("profile."), cloud, SCENARIO)
+    errors = priced["profile.relative_errors.usd_per_1m_queries"]
+    assert errors.tolist() == pytest.approx([0.1, 0.5], rel=1e-3)
+    sources = priced["profile.sources.usd_per_1m_queries"]
+    assert sources.str.partition("; time of a query: ")[2].tolist() == ["queries_per_s_at_p99", "query_latency_p50_ms"]
+    assert set(priced["profile.sources.usd_per_month_index"]) == {f"modelled: {cloud}; {SCENARIO}"}
 
 
 def test_power_within_the_hour_is_not_paid_again_and_its_co2_stays():
@@ -139,7 +167,8 @@ def test_runs_get_figures_and_sources_where_they_have_a_profile(tmp_path):
         assert np.isnan(without[f"profile.{figure}"])
         assert pd.isna(without[f"profile.sources.{figure}"])
         assert priced[f"profile.{figure}"] > 0
-        assert priced[f"profile.sources.{figure}"] == f"modelled: {PRICES}; {SCENARIO}"
+        time = "; time of a query: query_latency_p50_ms" if figure in money.OF_QUERIES else ""
+        assert priced[f"profile.sources.{figure}"] == f"modelled: {PRICES}; {SCENARIO}{time}"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +193,8 @@ def test_a_sheet_of_another_kind_of_machine_is_named_in_the_sources(tmp_path, sh
     ending = priced["profile.sources.usd_per_month"].removeprefix(
         f"modelled: {report(f'prices={sheet}').prices}; {SCENARIO}"
     )
-    assert ending == (f"; not the profiled machine: {doubt}" if doubt else "")
+    time = "; time of a query: query_latency_p50_ms"
+    assert ending == time + (f"; not the profiled machine: {doubt}" if doubt else "")
 
 
 def run(folder, *arguments):

@@ -1,10 +1,12 @@
 """Several processes train as one: DDP and FSDP2 over gloo, resumed after a kill, on one machine and on two."""
 
 import os
+import re
 import signal
 import socket
 import time
 from contextlib import ExitStack
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from command import SMALL, records, start
 from tiny import train, two_layers
 
+from pipeline.training import world
 from pipeline.training.checkpoints import latest
 from pipeline.values import World
 
@@ -37,7 +40,10 @@ ALL = {"grad_cache": True, "hard_negatives": 2, "matryoshka_widths": [32, 8], "e
 STATE = {"steps": 40, "learning_rate": 5e-3, "dropout": 0.1, "checkpoint_every": 5, "patience": 99, "validate_every": 7}
 
 
-def begin(size, trainings, nan=False):
+OTHERS = {"RANK": "7", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1"}  # what Slurm or another training has left
+
+
+def begin(size, trainings, nan=False, there=train_there):
     """Start the processes of the trainings of each folder with its changes."""
     with ExitStack() as held:  # a port per training, as a run has: a late process must not find the store of the last
         ports = []
@@ -47,7 +53,7 @@ def begin(size, trainings, nan=False):
             bound.bind(("127.0.0.1", 0))
             ports.append(bound.getsockname()[1])
     arguments = (size, ports, nan, trainings)
-    return [forked.start(train_there, rank, *arguments, stderr=said(trainings, rank), RANK="7") for rank in range(size)]
+    return [forked.start(there, rank, *arguments, stderr=said(trainings, rank), **OTHERS) for rank in range(size)]
 
 
 def said(trainings, rank):
@@ -137,10 +143,33 @@ def test_a_nan_loss_ends_all_processes(tmp_path):
 RUN = [*SMALL, "sampler=hybrid", "threads=2", "trainer.devices=2"]
 
 
-def test_a_run_trains_in_two_processes_and_none_is_left(tmp_path):
+def impatient(*arguments):
+    world.SILENCE = timedelta(seconds=3)
+    train_there(*arguments)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_process_that_hangs_does_not_hold_the_others_for_ever(tmp_path, strategy):
+    trainings = {str(tmp_path / "checkpoints"): {**STATE, "steps": 100_000, "strategy": strategy}}
+    processes = begin(2, trainings, there=impatient)
+    while not list((tmp_path / "checkpoints").glob("step-*")) and all(map(BaseProcess.is_alive, processes)):
+        time.sleep(0.001)
+    os.kill(processes[1].pid, signal.SIGSTOP)
+    try:
+        assert finish(processes[:1]) == [1]
+    finally:
+        processes[1].kill()
+    assert re.search("[Tt]imed out|timeout", said(trainings, 0).read_text())
+
+
+def test_a_run_trains_in_two_processes_and_none_is_left(tmp_path, monkeypatch):
+    """In spite of a port that another training has left in the environment, and somebody listens at."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
     process = start(*RUN, cwd=tmp_path)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
+    taken.close()
     (record,) = records(tmp_path)
     assert sum(record["training"]["language_pairs"].values()) == 2 * 4
     lines = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]  # None of a zombie

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -17,12 +18,16 @@ from command import inside
 from matplotlib.offsetbox import AnnotationBbox
 
 from pipeline.analysis.costs import COSTS
+from pipeline.analysis.money import CAPACITY
 from pipeline.analysis.strategies import batches
+from pipeline.encoder.starts import of_run
+from pipeline.export import export
 from pipeline.reporting import figure, publish, terminal
 from pipeline.reporting.config import options
+from pipeline.reporting.drawing import save
 from pipeline.reporting.looks import MARKERS, looks_of
 from pipeline.store.results import ResultStore, RunState
-from pipeline.values import UserError
+from pipeline.values import LEXICAL, USE, UserError
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,21 @@ def points(sweep):
 @pytest.fixture(scope="module")
 def plot(points):
     return figure.draw(points, "title", "how to read it", "mAP")
+
+
+def test_kinds_of_systems_have_a_figure_where_there_are_further_ones(sweep, tmp_path):
+    assert not (sweep[0].sweep_dir("toy") / "kinds.png").exists()  # truncated encoders alone
+    store = ResultStore(tmp_path)
+    for layers, kind in ((12, "full"), (6, "truncated"), (4, "distilled"), (3, "asymmetric")):
+        records.add_run(store, "toy", layers, "hybrid", kind=kind)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.setenv("WANDB_MODE", "disabled")
+        publish.report(store.root, "toy")
+    folder = store.sweep_dir("toy")
+    words = list(ElementTree.parse(folder / "kinds.svg").getroot().itertext())
+    assert {"full", "truncated", "distilled", "asymmetric"} <= set(words)
+    assert "hybrid" not in words
+    assert "kinds.pdf" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_csv_holds_the_records_numbers(sweep, points):
@@ -100,6 +120,32 @@ def test_labels_are_the_sizes_and_keep_clear_of_points_and_each_other(plot):
             if line.get_marker() in MARKERS:
                 drawn = line.get_transform().transform(line.get_xydata())
                 assert not any(box.contains(*xy) for box in boxes for xy in drawn)
+
+
+def test_labels_name_what_the_systems_differ_in(points):
+    """BM25 beside an encoder in two inference variants: the label of each is its model, and what was changed in it."""
+    one = points.query("setting == 'multi' and cost == 'query_latency_p95_ms' and strategy == 'hybrid'")
+    bm25 = {"family": "bm25", "model": "bm25", "layers": 0, "variant": "as trained"}
+    encoder = one.assign(model="e5-small", variant=["as trained", "SQ8", "w96"], layers=12, on_front=True)
+    both = pd.concat([one.iloc[:1].assign(**bm25, on_front=True), encoder.iloc[1:]])
+
+    def labels(points):
+        (panel,) = figure.draw_one(points, "title", "how to read it", "mAP").axes
+        return {text.get_text() for text in panel.texts}
+
+    assert labels(both) == {"bm25", "e5-small SQ8", "e5-small w96"}
+    assert figure.reading(both, "query").startswith("Labels: models and inference variants on the Pareto front. ")
+    assert labels(encoder) == {"as trained", "SQ8", "w96"}
+    assert figure.reading(encoder, "query").startswith("Labels: inference variants on the Pareto front. ")
+
+
+def test_names_with_dollar_signs_are_no_mathematics(points, tmp_path):
+    """As $\\x$, which mathematics does not know: the figure would be lost after all runs."""
+    one = points.query("setting == 'multi' and cost == 'query_latency_p95_ms'")
+    named = one.assign(**dict.fromkeys(("benchmark", "family", "machine", "strategy"), r"$\x$"))
+    drawn = figure.draw(named, figure.title("$", named), figure.reading(named, "query"), "mAP")
+    words = ElementTree.parse(save(drawn, tmp_path / "front").with_suffix(".svg")).getroot().itertext()
+    assert sum(r"$\x$" in word for word in words) > 2
 
 
 def test_a_failed_profile_is_a_hollow_marker(points, plot):
@@ -329,10 +375,27 @@ def test_a_cost_only_sweep_has_a_table_and_no_figure(tmp_path, capsys, monkeypat
     assert names == [".store", "README.md", "report.html", "runs.csv", "sources.csv", "systems.csv"]
 
 
+@pytest.mark.parametrize("weights", [LEXICAL, USE])
+def test_no_command_exports_what_cannot_be_exported(tmp_path, capsys, monkeypatch, weights):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    store = ResultStore(tmp_path)
+    record = records.add_run(store, "bare", 3, "none", profiled=False)
+    store.save(replace(record, config=record.config | {"model": record.config["model"] | {"weights": weights}}))
+    publish.report(tmp_path, "bare")
+    said = capsys.readouterr().out
+    _, out, _ = inside("bare", f"results_dir={tmp_path}", cwd=tmp_path, module="pipeline.recommend")
+    assert "python -m pipeline.recommend bare" in said
+    assert "Deploy untrained e5-small-l3" in out
+    assert "pipeline.export" not in said + out + (tmp_path / "bare/report.html").read_text()
+    with pytest.raises(UserError, match=r"no weights to export|which runs as it is"):
+        export(store, record.name, tmp_path / "to") if weights == LEXICAL else of_run(store, store.load(record.name))
+
+
 def test_every_cost_names_a_field_of_the_tables(sweep):
     folder = sweep[0].sweep_dir("toy")
-    assert {cost.column for cost in COSTS} <= set(pd.read_csv(folder / "runs.csv"))
-    assert {cost.source_field for cost in COSTS} <= set(pd.read_csv(folder / "sources.csv")["figure"])
+    costs = [cost for cost in COSTS if cost.inverse_of != CAPACITY]  # which only a measured load adds: test_load
+    assert {cost.column for cost in costs} <= set(pd.read_csv(folder / "runs.csv"))
+    assert {cost.source_field for cost in costs} <= set(pd.read_csv(folder / "sources.csv")["figure"])
 
 
 def test_the_table_of_runs_is_short_and_ordered_and_loses_nothing(sweep):

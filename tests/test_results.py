@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,8 +11,9 @@ import pytest
 import records
 from omegaconf import OmegaConf
 
-from pipeline.launch.sweep import begin
-from pipeline.store.files import Damaged, others, read_json, write_atomically, write_json
+import pipeline
+from pipeline.launch.sweep import begin, end
+from pipeline.store.files import Damaged, others, read_json, write_atomically, write_csv, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.names import check_sweep
 from pipeline.store.provenance import commit
@@ -82,6 +84,17 @@ def test_frames_come_back(tmp_path):
     store.save_frame(store.run_dir("run"), "per_query-b", frame)
     pd.testing.assert_frame_equal(store.per_query("run", "b"), frame)
     assert store.curve("run").empty
+
+
+def test_no_text_of_a_csv_is_a_formula(tmp_path):
+    texts = ["=1+1", "+1", "@SUM(A1)", "-x", "\t=1", "-", "-0.5", "en", None]
+    write_csv(tmp_path / "table.csv", pd.DataFrame({"text": texts, "gain": -0.5}))
+    read = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert read["text"].tolist() == ["'=1+1", "'+1", "'@SUM(A1)", "'-x", "'\t=1", "-", "-0.5", "en", ""]
+    assert (read["gain"] == -0.5).all()
+    package = Path(pipeline.__file__).parent
+    writers = [path for path in package.rglob("*.py") if "to_csv" in path.read_text(encoding="utf-8")]
+    assert [path.name for path in writers if path.parent.name != "bench"] == ["files.py"]  # nobody writes another way
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -347,6 +360,17 @@ def test_a_sweep_at_work_keeps_its_definition(tmp_path):
         with pytest.raises(UserError, match="sweep=one is at work with other runs: wait for its end, or name another"):
             begin(store, config, planned("a", "c"))
         assert [*store.planned("one")] == ["a", "b"]
+
+
+def test_a_report_that_fails_shows_why_and_ends_with_1(tmp_path, monkeypatch, capsys):
+    """By an error that nobody foresaw, after runs that are all done."""
+    store = ResultStore(tmp_path)
+    store.plan("one", {"a": {"model": "m"}})
+    store.add_to_manifest("one", RunState("a", "done", {"model": "m"}, 3.0))
+    monkeypatch.setattr("pipeline.reporting.publish.report", lambda results_dir, sweep: 1 / 0)
+    with pytest.raises(SystemExit, match="1"):
+        end(str(tmp_path), "one")
+    assert capsys.readouterr().err.endswith("\nZeroDivisionError: division by zero\n")
 
 
 def test_provenance_needs_no_git(monkeypatch, tmp_path):

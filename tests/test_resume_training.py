@@ -99,13 +99,13 @@ def test_without_an_intact_checkpoint_training_starts_again(undisturbed, killed,
     assert capsys.readouterr().err.count("is damaged, training resumes") >= 2
 
 
-def train_with_a_warning(folder):
-    """As Slurm has it after the third step: to all processes of the group."""
+def train_with_a_signal(folder, number):
+    """After the third step, to all processes of the group, as Slurm sends it."""
     os.setpgid(0, 0)
 
     def warn(point):
         if point["step"] == 3:
-            os.killpg(0, signal.SIGUSR1)
+            os.killpg(0, number)
 
     tiny.fit = partial(tiny.fit, on_point=warn)
     train(folder, checkpoint_every=100)
@@ -113,10 +113,17 @@ def train_with_a_warning(folder):
 
 def test_a_warning_of_slurm_writes_a_checkpoint_and_ends_the_training(tmp_path):
     """As many steps are kept as were made, whatever `checkpoint_every` says, and the training resumes bit-identical."""
-    process = forked.start(train_with_a_warning, tmp_path, stderr=tmp_path.parent / "stderr")
+    process = forked.start(train_with_a_signal, tmp_path, signal.SIGUSR1, stderr=tmp_path.parent / "stderr")
     assert forked.finish(process) == -signal.SIGUSR1, (tmp_path.parent / "stderr").read_text()
     assert steps(tmp_path) == [3]
     assert_same(train(tmp_path), train(tmp_path / "whole"))
+
+
+def test_sigterm_ends_a_training_at_once_and_by_its_name(tmp_path):
+    """Lightning would exit with 1, as a training that failed does."""
+    process = forked.start(train_with_a_signal, tmp_path, signal.SIGTERM, stderr=tmp_path.parent / "stderr")
+    assert forked.finish(process) == -signal.SIGTERM, (tmp_path.parent / "stderr").read_text()
+    assert steps(tmp_path) == []
 
 
 def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):

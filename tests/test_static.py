@@ -1,6 +1,7 @@
 """Static tables: equal to Model2Vec's own distillation and to both libraries' encoding, by hand, and in a run."""
 
 import json
+import resource
 import warnings
 from fnmatch import fnmatch
 
@@ -350,6 +351,7 @@ def test_a_run_distils_once_and_is_exported_and_taught_from(tmp_path, teachers, 
     assert model.static is None
     assert (parts.encoder.max_tokens["query"], parts.encoder.prefixes["query"]) == (64, "")
     record = parts.record(Variant(), Trained(), Evaluation(), None)
+    assert record.provenance["kind"] == "static"
     store.save(record)
     np.testing.assert_array_equal(encode(of_run(store, record), TEXTS, "query"), encode(again.encoder, TEXTS, "query"))
     run = tmp_path / "results/runs" / record.name
@@ -357,6 +359,27 @@ def test_a_run_distils_once_and_is_exported_and_taught_from(tmp_path, teachers, 
     np.testing.assert_array_equal(encode(of_the_run, TEXTS, "query"), encode(again.encoder, TEXTS, "query"))
     with pytest.raises(UserError, match=r"^model\.layers=2: .* is a run"):
         static_teacher(config(run, layers=2))
+
+
+def test_a_table_that_was_half_written_is_distilled_again(tmp_path, teachers):
+    """The disk is full in the middle of the largest file, which leaves what a kill at that moment does."""
+    request = static_request(tmp_path / "results", teachers, "sampler=none")
+    store, limits = ResultStore(tmp_path / "results"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # bytes, of any file
+    try:
+        with pytest.raises(Exception, match="File too large"):
+            Parts(request)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder = store.stage_dir("static", request.keys["static"])
+    half = [path for path in folder.iterdir() if path.stat().st_size == 20_000]
+    assert half
+    assert store.outcome("static", request.keys["static"]) is None
+    again = Parts(request).encoder
+    assert store.outcome("static", request.keys["static"]) is not None
+    whole = Parts(static_request(tmp_path / "whole", teachers, "sampler=none")).encoder
+    np.testing.assert_array_equal(encode(again, TEXTS, "query"), encode(whole, TEXTS, "query"))
+    assert all(path.stat().st_size > 20_000 for path in half)
 
 
 def test_the_hub_is_asked_for_the_files_of_both_layouts():

@@ -13,7 +13,7 @@ from pipeline.encoder.deploy import check_engine, deploy, save
 from pipeline.encoder.encoding import encode
 from pipeline.encoder.sources import architecture_key
 from pipeline.groups import ModelConfig, Pooling, Precision, StaticConfig
-from pipeline.parts import Parts
+from pipeline.parts import Evaluation, Parts, Trained
 from pipeline.values import UserError, Variant
 
 CONFIG = ModelConfig(family="use", weights="packaged-use", license="apache-2.0")
@@ -153,6 +153,7 @@ def test_a_run(tmp_path):
         2,
         ["worldfacts: the model was not trained on hi."],
     )
+    assert parts.record(Variant(), Trained(), Evaluation(), None).provenance["kind"] == "full"
     with pytest.raises(UserError, match=r"^sampler: model\.weights=packaged-use runs as it is: set sampler=none\.$"):
         Parts(requested(*words, "sampler=hybrid"))
 

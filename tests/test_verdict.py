@@ -25,7 +25,9 @@ LATENCY_MS = {"tiny": 1.0, "small": 2.0, "middle": 4.0, "large": 32.0, "slow": 4
 def sweep(names):
     """Runs, systems, points, accuracies and draws of models whose figures are in the tables above; two seeds each."""
     systems = pd.DataFrame({"system": names, "model": names})
-    systems = systems.assign(strategy="hybrid", variant="as trained", seeds=2, family="toy", layers=1, machine="m")
+    systems = systems.assign(
+        strategy="hybrid", variant="as trained", seeds=2, family="toy", layers=1, kind="full", machine="m"
+    )
     systems["metrics.b.multi.map"] = [ACCURACY[name] for name in names]
     systems["profile.query_latency_p95_ms"] = [LATENCY_MS[name] for name in names]
     systems["profile.serving_mib"] = 100.0

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from command import SMALL, inside, records
+from command import PACKAGED, inside, records
 from test_config import composed
 from tiny import encoder as tiny_encoder
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -126,7 +126,7 @@ def test_real_texts_are_segmented_as_before(shared_data):
 def test_a_run_and_its_export(folder, tmp_path):
     """Notes, parameters, and an exported folder that is as small; texts that changed since are refused."""
     vocabulary = ["model.vocabulary.languages=[en,de]", f"model.vocabulary.path={folder}"]
-    code, _, err = inside(*SMALL, "sampler=none", *vocabulary, cwd=tmp_path)
+    code, _, err = inside(*PACKAGED, "sampler=none", *vocabulary, cwd=tmp_path)
     assert code == 0, err
     (record,) = records(tmp_path)
     assert record["notes"][0].endswith("of 250,002 pieces, by texts in en, de.")

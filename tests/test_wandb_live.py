@@ -50,7 +50,7 @@ def wait_for(condition):
     raise AssertionError("it never came")
 
 
-def test_a_run_is_logged_while_it_trains(alone, monkeypatch):
+def test_a_run_is_logged_step_by_step(alone, monkeypatch):
     with TemporaryDirectory() as temporary:  # not below `alone`: the path of a socket has 108 bytes at most
         monkeypatch.setenv("TMPDIR", temporary)
         code, _, err = run(*TRAINS, cwd=alone)
@@ -61,8 +61,6 @@ def test_a_run_is_logged_while_it_trains(alone, monkeypatch):
     assert copy["run_id"] == record["cache_key"]
     assert [point["_step"] for point in copy["history"]] == list(range(1, STEPS + 1))
     assert {"train/loss", "train/learning_rate", "train/pairs_per_s"} <= copy["history"][0].keys()
-    seen_s = [point["_timestamp"] for point in copy["history"]]
-    assert seen_s[-1] - seen_s[0] > 0.5 * record["stage_s"]["train"] * (STEPS - 1) / STEPS - 1  # not all at the end
     assert copy["summary"]["_runtime"] < copy["summary"]["_wandb.runtime"] + 1
     keys = {key for sample in copy["stats"] for key in sample}
     assert any("cpu" in key for key in keys)
@@ -71,8 +69,8 @@ def test_a_run_is_logged_while_it_trains(alone, monkeypatch):
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(alone):
-    """Its copies hold every step once."""
-    many = [*TRAINS, "trainer.steps=200", "trainer.checkpoint_every=10"]
+    """Its steps are logged while it trains, not at its end, and its copies hold every step once."""
+    many = [*TRAINS, "trainer.steps=100", "trainer.checkpoint_every=10"]
     killed = start(*many, cwd=alone)
     worker = child_of(killed)
     wait_for(lambda: any(b"train/loss" in path.read_bytes() for path in alone.glob("results/wandb/*/*.wandb")))
@@ -87,7 +85,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(alone):
     assert code == 0, err
     copies = read_back(alone / "results")
     assert copies[0]["history"] == first["history"]
-    assert [point["_step"] for copy in copies for point in copy["history"]] == list(range(1, 201))
+    assert [point["_step"] for copy in copies for point in copy["history"]] == list(range(1, 101))
     assert copies[0]["run_id"] == copies[1]["run_id"]
 
 

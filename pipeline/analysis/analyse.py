@@ -6,6 +6,7 @@ import pandas as pd
 
 from pipeline.analysis import exchange, fronts, noise, paired, pool, scaling, scores, tables, trades, verdict, winners
 from pipeline.analysis.errors import Estimates
+from pipeline.analysis.load import curves as load_curves
 from pipeline.analysis.money import Prices, Scenario, priced
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
@@ -16,10 +17,10 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
 
     Returns:
         `runs` and `systems` (analysis.tables), `pareto` (fronts.mark), and, where there is something to say:
-        `noise` (noise.spread), `accuracies` (intervals), `tests` (paired.compare), `winners` (winners.winners),
-        `pool_curve` (pool.curves), `hypervolume` (fronts.volumes), `exchange` and `savings` (analysis.exchange),
-        `slopes` and `fits` (analysis.scaling), `trades`, `cards` (analysis.verdict). A sweep without accuracy has none
-        of the tables after `noise`.
+        `load` (load.curves), `noise` (noise.spread), `accuracies` (intervals), `tests` (paired.compare), `winners`
+        (winners.winners), `pool_curve` (pool.curves), `hypervolume` (fronts.volumes), `exchange` and `savings`
+        (analysis.exchange), `slopes` and `fits` (analysis.scaling), `trades`, `cards` (analysis.verdict). A sweep
+        without accuracy has none of the tables after `noise`.
 
     Raises:
         UserError: the sweep does not exist, has no finished run, or its runs cannot be compared.
@@ -34,6 +35,9 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
     systems = tables.systems(runs)
     points = tables.points(systems)
     results = {"runs": runs, "systems": systems, "pareto": points}
+    under_load = load_curves(store, runs)
+    if not under_load.empty:
+        results["load"] = under_load
     spread = noise.spread(runs)
     if not spread.empty:
         results["noise"] = spread

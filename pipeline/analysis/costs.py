@@ -83,6 +83,7 @@ COSTS = (
         phrase="{:.3g} ms per query (p95)",
     ),
     Cost("ms_per_passage", "time per passage", "ms", inverse_of="passages_per_s", in_card=True),
+    Cost("ms_per_query_at_p99", "time per query at capacity", "ms", inverse_of="queries_per_s_at_p99"),
     Cost(
         "serving_mib",
         "memory of the serving process",

@@ -82,10 +82,21 @@ def mark(points: pd.DataFrame, accuracies: Accuracies, draws: Draws, bias: BiasD
         )
         if bias_BN is not None:
             marked = marked.assign(**bounds(BIAS, bias_BN))
-        groups = marked.groupby("strategy", group_keys=False)[["value", "accuracy"]]
-        masks = [pd.Series(non_dominated(own["value"], own["accuracy"]), index=own.index) for _, own in groups]
-        panels.append(marked.assign(on_own_front=pd.concat(masks)))
-    return pd.concat(panels, ignore_index=True)
+        panels.append(marked)
+    return with_own_fronts(pd.concat(panels, ignore_index=True), "strategy")
+
+
+def with_own_fronts(points: pd.DataFrame, group: str) -> pd.DataFrame:
+    """Add `on_own_front`: whether each point is on the front of its own strategy, or of another group, in its panel.
+
+    >>> points = pd.DataFrame({"benchmark": "b", "setting": "multi", "cost": "ms", "strategy": list("xyy"),
+    ...                        "value": [1.0, 2.0, 3.0], "accuracy": [0.5, 0.4, 0.3]})
+    >>> with_own_fronts(points, "strategy")["on_own_front"].tolist()
+    [True, True, False]
+    """
+    groups = points.groupby([*PANEL, group])[["value", "accuracy"]]
+    masks = [pd.Series(non_dominated(own["value"], own["accuracy"]), index=own.index) for _, own in groups]
+    return points.assign(on_own_front=pd.concat(masks))
 
 
 def bounds(name: str, draws_BN: np.ndarray) -> dict[str, np.ndarray]:

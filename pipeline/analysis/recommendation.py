@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis import draws, money, scores, tables, verdict
+from pipeline.analysis import draws, fleet, money, scores, tables, verdict
 from pipeline.analysis.costs import COSTS, Cost
 from pipeline.analysis.errors import QUERIES, Estimates
+from pipeline.analysis.load import P99_MS
 from pipeline.analysis.winners import chosen_interval
 from pipeline.retrieval.metrics import metric
+from pipeline.store.progress import counted
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
@@ -36,6 +38,7 @@ def recommend(
     limits: Limits,
     prices: money.Prices,
     scenario: money.Scenario,
+    load: fleet.Load | None = None,
 ) -> Recommendation:
     """Return the recommendation for a sweep.
 
@@ -48,9 +51,10 @@ def recommend(
         limits: the most that the system may cost.
         prices: for the costs in dollars.
         scenario: for the costs in dollars.
+        load: that the system must carry; only systems whose capacity was measured can be recommended for one.
 
     Raises:
-        UserError: no such sweep, accuracy or cost, or a metric that cannot order runs.
+        UserError: no such sweep, accuracy or cost, or a metric that cannot order runs; no capacity for the load.
 
     >>> from types import SimpleNamespace
     >>> prices = money.Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400)
@@ -73,9 +77,13 @@ def recommend(
     (by_query,) = scores.scores(store, runs.dropna(subset=[scale.column]), scale.metric, only=scale[:2])
     of = scores.estimates({scale[:2]: by_query[scale[:2]]}, table)[scale[:2]]
     systems = systems.assign(accuracy=systems[scale.column])
+    if load:
+        systems = fleet.with_fleet(systems, prices, scenario, load)
     text = sentences(systems, of, limits, " ".join(scale), higher_is_better=higher_is_better)
     systems = verdict.ranked(systems, "accuracy", higher_is_better=higher_is_better)
     eligible = systems[_eligible(systems, limits).all(axis=1)]
+    if load:
+        text += fleet_sentences(eligible if len(eligible) else systems, load, prices, scenario)
     if eligible.empty:
         return Recommendation(text, None)
     notes = runs.loc[runs["system"] == eligible.index[0], "notes"]  # which must stand wherever the figures do
@@ -138,6 +146,31 @@ def sentences(
     if exceeds > 0.005:
         text.append(f"Its cost is above a limit in {exceeds:.0%} of draws: measure more rounds, or leave more room.")
     return text + _doubts(best, of, limits)
+
+
+def fleet_sentences(
+    systems: pd.DataFrame, load: fleet.Load, prices: money.Prices, scenario: money.Scenario
+) -> list[str]:
+    """Return what each system needs to carry a load, the cheapest first.
+
+    Args:
+        systems: with the columns `accuracy` and of `fleet.with_fleet`.
+
+    >>> systems = pd.DataFrame({"model": ["small"], "strategy": "hybrid", "variant": "as trained", "accuracy": [0.5],
+    ...                         "instances": [3.0], "fleet_usd_per_month": [810.3], "load.p99_ms": [50.0]})
+    >>> prices = money.Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0, g_co2_per_kwh=400)
+    >>> scenario = money.Scenario(1000, queries_per_day=1000, reencodes_per_year=2, utilisation=0.5)
+    >>> print("\\n".join(fleet_sentences(systems, fleet.Load(250), prices, scenario)))
+    For 250 queries/s at a p99 of 50 ms, on instances like a rack (2026-01-01) at utilisation 0.5:
+      small with hybrid batches: 3 instances, 810.30 USD per month, accuracy 0.500
+    """
+    machine = f"instances like {prices.name} ({prices.date}) at utilisation {scenario.utilisation:g}"
+    text = [f"For {load.qps:g} queries/s at a p99 of {systems[P99_MS].iloc[0]:g} ms, on {machine}:"]
+    for _, row in systems.sort_values("fleet_usd_per_month", kind="stable").iterrows():
+        count = counted(int(row["instances"]), "instance")
+        figures = f"{count}, {row['fleet_usd_per_month']:.2f} USD per month, accuracy {row['accuracy']:.3f}"
+        text.append(f"  {verdict.name(row)}: {figures}")
+    return text
 
 
 def _eligible(systems: pd.DataFrame, limits: Limits) -> pd.DataFrame:

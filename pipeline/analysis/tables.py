@@ -1,6 +1,6 @@
 """From a sweep's records to tables: one row per run, then one row per system (a run without its seed).
 
-Columns of both: name, model, sampler, data, strategy, system, variant, family, layers, machine, time, notes,
+Columns of both: name, model, sampler, data, strategy, system, variant, family, layers, kind, machine, time, notes,
 `metrics.<benchmark>.<setting>.<metric>`, `main_metric.<benchmark>`, `clusters.<benchmark>`, `profile.<field>`,
 `profile.relative_errors.<field>` and `profile.sources.<field>`.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.analysis.costs import AXES, COSTS, MS_PER_S, REPEATS_LATENCY, Cost
+from pipeline.analysis.load import with_capacity
 from pipeline.analysis.machines import machines
 from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
@@ -31,7 +32,7 @@ MOST_STRATEGIES = 7  # values of a sampler's setting that count as strategies: a
 NOT_OF_A_SYSTEM = {"seed", "sweep", "costs_from", "results_dir", "tracking", "variants"}
 
 POINT_COLUMNS = ["benchmark", "setting", "cost", "system", "model", "strategy", "variant", "family", "layers"]
-POINT_COLUMNS += ["seeds", "machine", "quality", "value", "source", "accuracy", BIAS]
+POINT_COLUMNS += ["kind", "seeds", "machine", "quality", "value", "source", "accuracy", BIAS]
 POINT_COLUMNS += ["relative_error", "rounds", "error_key", "repeats_latency"]
 
 
@@ -66,7 +67,8 @@ def runs(store: ResultStore, sweep: str) -> pd.DataFrame:
     records = [run.record for run in store.runs(sweep) if run.record]
     if not records:
         raise UserError(f"sweep {sweep} in {store.root} has no finished run.")
-    newest = rows(records).sort_values("time", kind="stable").drop_duplicates(["system", "seed"], keep="last")
+    table = with_capacity(rows(records), store).sort_values("time", kind="stable")
+    newest = table.drop_duplicates(["system", "seed"], keep="last")
     return newest.sort_values(["family", "layers", "strategy", "variant", "system", "seed"], ignore_index=True)
 
 

@@ -82,6 +82,12 @@ def sweep_first() -> None:
         sys.argv[1] = f"sweep={sys.argv[1]}"
 
 
+def run_first() -> None:
+    """Let the first word of the command line be a run or a folder, whose name may hold Hydra's own characters."""
+    if len(sys.argv) > 1 and not re.match(r"-|[\w.~+/@]*=", sys.argv[1]):
+        sys.argv[1] = f"run='{sys.argv[1]}'"
+
+
 def arguments(usage: str, *options: str) -> tuple[str, dict[str, str]]:
     """Read `NAME key=value …` from the command line of a command that needs no config.
 

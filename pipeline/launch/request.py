@@ -23,7 +23,7 @@ from pipeline.store import keys
 from pipeline.store.keys import cache_key, follow, target_modules
 from pipeline.store.names import check_name, check_run, check_sweep
 from pipeline.store.results import ResultStore
-from pipeline.values import LEXICAL, Variant
+from pipeline.values import LEXICAL, USE, Variant
 
 # Modules from which each stage's code is followed (store.keys.closure); those named by a `_target_` are added.
 START = ["pipeline.encoder.sources"]
@@ -165,7 +165,7 @@ def stage_inputs(config: Config) -> dict[str, dict[str, Any]]:
     inputs: dict[str, dict[str, Any]] = {}
     if config.model.weights == "random":
         start["seed"] = config.seed
-    elif config.model.weights == "packaged-use":
+    elif config.model.weights == USE:
         start |= follow([*START, *PACKAGED_USE])
     elif config.model.static:
         inputs["static"] = static_inputs(settings)

@@ -29,7 +29,7 @@ from pipeline.launch.commands import library
 from pipeline.launch.request import Request
 from pipeline.reporting.config import options
 from pipeline.retrieval.metrics import metric
-from pipeline.store.files import write_atomically
+from pipeline.store.files import write_csv
 from pipeline.store.progress import counted
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
@@ -73,7 +73,7 @@ def search(request: Search) -> pd.DataFrame:
         run_trials(study, request, space, partial(run_trial, study, request, shared))
         trials = trial_table(study, request)
         path = store.sweep_dir(request.sweep) / "search.csv"
-        write_atomically(path, lambda temporary: trials.to_csv(temporary, index=False))
+        write_csv(path, trials)
         front = trials[trials["on_front"]].sort_values(request.minimise).drop(columns=["state", "on_front"])
         print(
             f"The Pareto front of {counted(len(trials), 'trial')} ({path}):\n{front.to_string(index=False)}", flush=True
@@ -167,9 +167,9 @@ def open_study(request: Search) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = ["maximize"] * len(request.maximise) + ["minimize"] * len(request.minimise)
     try:
-        study = optuna.create_study(
-            storage=f"sqlite:///{path}", study_name="search", directions=directions, load_if_exists=True
-        )
+        # Without a pool no connection outlives its transaction: nobody would close it.
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"poolclass": sqlalchemy.pool.NullPool})
+        study = optuna.create_study(storage=storage, study_name="search", directions=directions, load_if_exists=True)
     except sqlalchemy.exc.DatabaseError as error:
         raise UserError(f"{path} cannot be used: {error.orig}.") from error
     settings = {key: value for key, value in asdict(request).items() if key not in GROWS}

@@ -93,7 +93,7 @@ def end(results_dir: str, sweep: str) -> None:
         reported = True
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-    except Exception:  # Hydra would turn it into a warning
+    except Exception:  # whatever it is: Hydra would turn it into a warning, and the sweep would end with 0
         traceback.print_exc()
     if not reported or any(state.status not in ("done", "cached") for state in states):
         sys.exit(1)

@@ -21,7 +21,7 @@ from pipeline.groups import ModelConfig, ProfileConfig
 from pipeline.profiling import machine, words
 from pipeline.profiling.measure import PROFILED_TEXTS, measure
 from pipeline.profiling.meter import Job, Settings, names
-from pipeline.store.files import read_again, write_json
+from pipeline.store.files import read_again, write_csv, write_json
 from pipeline.store.keys import cache_key
 from pipeline.store.records import Profile, figures
 from pipeline.values import UserError, Variant
@@ -154,7 +154,7 @@ def save(folder: Path, name: str, config: Mapping[str, Any], profile: Profile) -
         row = {"name": saved["name"], "note": saved["note"], "machine": facts.get("gpu", facts["cpu"])}
         row |= {key: saved["config"][key] for key in ("device", "precision", "threads")}
         rows.append(row | figures(saved["profile"]))
-    pd.DataFrame(rows).to_csv(folder / "profiles.csv", index=False)
+    write_csv(folder / "profiles.csv", pd.DataFrame(rows))
 
 
 def table(profiles: Mapping[str, Profile]) -> str:

@@ -9,11 +9,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -101,25 +102,35 @@ def measure_indexes(job: Job, base: Profile, variants: Sequence[Variant]) -> dic
     return {variant: with_index(base, by_round, job.seed) for variant, *by_round in zip(variants, *rounds, strict=True)}
 
 
+class Worker(NamedTuple):
+    """The child process of a meter, and the file of its standard error: nobody would read a pipe before it is full."""
+
+    process: subprocess.Popen[str]
+    log: IO[str]
+
+
 @contextmanager
-def _workers(meters: Sequence[str], job: Job) -> Iterator[dict[str, subprocess.Popen[str]]]:
+def _workers(meters: Sequence[str], job: Job) -> Iterator[dict[str, Worker]]:
     """A child process per meter. Importing libraries takes longer than some meters, so all children import at once;
     none measures before all are done."""
     with ExitStack() as stack:
         workers = {}
         for name in meters:
-            workers[name] = stack.enter_context(start(name, job))
-            stack.callback(workers[name].kill)  # an error or a signal does not wait for those that measure
-        for worker in workers.values():
-            assert worker.stdout  # a pipe; it says "ready", or closes if the child died
-            worker.stdout.readline()
+            log = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+            process = stack.enter_context(start(name, job, log))
+            stack.callback(process.kill)  # an error or a signal does not wait for those that measure
+            workers[name] = Worker(process, log)
+        for process, _ in workers.values():
+            assert process.stdout  # a pipe; it says "ready", or closes if the child died
+            process.stdout.readline()
         yield workers
 
 
-def start(name: str, job: Job, group: Path | None = None) -> subprocess.Popen[str]:
+def start(name: str, job: Job, stderr: IO[str] | int, group: Path | None = None) -> subprocess.Popen[str]:
     """Start the child process of a meter.
 
     Args:
+        stderr: as of `subprocess.Popen`.
         group: a control group that the child joins before anything else.
     """
     count = str(job.threads)
@@ -130,7 +141,7 @@ def start(name: str, job: Job, group: Path | None = None) -> subprocess.Popen[st
     if group:  # by a shell: Python's own code in a fork of a process with threads may wait for ever
         command = ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, encoding="utf-8")
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, env=environment, encoding="utf-8")
 
 
 def run_meter(name: str, job: Job) -> Any:
@@ -139,13 +150,15 @@ def run_meter(name: str, job: Job) -> Any:
         return _result(name, workers[name], job)
 
 
-def _result(name: str, worker: subprocess.Popen[str], job: Job) -> Any:
+def _result(name: str, worker: Worker, job: Job) -> Any:
     """Send the job to a child and sleep until it ends."""
-    answer, log = worker.communicate(job.to_json())
-    if worker.returncode < 0:
-        raise RuntimeError(f"the {name} meter was killed by {signal.Signals(-worker.returncode).name}")
-    if worker.returncode > 0:
-        raise RuntimeError(f"the {name} meter failed: {log.strip().splitlines()[-1]}")
+    process, log = worker
+    answer, _ = process.communicate(job.to_json())
+    if process.returncode < 0:
+        raise RuntimeError(f"the {name} meter was killed by {signal.Signals(-process.returncode).name}")
+    if process.returncode > 0:
+        log.seek(0)
+        raise RuntimeError(f"the {name} meter failed: {log.read().strip().splitlines()[-1]}")
     result = json.loads(answer)
     if "refused" in result:
         raise UserError(result["refused"])

@@ -4,12 +4,13 @@ The command `pipeline.export` writes it beside the weights.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
 from pipeline.analysis.costs import COSTS
 from pipeline.store.progress import counted
-from pipeline.store.records import AS_TRAINED, Record
+from pipeline.store.records import Record
 from pipeline.values import Variant
 
 QUERIES = "query_encoder"  # the folder, in an exported one, of another encoder for queries
@@ -22,17 +23,18 @@ scores = model.encode_query(['…']) @ model.encode_document(['…']).T
 ```"""
 
 CENTRING = {
-    Variant(centre="passages").label: "Index: of each passage the mean vector of its language was subtracted, the mean "
+    "passages": "Index: of each passage the mean vector of its language was subtracted, the mean "
     "of these means added, and the length made 1 again",
-    Variant(centre="both").label: "Index: of each passage and query the mean vector of the passages in its language "
+    "both": "Index: of each passage and query the mean vector of the passages in its language "
     "was subtracted, and the length made 1 again; a search has to know each query's language",
 }
 
 
-def card(record: Record, base: str | None, license: str | None) -> str:
+def card(record: Record, variant: Variant, base: str | None, license: str | None) -> str:
     """Return a model card in the Hugging Face hub's format, from the record of a run.
 
     Args:
+        variant: the inference variant that the run is.
         base: the repository of the base model on the hub; None if it is a local folder.
         license: of the base model, by its name on the hub; None if it is not known.
     """
@@ -52,7 +54,7 @@ def card(record: Record, base: str | None, license: str | None) -> str:
         f"# {record.name}",
         "",
         USAGE,
-        *(f"- {line}" for line in facts(record, base, license)),
+        *(f"- {line}" for line in facts(record, variant, base, license)),
         "",
         *record.notes,
         "",
@@ -68,28 +70,39 @@ def card(record: Record, base: str | None, license: str | None) -> str:
     return "\n".join(lines)
 
 
-def facts(record: Record, base: str | None, license: str | None) -> Iterator[str]:
+def facts(record: Record, variant: Variant, base: str | None, license: str | None) -> Iterator[str]:
     """Yield what the encoder is made of, a line each."""
     choices, model = record.choices, record.config["model"]
     layers = counted(record.provenance["layers"], "layer")
-    yield f"Base model: {base or model['weights']}, {layers} ({choices['model']})"
+    yield f"Base model: {base or public(model['weights'])}, {layers} ({choices['model']})"
     yield f"Licence of the base model: {license or 'not known'}"
     if distill := model.get("distill"):
-        yield f"Distilled from {distill['teacher'] or 'all layers of the base model'} in {distill['steps']} steps"
+        teacher = public(distill["teacher"]) if distill["teacher"] else "all layers of the base model"
+        yield f"Distilled from {teacher} in {distill['steps']} steps"
     if data := record.provenance.get("data"):
         yield f"Training data: {counted(data['rows'], 'row')} of {data['name']} in {', '.join(data['languages'])}"
     if record.training:
         yield f"Batches: {choices['sampler']}; seed {record.seed}"
     elif not distill:
         yield "Not trained any further"
-    if record.variant != AS_TRAINED:
-        yield f"Costs and metrics are those of the inference variant {record.variant}"
-    if "queries by" in record.variant:
+    if variant != Variant():
+        yield f"Costs and metrics are those of the inference variant {variant.label}"
+    if variant.query_encoder:
         yield f"Encode queries with the encoder in the folder {QUERIES}, passages with this one"
-    yield from (how for label, how in CENTRING.items() if label in record.variant.split())
+    if variant.centre:
+        yield CENTRING[variant.centre]
     if model["max_query_tokens"]:
         yield f"Evaluated with queries truncated to {model['max_query_tokens']} tokens"
     yield f"Made at commit {record.provenance['commit']}"
+
+
+def public(weights: str) -> str:
+    """Return what names weights elsewhere too: of a local folder, which tells whose machine it lies on, the last part.
+
+    >>> public("/home/ada/models/mine"), public("owner/name")
+    ('mine', 'owner/name')
+    """
+    return Path(weights).name if Path(weights).is_absolute() else weights
 
 
 def cost_rows(record: Record) -> list[str]:

@@ -22,6 +22,7 @@ plt.rcParams.update(
         "axes.axisbelow": True,
         "svg.fonttype": "none",
         "pdf.fonttype": 42,  # text stays text
+        "text.parse_math": False,  # a name with dollar signs is no mathematics
         "svg.hashsalt": "pareto",  # the same figure is the same file
     }
 )

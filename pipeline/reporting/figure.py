@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from pipeline.analysis.costs import COSTS, REPEATS_LATENCY, Cost
@@ -19,13 +20,17 @@ from pipeline.analysis.errors import QUERIES
 from pipeline.analysis.fronts import PANEL
 from pipeline.analysis.tables import FAILED, NOT_MEASURED, PASSED
 from pipeline.reporting.drawing import MARKER_PT, grid
-from pipeline.reporting.labels import label_points, label_strategies
+from pipeline.reporting.labels import label_points, label_strategies, named_by
 from pipeline.reporting.looks import Look, looks_of
 from pipeline.values import UserError, unknown
 
 CAP_PT = (4.5, 1.5)  # half the width of an interval's caps: of the least accurate strategy, and of the best
 FINE_TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-HOLLOW = {FAILED: ("o", "quality checks failed"), NOT_MEASURED: (r"$\odot$", "quality not measured")}
+DOTTED = Path.make_compound_path(Path.unit_circle(), Path.circle(radius=0.1))  # as draw_marks draws it
+HOLLOW: dict[str, tuple[str | Path, str]] = {
+    FAILED: ("o", "quality checks failed"),
+    NOT_MEASURED: (DOTTED, "quality not measured"),
+}
 SETTINGS = {"mono": "monolingual", "cross": "cross-lingual", "multi": "multilingual"}
 
 
@@ -56,10 +61,12 @@ def reading(points: pd.DataFrame, cluster: str) -> str:
         points: what it shows.
         cluster: of the benchmark's queries (tables.cluster_name).
     """
-    families = points["family"].unique()
-    labels = f"Numbers: layers of {families[0]}. " if len(families) == 1 else ""
+    column = named_by(points)
+    models = f"layers of {points['family'].iloc[0]}" if column == "layers" else "models"
+    labels = f"Numbers: {models}. " if column == "layers" else ""
     if points["variant"].nunique() > 1:
-        labels = "Labels: inference variants on the Pareto front. "
+        models = f"{models} and " if points[column].nunique() > 1 else ""
+        labels = f"Labels: {models}inference variants on the Pareto front. "
     resampled = over(max(points["covers"], key=len), cluster)
     of_costs = "; at the foot: of the costs" if points["cost_drawn"].any() else ""
     return f"{labels}Bars: 95 % intervals over {resampled}{of_costs}. Left is cheaper."

@@ -1,4 +1,4 @@
-"""Direct labels for figures: strategies beside a panel instead of a legend, sizes beside points, where there is room.
+"""Direct labels for figures: strategies beside a panel instead of a legend, names beside points, where there is room.
 
 Labels are placed in pixels, so the layout must be settled before (`Figure.draw_without_rendering`).
 """
@@ -18,6 +18,7 @@ from scipy.optimize import isotonic_regression
 
 from pipeline.reporting.drawing import MARKER_PT
 from pipeline.reporting.looks import Look, strategy_name
+from pipeline.store.records import AS_TRAINED
 
 LINE_PT = 12  # from one label to the next
 DISTANCES_PT = (6, 11, 17, 24)  # from a point to its label
@@ -102,13 +103,12 @@ def spread(heights: np.ndarray, spacing: float) -> np.ndarray:
 
 
 def label_points(axes: Axes, points: pd.DataFrame) -> None:
-    """Label each model once, beside its most accurate point: with its layers, its name or its inference variant.
+    """Label each model and inference variant once (`names`), beside its most accurate point.
 
     Of several inference variants, or more than MOST_LABELS models, only those on the Pareto front are labelled. A label
     lies inside the panel and covers no point and no other label; one that finds no such place is left out.
     """
-    one_family, one_variant = points["family"].nunique() == 1, points["variant"].nunique() == 1
-    column = ("layers" if one_family else "model") if one_variant else "variant"
+    points, one_variant = points.assign(label=names(points)), points["variant"].nunique() == 1
     best = points.sort_values("accuracy", ascending=False).drop_duplicates(["model", "layers", "variant"])
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's has one
     points_px = axes.transData.transform(points[["value", "accuracy"]].to_numpy(float))
@@ -118,7 +118,7 @@ def label_points(axes: Axes, points: pd.DataFrame) -> None:
         for distance_pt, (x, y) in product(DISTANCES_PT, AROUND):
             offset_pt = np.array([x, y]) * distance_pt / np.hypot(x, y)
             note = axes.annotate(
-                str(point[column]),
+                point["label"],
                 (point["value"], point["accuracy"]),
                 offset_pt,
                 textcoords="offset points",
@@ -132,3 +132,30 @@ def label_points(axes: Axes, points: pd.DataFrame) -> None:
                 boxes.append(box)
                 break
             note.remove()
+
+
+def named_by(points: pd.DataFrame) -> str:
+    """Return the column that names models: their layers, where these tell the models of one family apart."""
+    apart = points.groupby("layers")["model"].nunique().max() == 1
+    return "layers" if apart and points["family"].nunique() == 1 else "model"
+
+
+def names(points: pd.DataFrame) -> pd.Series:
+    """Name points by what they differ in: the model (`named_by`), the inference variant, or both.
+
+    Beside the name of a model nothing stands for "as trained".
+
+    >>> points = pd.DataFrame({"family": "e5", "model": ["e5-small", "e5-small"], "layers": 12})
+    >>> names(points.assign(variant=["as trained", "SQ8"])).tolist()
+    ['as trained', 'SQ8']
+    >>> names(points.assign(variant="as trained", layers=[6, 12])).tolist()
+    ['6', '12']
+    >>> names(points.assign(variant=["as trained", "SQ8"], family=["bm25", "e5"], model=["bm25", "e5-small"])).tolist()
+    ['bm25', 'e5-small SQ8']
+    """
+    model = points[named_by(points)].astype(str)
+    if points["variant"].nunique() == 1:
+        return model
+    if model.nunique() == 1:
+        return points["variant"]
+    return model.where(points["variant"] == AS_TRAINED, model + " " + points["variant"])

@@ -61,6 +61,15 @@ FIXED = {  # by the name of the strategy without its settings
     "english": Look(BROWN, "v"),
     "no training": Look(BLACK, "X"),
 }
+KINDS = {  # of systems: how they come to their cost (systems.kind)
+    "full": Look(BLUE, "o"),
+    "truncated": Look(SKY, "s"),
+    "distilled": Look(GREEN, "^"),
+    "asymmetric": Look(VERMILLION, "D"),
+    "static": Look(ORANGE, "P"),
+    "lexical": Look(BROWN, "v"),
+    "fused": Look(PURPLE, "h"),
+}
 FREE = list(zip((ORANGE, SKY, GREEN, PURPLE, VERMILLION, BLUE, BLACK), "P*phdP*", strict=True))
 
 
@@ -105,7 +114,7 @@ def looks_of_systems(systems: pd.DataFrame) -> dict[str, Look]:
 
 
 def known(strategy: str) -> Look | None:
-    """Return the look of a strategy of this project, None for others.
+    """Return the look of a strategy of this project, or of a kind of system; None for others.
 
     >>> known("crosslingual languages_by=batch")
     Look(colour='#D55E00', marker='s')
@@ -114,7 +123,7 @@ def known(strategy: str) -> Look | None:
     alpha = re.search(r"(?:^|, )alpha (\d*\.?\d+)", settings)
     if sampler == "hybrid" and alpha:
         return hybrid(float(alpha[1]))
-    return FIXED.get(sampler)
+    return FIXED.get(sampler) or KINDS.get(sampler)
 
 
 def hybrid(alpha: float) -> Look:

@@ -6,6 +6,7 @@ Reads the table of `analysis.pool.curves` only.
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from pipeline.reporting.drawing import grid
 from pipeline.reporting.looks import looks_of_systems, strategy_name
@@ -36,6 +37,8 @@ def draw(curves: pd.DataFrame, title: str) -> Figure:
             panel.plot(full["pool_size"], full["ndcg_10"], marker, ms=6, mfc="white", color=colour)
             handles[f"{curve['model'].iloc[0]}, {strategy_name(curve['strategy'].iloc[0])}"] = line
         panel.set(xscale="log", title=language)
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
     for panel in axes.flat[len(languages) :]:
         panel.set_axis_off()
     for number, panel in enumerate(axes.flat[: len(languages)]):

@@ -11,9 +11,9 @@ import pandas as pd
 
 from pipeline.analysis import verdict
 from pipeline.analysis.analyse import analyse
-from pipeline.analysis.fronts import PANEL
+from pipeline.analysis.fronts import PANEL, with_own_fronts
 from pipeline.analysis.tables import BIAS, cluster_name, main_metric, scales
-from pipeline.reporting import figure, latex, pool_figure, terminal
+from pipeline.reporting import figure, latex, load_figure, pool_figure, terminal
 from pipeline.reporting.config import ReportConfig, options
 from pipeline.reporting.drawing import save
 from pipeline.reporting.files import readme, written
@@ -21,7 +21,7 @@ from pipeline.reporting.html import write as html
 from pipeline.reporting.wandb.client import Tracking
 from pipeline.reporting.wandb.sweep import log_report
 from pipeline.retrieval.metrics import metric
-from pipeline.store.files import write_atomically
+from pipeline.store.files import write_atomically, write_csv
 from pipeline.store.results import ReadOnce
 
 
@@ -42,10 +42,11 @@ def publish(config: ReportConfig) -> None:
     front, runs = one_panel(tables, config.panel), store.runs(sweep)
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in scales(tables["runs"])))
 
-    csv_files = write_csv(tables, folder)
+    csv_files = write_tables(tables, folder)
     latex_files = write_latex(tables, benchmarks, sweep, folder)
     fronts = draw_fronts(tables, sweep, folder)
-    pictures = [*draw_front(tables, front, sweep, folder), *draw_pool_curves(tables, sweep, folder)]
+    pictures = [*draw_front(tables, front, sweep, folder), *draw_kinds(tables, sweep, folder)]
+    pictures += [*draw_pool_curves(tables, sweep, folder), *draw_load(tables, sweep, folder)]
     named: list[str | None] = [*benchmarks] or [None]
     for benchmark in named:
         print(f"\n{sweep}, {benchmark or 'cost only'}\n{terminal.systems_table(tables['systems'], benchmark)}")
@@ -59,26 +60,17 @@ def publish(config: ReportConfig) -> None:
     records = [run.record for run in runs if run.record]
     log_report(Tracking.of(records[0], store.root), store, sweep, tables, files)
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
-    print(f"\n{terminal.summary(tables.get('cards', pd.DataFrame()), sweep, store.root, notes)}", flush=True)
+    cards, exportable = tables.get("cards", pd.DataFrame()), {record.name for record in records if record.exportable}
+    print(f"\n{terminal.summary(cards, sweep, store.root, notes, exportable)}", flush=True)
 
 
-def write_csv(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     """Write the tables as csv files."""
     paths = []
     for stem, table in written(tables).items():
         paths.append(folder / f"{stem}.csv")
-        write_atomically(paths[-1], partial(as_text(table).to_csv, index=False))
+        write_csv(paths[-1], table)
     return paths
-
-
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose texts no spreadsheet takes for a formula: an apostrophe stands before the sign.
-
-    >>> as_text(pd.DataFrame({"language": ["=1+1", "en"], "gain": [-0.5, 1.0]})).to_dict("list")
-    {'language': ["'=1+1", 'en'], 'gain': [-0.5, 1.0]}
-    """
-    texts = table.select_dtypes(["object", "string"]).columns
-    return table.assign(**{name: table[name].replace(r"^([=+@\t\r]|-(?=\D))", r"'\1", regex=True) for name in texts})
 
 
 def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) -> dict[str, Path]:
@@ -90,6 +82,19 @@ def draw_fronts(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) ->
         stem = f"pareto-{benchmark}" if paths else "pareto"
         paths[benchmark] = save(figure.draw(points, *titles(tables, points, sweep)), folder / stem)
     return paths
+
+
+def draw_kinds(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) -> list[Path]:
+    """Draw the fronts of the first benchmark with a colour per kind of system, not per strategy, as kinds.png.
+
+    Nothing is drawn of a sweep that has only whole and truncated encoders.
+    """
+    points = tables["pareto"][tables["pareto"]["cost"] != BIAS]
+    points = points[points["benchmark"].isin(points["benchmark"].head(1))]
+    if not set(points["kind"]) - {"full", "truncated", ""}:
+        return []
+    by_kind = with_own_fronts(points.assign(strategy=points["kind"]), "kind")
+    return [save(figure.draw(by_kind, *titles(tables, points, sweep)), folder / "kinds")]
 
 
 def titles(tables: Mapping[str, pd.DataFrame], points: pd.DataFrame, sweep: str) -> tuple[str, str, str]:
@@ -140,3 +145,10 @@ def draw_pool_curves(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Pat
             stem = f"pool_curve-{benchmark}" if paths else "pool_curve"
             paths.append(save(pool_figure.draw(curves, f"{sweep}: {benchmark}"), folder / stem))
     return paths
+
+
+def draw_load(tables: Mapping[str, pd.DataFrame], sweep: str, folder: Path) -> list[Path]:
+    """Draw latency against rate as load.png, if a run of the sweep was put under load."""
+    if "load" not in tables:
+        return []
+    return [save(load_figure.draw(tables["load"], sweep), folder / "load")]

@@ -1,6 +1,5 @@
 """What `pipeline.published` writes to the sweep's folder: csv tables, a figure, and published.html."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from pipeline.reporting.config import SweepConfig
 from pipeline.reporting.drawing import grid, save
 from pipeline.reporting.html import published as page
 from pipeline.reporting.looks import looks_of
-from pipeline.store.files import write_atomically
+from pipeline.store.files import write_atomically, write_csv
 from pipeline.store.results import ResultStore
 
 DRAWN = costs.AXES[:3]  # in the figure; the page has all axes
@@ -46,7 +45,7 @@ def publish(config: SweepConfig, folder: Path) -> None:
     tables = study(scores.read(folder), costs.measured(store, sweep), config.prices, config.scenario)
     target = store.sweep_dir(sweep)
     for stem, table in tables.items():
-        write_atomically(target / f"published-{stem}.csv", partial(table.to_csv, index=False))
+        write_csv(target / f"published-{stem}.csv", table)
     picture = save(draw(tables["points"]), target / "published")
     text = page.render(sweep, tables)
     write_atomically(target / "published.html", lambda path: path.write_text(text, encoding="utf-8"))

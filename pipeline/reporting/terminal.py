@@ -1,7 +1,7 @@
 """What the end of a sweep says on the terminal: the verdict, its cards, where the report lies, and what to do next."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,9 @@ from pipeline.reporting.looks import strategy_name
 from pipeline.retrieval.metrics import metric
 
 
-def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[str] = ()) -> str:
+def summary(
+    cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[str] = (), exportable: Container[str] = ()
+) -> str:
     """Return the verdict sentence, the table of cards, the path of the report and the commands to go on with.
 
     Args:
@@ -23,6 +25,7 @@ def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[
         sweep: its name.
         results_dir: holds the sweep.
         notes: what to bear in mind, such as that the data are an exercise.
+        exportable: the runs whose encoder `pipeline.export` can write.
 
     >>> print(summary(pd.DataFrame(), "costs", Path("/results"), ["an exercise"]))
     This sweep has no accuracy, so it says what systems cost and not which one to prefer.
@@ -35,7 +38,7 @@ def summary(cards: pd.DataFrame, sweep: str, results_dir: Path, notes: Sequence[
         lines += [table(cards), ""]
     lines.append(f"Report: {results_dir.absolute() / sweep / 'report.html'}")
     if not cards.empty:
-        lines += [f"Next:   {command}" for command in next_commands(cards, sweep, results_dir)]
+        lines += [f"Next:   {command}" for command in next_commands(cards, sweep, results_dir, exportable)]
     return "\n".join(lines)
 
 
@@ -82,13 +85,14 @@ def systems_table(systems: pd.DataFrame, benchmark: str | None) -> str:
     return table.to_string(index=False, formatters=formats, na_rep="-")
 
 
-def next_commands(cards: pd.DataFrame, sweep: str, results_dir: Path) -> list[str]:
-    """Return two commands, ready to paste: ask for a system within a limit, and export the best value.
+def next_commands(cards: pd.DataFrame, sweep: str, results_dir: Path, exportable: Container[str]) -> list[str]:
+    """Return commands, ready to paste: ask for a system within a limit, and export the best value if it is exportable.
 
     The limit is the first cost of that system, rounded up; without a knee, the most accurate system is exported.
 
     >>> cards = pd.DataFrame({"card": ["most accurate"], "run": ["m-hybrid-s0"], "query_latency_p95_ms": [4.2]})
-    >>> next_commands(cards, "articles", Path("results"))  # doctest: +NORMALIZE_WHITESPACE
+    >>> commands = next_commands(cards, "articles", Path("results"), {"m-hybrid-s0"})
+    >>> commands  # doctest: +NORMALIZE_WHITESPACE
     ['python -m pipeline.recommend articles p95_ms=5', 'python -m pipeline.export m-hybrid-s0 to=my-retriever']
     """
     by_card = cards.set_index("card")
@@ -96,7 +100,7 @@ def next_commands(cards: pd.DataFrame, sweep: str, results_dir: Path) -> list[st
     known = [cost for cost in COSTS if cost.option and pd.notna(card.get(cost.field))]
     limits = [f" {cost.option}={math.ceil(card[cost.field])}" for cost in known[:1]]
     recommend = f"python -m pipeline.recommend {sweep}{''.join(limits)}{folder_option(results_dir)}"
-    return [recommend, export_command(card["run"], results_dir)]
+    return [recommend, *([export_command(card["run"], results_dir)] if card["run"] in exportable else [])]
 
 
 def export_command(run: str, results_dir: Path) -> str:

@@ -12,10 +12,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.values import UserError, unreadable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")  # the names that write_atomically lets tempfile choose
 
@@ -81,6 +85,16 @@ def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = (
     # No newline at the end, so that a file which lacks its last byte is damaged as well.
     text = json.dumps({"sha256": digest(content), **content}, indent=1, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table whose texts no spreadsheet takes for a formula: an apostrophe stands before the sign.
+
+    It stands there for whoever reads the file by other means, too: rare texts are changed, and numbers never.
+    """
+    texts = table.select_dtypes(["object", "string"]).columns
+    safe = {name: table[name].replace(r"^([=+@\t\r]|-(?=\D))", r"'\1", regex=True) for name in texts}
+    write_atomically(path, partial(table.assign(**safe).to_csv, index=False))
 
 
 def read_json(path: Path) -> Any:

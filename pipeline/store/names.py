@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pipeline.values import UserError
 
 NAME, RUN = r"\w[\w.-]*", r"\w[\w.+=-]*"  # the name of a run has that of its inference variant after a plus
-RESERVED = ("runs", "stages", "locks", "wandb", "profiles-cli")  # folders of the results that no sweep may have
+RESERVED = ("runs", "stages", "locks", "load", "wandb", "profiles-cli")  # folders of the results that no sweep may have
 LONGEST = 100  # bytes; a file system takes 255, and names are put together
 
 

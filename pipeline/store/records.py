@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.values import UserError, Variant, conforming
+from pipeline.values import LEXICAL, USE, UserError, Variant, conforming
 
 SCHEMA = 3  # of record.json; another number when fields change
 AS_TRAINED = Variant().label
@@ -113,6 +113,11 @@ class Record:
     reason: str | None = None  # of a failure
     schema: int = SCHEMA
 
+    @property
+    def exportable(self) -> bool:
+        """Whether `pipeline.export` can write its encoder."""
+        return self.config["model"].get("weights") not in (LEXICAL, USE)
+
 
 def from_json(raw: Mapping[str, Any], path: Path) -> Record:
     """Return the record that `path` holds as JSON.
@@ -143,7 +148,8 @@ def row(record: Record) -> dict[str, Any]:
     """Flatten a record to one row: what a table, a plot and W&B show of it."""
     model = record.config["model"]
     flat = {"name": record.name, **record.choices, "seed": record.seed, "family": model["family"]}
-    flat |= {"layers": record.provenance["layers"], "variant": record.variant, "notes": " ".join(record.notes)}
+    flat |= {"layers": record.provenance["layers"], "kind": record.provenance.get("kind", "")}
+    flat |= {"variant": record.variant, "notes": " ".join(record.notes)}
     flat |= {f"main_metric.{name}": metric for name, metric in record.provenance.get("main_metrics", {}).items()}
     flat |= {f"metrics.{key}": value for key, value in record.metrics.items()}
     if record.profile:

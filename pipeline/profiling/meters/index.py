@@ -56,8 +56,7 @@ class IndexResult(TypedDict):
 def run(job: Job, load: Callable[[], Served]) -> IndexResult:
     """Measure every width and index of the job, filled with `index_rows` vectors and searched for the job's queries.
 
-    The vectors are those of the passages, each repeated many times with a little noise (NOISE): without noise, all
-    graphs and inverted lists of an index would end in the same place.
+    The vectors are those of the passages (`filled`).
     """
     served, settings = load(), job.settings
     faiss.omp_set_num_threads(job.threads)
@@ -68,10 +67,7 @@ def run(job: Job, load: Callable[[], Served]) -> IndexResult:
 
     emb_QD, emb_ND = embed("query"), embed("passage")
     full_width = emb_ND.shape[1]
-    rng = np.random.default_rng(job.seed)
-    emb_ND = np.resize(emb_ND, (settings.index_rows, full_width))
-    noise_ND = rng.standard_normal(emb_ND.shape, np.float32)
-    emb_ND = emb_ND + NOISE * noise_ND / np.linalg.norm(noise_ND, axis=1, keepdims=True)
+    emb_ND = filled(emb_ND, settings.index_rows, job.seed)
     measured: list[MeasuredIndex] = []
     for variant in job.indexes:
         width, factory = variant.width or full_width, variant.index.replace("exact", "Flat")
@@ -87,6 +83,19 @@ def run(job: Job, load: Callable[[], Served]) -> IndexResult:
         )
         measured.append({**cost, "width": width, "factory": factory})
     return {"indexes": measured}
+
+
+def filled(emb_ND: np.ndarray, rows: int, seed: int) -> np.ndarray:
+    """Return `rows` vectors: those given, each repeated many times with a little noise (NOISE).
+
+    Without noise, all graphs and inverted lists of an index would end in the same place.
+
+    >>> filled(np.eye(2, dtype=np.float32), 5, seed=0).shape
+    (5, 2)
+    """
+    emb_ND = np.resize(emb_ND, (rows, emb_ND.shape[1]))
+    noise_ND = np.random.default_rng(seed).standard_normal(emb_ND.shape, np.float32)
+    return emb_ND + NOISE * noise_ND / np.linalg.norm(noise_ND, axis=1, keepdims=True)
 
 
 def measure(

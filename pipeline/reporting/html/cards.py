@@ -62,6 +62,7 @@ def card(material: Material, rows: pd.DataFrame, mark: Mark | None) -> Card:
     first, costs = rows.iloc[0], headline_costs(material.systems)
     accuracy = material.accuracy_label(first["benchmark"], first["setting"])
     text = show.between(first["accuracy"], (first["low"], first["high"]), show.accuracy)
+    exportable = all(record.exportable for record in material.records[first["system"]])
     names = {"accuracy": accuracy, "cost": costs[0].name if costs else ""}
     return Card(
         title=show.listed(rows["card"]),
@@ -69,7 +70,7 @@ def card(material: Material, rows: pd.DataFrame, mark: Mark | None) -> Card:
         figures=[Figure(accuracy, text, mark=mark), *(of_cost(material, first["system"], cost) for cost in costs)],
         name=first["model"],
         detail=material.short_labels[first["system"]],
-        command=export_command(first["run"], material.store.root),
+        command=export_command(first["run"], material.store.root) if exportable else "",
     )
 
 

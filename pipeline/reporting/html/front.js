@@ -1,17 +1,18 @@
 // The fronts over the chosen axes, the straight-line fits, and the figures of the chosen system.
 const points = unpack(data.points);
 const fits = unpack(data.fits);
-const hidden = new Set(); // strategies whose box is clear, and "published"
+const hidden = new Set(); // strategies or kinds whose box is clear, and "published"
+const groupOf = (point) => point[$("by").value]; // what has a colour: its strategy or its kind
 const onBias = () => $("cost").value === "rank_distance";
 const withBias = () => $("with-bias").checked && !onBias();
 const axesChosen = () => ["benchmark", "setting", "cost"].map((id) => $(id).value);
 const inAxes = (row) => ["benchmark", "setting", "cost"].every((id) => row[id] === $(id).value);
 
 function ranked(panel) {
-  // Strategies by the accuracy that each reaches at its highest cost, the most accurate first, as in pareto.png.
+  // Strategies, or kinds, by the accuracy that each reaches at its highest cost, the most accurate first, as in pareto.png.
   const largest = {};
   const byCost = [...panel].sort((a, b) => a.value - b.value || a.accuracy - b.accuracy);
-  byCost.forEach((point) => (largest[point.strategy] = point.accuracy));
+  byCost.forEach((point) => (largest[groupOf(point)] = point.accuracy));
   return Object.keys(largest).sort((a, b) => largest[b] - largest[a]);
 }
 
@@ -31,23 +32,30 @@ function hover(point) {
 
 function sizes(shown) {
   // By system: the size of each model, once, at its most accurate point.
-  const oneFamily = unique(shown.map((point) => point.family)).length === 1;
   const best = {};
   shown.forEach((point) => {
     if (!best[point.model] || point.accuracy > best[point.model].accuracy) best[point.model] = point;
   });
-  return Object.fromEntries(
-    Object.values(best).map((point) => [point.system, String(oneFamily ? point.layers : point.model)]),
-  );
+  return Object.fromEntries(Object.values(best).map(({system}) => [system, data.systems[system].size]));
 }
 
 const SUFFIX = {passed: "", failed: "-open", "not measured": "-open-dot"}; // of a plotly symbol, by quality
 
-function strategyTraces(shown, strategy, rank, labels, colours) {
+function ownFront(shown) {
+  // Those of some points, in the order of their cost, that are more accurate than all cheaper ones.
+  let best = -Infinity;
+  return shown.filter(({accuracy}) => {
+    const better = accuracy > best;
+    best = Math.max(best, accuracy);
+    return better;
+  });
+}
+
+function groupTraces(shown, group, rank, labels, colours) {
   // Every point at its cost. Where strategies share it, white edges set markers off, and caps differ in width.
-  const {symbol, colour, name} = lookOf(strategy, colours);
+  const {symbol, colour, name} = lookOf(group, colours);
   const cap_px = 2 + rank;
-  const own = shown.filter((point) => point.on_own_front);
+  const own = ownFront(shown);
   const x = shown.map((point) => point.value);
   return [
     {x: own.map((point) => point.value), y: own.map((point) => point.accuracy), mode: "lines",
@@ -113,17 +121,18 @@ function drawFront() {
     mode: "lines", line: {shape: "hv", color: colours.front, width: 6}, name: "Pareto front", hoverinfo: "skip",
   }];
   const labels = sizes(shown);
-  const strategies = ranked(panelPoints);
-  strategies.toReversed().filter((strategy) => !hidden.has(strategy)).forEach((strategy) => {
-    const own = shown.filter((point) => point.strategy === strategy).sort((a, b) => a.value - b.value);
-    traces.push(...strategyTraces(own, strategy, strategies.indexOf(strategy), labels, colours)); // the best on top
+  const groups = ranked(panelPoints);
+  groups.toReversed().filter((group) => !hidden.has(group)).forEach((group) => {
+    const own = shown.filter((point) => groupOf(point) === group)
+      .sort((a, b) => a.value - b.value || b.accuracy - a.accuracy);
+    traces.push(...groupTraces(own, group, groups.indexOf(group), labels, colours)); // the best on top
   });
   if (!hidden.has("published")) traces.push(...publishedTraces(axis, colours));
   draw("front", traces, {
     xaxis: axis, yaxis: valueAxis(data.settings[benchmark][setting], colours), hovermode: "closest",
     shapes: costIntervals(panelPoints, colours),
   });
-  drawLegend(strategies, colours);
+  drawLegend(groups, colours);
   const words = `${data.settings[benchmark][setting]} on ${benchmark} against ${data.costs[cost]}`;
   $("front").ariaLabel = `${words}: ${shown.length} systems, ${front.length} of them on the Pareto front`;
   $("repeats").hidden = !data.repeats_latency.includes(cost);
@@ -135,13 +144,13 @@ function drawFront() {
   showTables();
 }
 
-function drawLegend(strategies, colours) {
-  const entries = strategies.map((strategy) => {
-    const {name, colour, glyph} = lookOf(strategy, colours);
-    return [strategy, name, colour, glyph];
+function drawLegend(groups, colours) {
+  const entries = groups.map((group) => {
+    const {name, colour, glyph} = lookOf(group, colours);
+    return [group, name, colour, glyph];
   });
   if (publishedLines().length) entries.push(["published", "published", colours.soft, "⋯"]);
-  legend($("strategies"), entries, hidden, drawFront);
+  legend($("groups"), entries, hidden, drawFront);
 }
 
 function drawFit() {
@@ -212,7 +221,8 @@ function startFront() {
   const labels = unique(points.map((point) => point.system)).map((system) => [system, data.systems[system].label]);
   fill($("point"), [["", "click a marker, or choose"], ...labels.sort(([, a], [, b]) => a.localeCompare(b, "en", {numeric: true}))]);
   $("point").addEventListener("change", () => choose($("point").value));
-  ["benchmark", "setting", "cost", "variant", "with-bias"].forEach((id) => $(id).addEventListener("change", axes));
+  $("by").parentElement.hidden = unique(points.map((point) => point.kind)).length === 1;
+  ["benchmark", "setting", "cost", "by", "variant", "with-bias"].forEach((id) => $(id).addEventListener("change", axes));
   figures.front = drawFront;
   figures.fit = drawFit;
   axes();

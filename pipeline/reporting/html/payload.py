@@ -18,18 +18,20 @@ from pipeline.reporting.html import evidence, pools
 from pipeline.reporting.html.languages import Matrices
 from pipeline.reporting.html.material import Material
 from pipeline.reporting.html.show import accuracy, amount, between, probability
+from pipeline.reporting.labels import named_by
 from pipeline.reporting.looks import looks_of, strategy_name
 from pipeline.retrieval.metrics import metric
 
-POINT = ["benchmark", "setting", "cost", "system", "model", "strategy", "family", "layers", "quality", "value"]
-POINT += ["value_low", "value_high", "cost_drawn", "source", "accuracy", "accuracy_low", "accuracy_high", "on_front"]
-POINT += ["on_own_front", "on_front_with_bias", BIAS]
+POINT = ["benchmark", "setting", "cost", "system", "model", "strategy", "kind", "quality"]
+POINT += ["value", "value_low", "value_high", "cost_drawn", "source", "accuracy", "accuracy_low"]
+POINT += ["accuracy_high", "on_front", "on_front_with_bias", BIAS]
 
 
 def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, Any]:
     """Return all that report.js draws, as JSON values."""
     points = material.tables["pareto"]
     lines = figures(material)
+    sizes = dict(zip(points["system"], points[named_by(points)].astype(str), strict=True)) if len(points) else {}
     return {
         "points": packed(with_chances(points)),
         "fits": packed(material.tables.get("fits", pd.DataFrame())),
@@ -43,12 +45,14 @@ def payload(material: Material, matrices: Mapping[str, Matrices]) -> dict[str, A
         },
         "looks": {
             strategy: {"name": strategy_name(strategy)} | look.in_browser
-            for strategy, look in looks_of(material.systems["strategy"].unique()).items()
+            for column in ("strategy", "kind")
+            for strategy, look in looks_of(material.systems[column].unique()).items()
         },
         "figures": lines,
         "systems": {
             system: {
                 "label": material.label(system),
+                "size": sizes.get(system),  # None: it has no point
                 "variant": material.records[system][0].variant,
                 "figures": list(values(material, system, lines)),
             }

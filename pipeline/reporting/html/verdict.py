@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.analysis import verdict as rule
 from pipeline.analysis.costs import Cost
 from pipeline.analysis.errors import DRAWS
-from pipeline.analysis.money import UNLIKE
+from pipeline.analysis.money import TIME, UNLIKE
 from pipeline.analysis.tables import FAILED, NOT_MEASURED, PASSED
 from pipeline.reporting.html import show
 from pipeline.reporting.html.material import Material
@@ -217,6 +217,11 @@ def caveats(material: Material) -> list[str]:
     modelled = [cost.name for cost in material.costs if "modelled" in material.origin(cost)]
     if modelled := [name for name in modelled if name not in repeating]:
         sentences.append(f"Modelled, not measured: {show.listed(modelled)}.")
+    if len(times := times_of_queries(material)) > 1:
+        sentences.append(
+            f"Dollars and CO2 of queries come from different figures ({show.listed(times)}): compare only within "
+            "one. python -m pipeline.load sweep=NAME measures the capacity of the other systems."
+        )
     for doubt in priced_as_another(material):
         sentences.append(f"The price sheet is of another kind of machine than the profiled one: {doubt}.")
     machines = systems["machine"].dropna().unique()
@@ -230,10 +235,20 @@ def caveats(material: Material) -> list[str]:
     return sentences + list(notes)
 
 
+def price_sources(material: Material) -> list[str]:
+    """List how the dollars of queries came about."""
+    return list(material.systems.get("profile.sources.usd_per_1m_queries", pd.Series(dtype=object)).dropna().unique())
+
+
 def priced_as_another(material: Material) -> list[str]:
     """List in what the machine of the price sheet is unlike a profiled one."""
-    sources = material.systems.get("profile.sources.usd_per_1m_queries", pd.Series(dtype=object)).dropna().unique()
-    return [doubt for _, unlike, doubt in (source.partition(f"{UNLIKE}: ") for source in sources) if unlike]
+    parts = (source.partition(f"{UNLIKE}: ") for source in price_sources(material))
+    return list(dict.fromkeys(doubt for _, unlike, doubt in parts if unlike))
+
+
+def times_of_queries(material: Material) -> list[str]:
+    """List the fields that the time of a query was taken from, for its price."""
+    return sorted({source.partition(TIME)[2].split(";")[0] for source in price_sources(material)})
 
 
 def doubts_of_profiles(material: Material) -> list[str]:

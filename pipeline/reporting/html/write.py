@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.reporting.html import evidence, languages, pools, tables
+from pipeline.reporting.html import evidence, languages, loads, pools, tables
 from pipeline.reporting.html.cards import cards
 from pipeline.reporting.html.findings import findings
 from pipeline.reporting.html.material import Material, gather
@@ -29,6 +29,7 @@ SECTIONS = {  # in the order in which people ask: id -> title, what the folded s
     "languages": ("Language bias and matrices", "query by passage language, rank distance"),
     "language-costs": ("Costs by language", "tokens, latency and energy of a query"),
     "variants": ("Inference variants", "what engines, precisions and indexes save and lose"),
+    "load": ("Capacity under load", "queries per second within a limit on p99 latency"),
     "pools": ("The full pool", "accuracy estimated beyond the sampled pool"),
     "statistics": ("Statistics", "winners, paired tests, hypervolume, measurement noise"),
     "trust": ("Provenance and quality checks", "machines, versions, failed runs, all runs"),
@@ -51,6 +52,7 @@ def render(material: Material) -> str:
         "costs": tables.costs(material) if material.profiles else None,
         "bias": bias,
         "language_costs": languages.costs(material),
+        "load": loads.capacities(material),
         "pools": pools.full(material),
     }
     statistics_of = statistics(material)
@@ -59,6 +61,7 @@ def render(material: Material) -> str:
         "languages": not (matrices or bias),
         "language-costs": not content["language_costs"],
         "variants": not statistics_of["variants"],
+        "load": not content["load"],
         "pools": not content["pools"],
         "statistics": not statistics_of["statistics"],
     }
