@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.analysis.load import P99_MS
-from pipeline.analysis.money import CAPACITY, DAYS_PER_MONTH, J_PER_KWH, Prices, Scenario, fields
+from pipeline.analysis.money import (
+    CAPACITY,
+    DAYS_PER_MONTH,
+    J_PER_KWH,
+    LOADED,
+    Prices,
+    Scenario,
+    fields,
+    j_per_1k_queries,
+)
 from pipeline.values import UserError
 
 HOURS_PER_MONTH = 24 * DAYS_PER_MONTH
@@ -34,19 +43,20 @@ def fleet(profiles: pd.DataFrame, prices: Prices, scenario: Scenario, qps: float
         scenario: its `utilisation` is the share of the capacity that is used.
         qps: queries per second.
 
-    250 queries per second on instances that carry 200, half of it used, take three: 3 x 730 h x 0.36 USD, and 87.6 kWh.
+    250 queries per second on instances that carry 200, half of it used, take three: 3 x 730 h x 0.36 USD, and 54.75
+    kWh.
 
-    >>> profile = {CAPACITY: 200, "energy_j_per_1k_queries": 360, "idle_power_w": 10}
+    >>> profile = dict(zip(LOADED, (200, 180), strict=True)) | {"idle_power_w": 10}
     >>> prices = Prices("a rack", "an invoice", "2026-01-01", 0.36, 0.25, usd_per_gb_month=0.1, g_co2_per_kwh=400)
     >>> scenario = Scenario(9_000_000, queries_per_day=120_000, reencodes_per_year=2, utilisation=0.5)
     >>> fleet(pd.DataFrame([profile]), prices, scenario, 250).round(2).to_dict("records")
-    [{'instances': 3.0, 'usd_per_month': 810.3}]
+    [{'instances': 3.0, 'usd_per_month': 802.09}]
     """
-    profiles = profiles.reindex(columns=[CAPACITY, "energy_j_per_1k_queries", "idle_power_w"]).astype(float)
+    profiles = profiles.reindex(columns=[*LOADED, "energy_j_per_1k_queries", "idle_power_w"]).astype(float)
     instances = np.ceil(qps / (profiles[CAPACITY] * scenario.utilisation))
     usd = instances * HOURS_PER_MONTH * prices.usd_per_instance_hour
     if prices.usd_per_kwh:
-        work_j = qps * HOURS_PER_MONTH * 3600 / 1000 * profiles["energy_j_per_1k_queries"]
+        work_j = qps * HOURS_PER_MONTH * 3600 / 1000 * j_per_1k_queries(profiles)
         idle_j = instances * profiles["idle_power_w"] * HOURS_PER_MONTH * 3600
         usd += (work_j + idle_j) / J_PER_KWH * prices.usd_per_kwh
     return pd.DataFrame({"instances": instances, "usd_per_month": usd})

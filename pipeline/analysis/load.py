@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.analysis.costs import COSTS, MS_PER_S
-from pipeline.analysis.money import CAPACITY
+from pipeline.analysis.money import CAPACITY, CAPACITY_J, LOADED
 from pipeline.store import capacity
 from pipeline.store.capacity import Capacity
 from pipeline.store.progress import counted
@@ -18,6 +18,8 @@ from pipeline.store.results import ResultStore
 from pipeline.values import UserError
 
 P99_MS = "load.p99_ms"  # column: the limit at which the capacity was measured
+FIGURES = [f"profile.{CAPACITY}", f"profile.relative_errors.{CAPACITY}", f"profile.{CAPACITY_J}", P99_MS]
+SOURCES = [f"profile.sources.{field}" for field in LOADED]
 SAME = ("p99_ms", "index_rows")  # settings that must agree within a sweep
 CURVE = ["system", "model", "strategy", "variant", "rate_per_s", "p50_ms", "p99_ms", "refused", "valid"]
 CURVE += ["queries_per_s_at_p99", "limit_ms"]
@@ -48,31 +50,31 @@ def results(store: ResultStore, runs: pd.DataFrame) -> dict[tuple[str, str], Cap
 
 
 def with_capacity(runs: pd.DataFrame, store: ResultStore) -> pd.DataFrame:
-    """Return the table of runs with the capacity, its source and its error; unchanged if no load was measured.
+    """Return the table of runs with FIGURES and SOURCES; unchanged if no load was measured.
 
     A capacity of another machine than the profile's is left out, and its source says so.
     """
     known = results(store, runs)
     if not known:
         return runs
-    columns: dict[str, list[object]] = {name: [] for name in ("value", "source", "error", "limit")}
-    for key, variant, machine in runs[["profile.encoder_key", "variant", "machine"]].itertuples(index=False):
-        result = known.get((key, variant))
-        elsewhere = result is not None and machine_of(result) != machine
-        value = None if result is None or elsewhere else result.queries_per_s_at_p99
-        columns["value"].append(np.nan if value is None else value)
-        columns["error"].append(np.nan if value is None or result is None else relative_error(result))
-        columns["limit"].append(np.nan if value is None or result is None else result.p99_ms)
-        columns["source"].append(None if result is None else source(result, machine if elsewhere else None))
-    added = {
-        f"profile.{CAPACITY}": columns["value"],
-        f"profile.sources.{CAPACITY}": columns["source"],
-        f"profile.relative_errors.{CAPACITY}": columns["error"],
-        P99_MS: columns["limit"],
-    }
-    table = runs.assign(**added)
+    of_runs = runs[["profile.encoder_key", "variant", "machine"]].itertuples(index=False)
+    rows = [columns_of(known.get((key, variant)), machine) for key, variant, machine in of_runs]
+    added = pd.DataFrame(rows, runs.index, [*FIGURES, *SOURCES]).astype(dict.fromkeys(FIGURES, float))
+    table = runs.join(added)
     inverse = {cost.column: MS_PER_S / table[f"profile.{CAPACITY}"] for cost in COSTS if cost.inverse_of == CAPACITY}
     return table.assign(**inverse)
+
+
+def columns_of(result: Capacity | None, machine: str) -> dict[str, object]:
+    """Return FIGURES and SOURCES, as far as they are known, of a profile that was measured on `machine`."""
+    if result is None:
+        return {}
+    elsewhere = machine_of(result) != machine
+    says: dict[str, object] = {f"profile.sources.{CAPACITY}": source(result, machine if elsewhere else None)}
+    if elsewhere or result.queries_per_s_at_p99 is None:
+        return says
+    values = (result.queries_per_s_at_p99, relative_error(result), result.energy_j_per_1k_queries, result.p99_ms)
+    return says | dict(zip(FIGURES, values, strict=True)) | {f"profile.sources.{CAPACITY_J}": result.energy_source}
 
 
 def relative_error(result: Capacity) -> float:

@@ -16,6 +16,8 @@ UNLIKE = "not the profiled machine"  # in the source of a figure whose price she
 PROFILED = ["query_latency_p50_ms", "passages_per_s", "index_bytes_per_passage"]  # fields of the Profile
 PROFILED += ["energy_j_per_1k_queries", "energy_j_per_1k_passages", "idle_power_w"]
 CAPACITY = "queries_per_s_at_p99"  # of a load result, where a run has one
+CAPACITY_J = "energy_j_per_1k_queries_at_p99"  # at that rate
+LOADED = [CAPACITY, CAPACITY_J]
 TIME = "time of a query: "  # in the source of a figure that follows from it, before the field that it comes from
 OF_QUERIES = ("usd_per_1m_queries", "usd_per_month", "kg_co2_per_month")  # figures that follow from the time of a query
 
@@ -102,8 +104,8 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
     """Return what each profile costs: dollars and kg of CO2, per million queries, per month and to encode the corpus.
 
     Args:
-        profiles: one row per profile, with the columns PROFILED and, where some have a load result, CAPACITY; NaN where
-            a figure was not measured.
+        profiles: one row per profile, with the columns PROFILED and, where some have a load result, LOADED; NaN where a
+            figure was not measured.
 
     Returns:
         One row per profile; units are in the names of the columns. NaN where a figure that counts is missing.
@@ -118,12 +120,14 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
     >>> bill(pd.DataFrame([profile]), prices, scenario)["usd_per_1m_queries"].round(2).tolist()
     [3.65]
 
-    At a capacity of 200 queries per second the same million takes 5,000 s, or 2.78 h at half utilisation.
+    At a capacity of 200 queries per second the same million takes 5,000 s, or 2.78 h at half utilisation. In batches
+    they take 180 J per thousand.
 
-    >>> bill(pd.DataFrame([profile | {CAPACITY: 200}]), prices, scenario)["usd_per_1m_queries"].round(4).tolist()
-    [1.0319]
+    >>> profile |= {CAPACITY: 200, CAPACITY_J: 180}
+    >>> bill(pd.DataFrame([profile]), prices, scenario)["usd_per_1m_queries"].round(4).tolist()
+    [1.0194]
     """
-    profiles = profiles.reindex(columns=[*PROFILED, CAPACITY]).astype(float)
+    profiles = profiles.reindex(columns=[*PROFILED, *LOADED]).astype(float)
 
     def spend(hours: pd.Series, work_j: pd.Series) -> tuple[pd.Series, pd.Series]:
         """Return USD and kg CO2: every paid hour draws the idle power, and work adds its own energy."""
@@ -137,7 +141,7 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
     s_per_query = (1 / profiles[CAPACITY]).fillna(profiles["query_latency_p50_ms"] / 1000)
     hours_per_1m_queries = 1e6 * s_per_query / 3600 / scenario.utilisation
     hours_to_encode = passages / profiles["passages_per_s"] / 3600
-    usd_per_1m_queries, kg_per_1m_queries = spend(hours_per_1m_queries, 1000 * profiles["energy_j_per_1k_queries"])
+    usd_per_1m_queries, kg_per_1m_queries = spend(hours_per_1m_queries, 1000 * j_per_1k_queries(profiles))
     usd_to_encode, kg_to_encode = spend(hours_to_encode, passages / 1000 * profiles["energy_j_per_1k_passages"])
     usd_per_month_index = passages * profiles["index_bytes_per_passage"] / BYTES_PER_GB * prices.usd_per_gb_month
     millions = scenario.queries_per_day * DAYS_PER_MONTH / 1e6  # of queries per month
@@ -152,6 +156,11 @@ def bill(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataF
             "kg_co2_per_month": millions * kg_per_1m_queries + encodings * kg_to_encode,
         }
     )
+
+
+def j_per_1k_queries(profiles: pd.DataFrame) -> pd.Series:
+    """Return the energy of queries: at the capacity where a load was measured, else of one at a time."""
+    return profiles[CAPACITY_J].fillna(profiles["energy_j_per_1k_queries"])
 
 
 def priced(runs: pd.DataFrame, prices: Prices, scenario: Scenario) -> pd.DataFrame:
@@ -206,7 +215,7 @@ def relative_errors(profiles: pd.DataFrame, prices: Prices, scenario: Scenario) 
     base, step = bill(profiles, prices, scenario), 1e-4
     square = pd.DataFrame(0.0, base.index, base.columns)
     known = pd.DataFrame(False, base.index, base.columns)
-    for field in [*PROFILED, CAPACITY]:
+    for field in [*PROFILED, *LOADED]:
         if f"relative_errors.{field}" in profiles:
             changed = bill(profiles.assign(**{field: profiles[field].astype(float) * (1 + step)}), prices, scenario)
             elasticity = (changed / base - 1) / step

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 from pipeline.capacity import loadgen
 from pipeline.capacity.search import largest_rate
 from pipeline.capacity.systems import Refused, System
+from pipeline.profiling.meters.energy import idle
+from pipeline.profiling.tracker import Tracker, joules
 from pipeline.store.capacity import Capacity, LoadTest
 from pipeline.values import Side, UserError
 
@@ -22,6 +25,7 @@ FIRST_LOAD = 0.5  # share of what one query at a time reaches, as the first rate
 NULL_LOAD = 2.0  # times the capacity: the rate at which the generator is tested by itself
 TRIES = 2  # of a rate: where others share the processor, a moment's pause fails a test
 WARM_UP_CALLS = 8
+IDLE_S = 10.0  # of the idle process, whose power is taken off where a counter measures it
 OFFLINE_TRIES = 3  # LoadGen fixes the number of passages beforehand: too few, and the test ends too soon
 
 
@@ -41,10 +45,26 @@ class Plan:
 
 
 class Tests:
-    """Runs tests of one system one after another, tells of each, and keeps their results."""
+    """Runs tests of one system one after another, tells of each, and keeps their results.
 
-    def __init__(self, name: str, system: System, texts: Mapping[Side, Sequence[str]], plan: Plan, folder: Path):
+    Args:
+        tracker: of the energy of this process; None: the system runs in another one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        system: System,
+        texts: Mapping[Side, Sequence[str]],
+        plan: Plan,
+        folder: Path,
+        tracker: Tracker | None = None,
+    ):
         self.name, self.system, self.texts, self.plan, self.folder = name, system, texts, plan, folder
+        self.tracker, self.idle_w = tracker, 0.0
+        if tracker and tracker.has_idle:
+            block = idle(tracker, IDLE_S)
+            self.idle_w = joules(block) / block["seconds"]
         self.done: list[LoadTest] = []
 
     def run(self, scenario: Any, rate_per_s: float, system: System | None = None) -> LoadTest:
@@ -53,7 +73,12 @@ class Tests:
         side: Side = "passage" if scenario == "Offline" else "query"
         word = scenario if system is None else "null"
         folder = self.folder / f"{len(self.done) + 1:02}-{word}"
-        test = loadgen.run(system or self.system, self.texts[side], side, settings, folder)
+        run = partial(loadgen.run, system or self.system, self.texts[side], side, settings, folder)
+        if self.tracker and system is None:
+            test, block = self.tracker.track(run)
+            test = replace(test, energy_j=joules(block, self.idle_w))
+        else:
+            test = run()
         rate = f" at {rate_per_s:.4g}/s" if scenario == "Server" else ""
         refused = f" · {test.refused:,} refused" if test.refused else ""
         said = f"{test.per_s:.4g}/s · p50 {test.p50_ms:.3g} ms · p99 {test.p99_ms:.3g} ms{refused}"
@@ -85,6 +110,7 @@ def measure(
     folder: Path,
     facts: Mapping[str, Any],
     *,
+    tracker: Tracker | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Capacity:
     """Return what a system carries. Earlier logs in `folder` are removed.
@@ -97,20 +123,21 @@ def measure(
         plan: how to measure.
         folder: of LoadGen's logs.
         facts: `index`, `settings`, `texts` and `machine` of the result.
+        tracker: of the energy of this process; None: the system runs in another one.
 
     Raises:
         UserError: the system refuses queries that are sent one at a time.
     """
     shutil.rmtree(folder, ignore_errors=True)
     expected_per_s = warm_up(system, texts, plan.limits.per_call, clock)
-    tests = Tests(name, system, texts, plan, folder)
+    tests = Tests(name, system, texts, plan, folder, tracker)
     single = tests.run("SingleStream", 1.0)
     if single.refused:
         raise UserError(f"{name} refused {single.refused} of {single.samples} queries that were sent one at a time.")
-    rounds = capacities(tests, single)
+    held = largest(tests, single)
+    rounds = [test.per_s if test else None for test in held]
     offline = run_offline(tests, expected_per_s)
-    known = [rate for rate in rounds if rate is not None]
-    rate = float(np.median(known)) if len(known) == len(rounds) else None
+    rate = median(rounds)
     return Capacity(
         name=name,
         queries_per_s_at_p99=rate,
@@ -120,32 +147,49 @@ def measure(
         tests=tests.done,
         null=tests.run("Server", NULL_LOAD * rate, null) if rate else None,
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        energy_j_per_1k_queries=median([j_per_1k(test) if test else None for test in held]),
+        energy_source=tracker.source if tracker else None,
         **facts,
     )
 
 
-def capacities(tests: Tests, single: LoadTest) -> list[float | None]:
-    """Return the capacity of each round; None where no rate holds, as where one query at a time takes too long.
+def largest(tests: Tests, single: LoadTest) -> list[LoadTest | None]:
+    """Return the test at the largest rate that holds, of each round; None where no rate does.
 
-    It is what the system completed per second at the largest rate that holds, as MLPerf reports it: in a short test,
-    random arrivals are a few per cent more or fewer than their rate.
+    The capacity is what the system completed per second in it, as MLPerf reports it: in a short test, random arrivals
+    are a few per cent more or fewer than their rate. None at all if one query at a time takes too long.
     """
-    plan, first, rounds = tests.plan, FIRST_LOAD * single.per_s, list[float | None]()
-    completed: dict[float, float] = {}
+    plan, first, rounds = tests.plan, FIRST_LOAD * single.per_s, list[LoadTest | None]()
+    last: dict[float, LoadTest] = {}
 
     def holds(rate: float) -> bool:
         for _ in range(TRIES):
-            test = tests.run("Server", rate)
-            completed[rate] = test.per_s
-            if test.holds(plan.limits.min_queries):
+            last[rate] = tests.run("Server", rate)
+            if last[rate].holds(plan.limits.min_queries):
                 return True
         return False
 
     for _ in range(plan.rounds):
         rate = None if single.p99_ms > plan.limits.p99_ms else largest_rate(holds, first, plan.tolerance)
-        rounds.append(completed[rate] if rate else None)
+        rounds.append(last[rate] if rate else None)
         first = rate or first
     return rounds
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Return the median; None if a value is missing."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if len(known) == len(values) else None
+
+
+def j_per_1k(test: LoadTest) -> float | None:
+    """Return the joules of 1,000 texts of a test that refused none; None if they were not measured.
+
+    >>> test = LoadTest("Server", 9.0, True, {}, 250, 0, 9.0, 1.0, 1.0, 1.0, 1.0, "02-Server", energy_j=90.0)
+    >>> j_per_1k(test)
+    360.0
+    """
+    return None if test.energy_j is None else 1000 * test.energy_j / test.samples
 
 
 def warm_up(system: System, texts: Mapping[Side, Sequence[str]], per_call: int, clock: Callable[[], float]) -> float:

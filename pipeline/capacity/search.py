@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-# Of the first rate, before no rate is said to hold. The first rate is half of what one query at a time reaches, so at the
-# last one the system is idle seven eighths of the time, and a test of enough queries takes minutes.
+# Of the first rate, before no rate is said to hold. The first rate is half of what one query at a time reaches, so at
+# the last one the system is idle seven eighths of the time, and a test of enough queries takes minutes.
 HALVINGS = 2
 
 

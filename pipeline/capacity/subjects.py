@@ -13,10 +13,11 @@ from pipeline.capacity.meter import Plan
 from pipeline.capacity.meter import measure as measure_system
 from pipeline.config import from_plain
 from pipeline.encoder.encoding import encode
-from pipeline.profiling import machine
+from pipeline.profiling import machine, nvidia
 from pipeline.profiling.measure import sample_texts
 from pipeline.profiling.meter import Texts
 from pipeline.profiling.samples import round_robin
+from pipeline.profiling.tracker import Tracker
 from pipeline.serving import encoders
 from pipeline.store import capacity
 from pipeline.store.keys import installed
@@ -25,6 +26,7 @@ from pipeline.store.results import ResultStore
 from pipeline.targets import build, check_target
 from pipeline.values import Collection, Side, UserError
 
+COUNTRY = "USA"  # codecarbon asks for one, for the CO2 that is not read here
 OFFLINE_CALLS = 8  # of max_batch passages at a time: the engine never waits for the generator
 NOT_SETTINGS = ("run", "sweep", "target", "results_dir", "allow_targets")  # what was measured, not how
 
@@ -86,7 +88,8 @@ def measure_run(store: ResultStore, config: LoadConfig, run: str) -> None:
     system = systems.InProcess(retriever, encoders.limits(config), search)
     try:
         with store.machine(alone=True):
-            finish(store, config, retriever.name, system, systems.Null(), texts, {"texts": described, "index": index})
+            facts = {"texts": described, "index": index}
+            finish(store, config, retriever.name, system, systems.Null(), texts, facts, tracker_of(config))
     finally:
         system.stop()
 
@@ -118,16 +121,23 @@ def finish(
     null: systems.System,
     texts: Texts,
     facts: Mapping[str, Any],
+    tracker: Tracker | None = None,
 ) -> capacity.Capacity:
     """Measure a system, save the result, say it, and return it."""
     of_side: dict[Side, Sequence[str]] = {"query": flat(texts, "query"), "passage": flat(texts, "passage")}
     facts = {**facts, "settings": settings_of(config), "machine": machine_of(config)}
     folder = capacity.folder(store.root, name)
-    result = measure_system(name, system, null, of_side, plan_of(config), folder, facts)
+    result = measure_system(name, system, null, of_side, plan_of(config), folder, facts, tracker=tracker)
     path = capacity.save(store.root, result)
     print("\n".join(sentences(result)))
     print(f"load · {name} · {path}", flush=True)
     return result
+
+
+def tracker_of(config: LoadConfig) -> Tracker | None:
+    """Return what measures the energy of this process; None on a GPU whose counter cannot be read."""
+    on_gpu = config.device.name == "cuda"
+    return None if on_gpu and nvidia.problem() else Tracker(COUNTRY, nvidia.energy_j if on_gpu else None)
 
 
 def flat(texts: Texts, side: Side) -> list[str]:

@@ -32,6 +32,7 @@ class LoadTest:
         per_s: texts that were completed per second.
         accepted_p99_ms: of what was not refused, from when it was sent; None if all was refused.
         folder: of LoadGen's logs, beside load.json.
+        energy_j: of the whole test, above idle; None for a server, whose processes are others.
     """
 
     __pydantic_config__ = STRICT
@@ -48,6 +49,7 @@ class LoadTest:
     p99_ms: float
     accepted_p99_ms: float | None
     folder: str
+    energy_j: float | None = None
 
     def holds(self, min_queries: int) -> bool:
         """Whether the system carries this rate: the test is valid, by all checks that `min_queries` can meet."""
@@ -73,6 +75,9 @@ class Capacity:
         settings: the command's, batching limits included.
         texts: the benchmark, and its numbers of queries and passages.
         machine: facts of the machine that ran the generator, and the system unless it is a server elsewhere.
+        energy_j_per_1k_queries: above idle, at the rate of `queries_per_s_at_p99`, median over the rounds; None for a
+            server, and where a round found no rate.
+        energy_source: how it came about, as in the sources of a profile.
     """
 
     __pydantic_config__ = STRICT
@@ -89,6 +94,8 @@ class Capacity:
     texts: Mapping[str, Any]
     machine: Mapping[str, Any]
     time: str
+    energy_j_per_1k_queries: float | None = None
+    energy_source: str | None = None
 
     @property
     def by_the_rules(self) -> bool:
