@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline.values import LEXICAL, USE, UserError, Variant, conforming
 
+RECORD, PACKED = "record.json", "record.json.gz"  # in the folder of a run
 SCHEMA = 3  # of record.json; another number when fields change
 AS_TRAINED = Variant().label
 STRICT = {"extra": "forbid"}  # pydantic's word for: a file with a field that we do not know is not read
@@ -117,6 +118,12 @@ class Record:
     def exportable(self) -> bool:
         """Whether `pipeline.export` can write its encoder."""
         return self.config["model"].get("weights") not in (LEXICAL, USE)
+
+
+def record_path(run_dir: Path) -> Path:
+    """Return the file of a run's record."""
+    plain, packed = run_dir / RECORD, run_dir / PACKED
+    return packed if packed.exists() and not plain.exists() else plain
 
 
 def from_json(raw: Mapping[str, Any], path: Path) -> Record:
