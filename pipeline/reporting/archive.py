@@ -7,7 +7,6 @@ training curve, and the load result. Weights, vectors, rankings and the scores o
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,7 @@ import pandas as pd
 from pipeline.analysis.tables import BIAS, MAIN_METRIC
 from pipeline.store import capacity
 from pipeline.store.frames import KEYS, PER_QUERY, read_frame
-from pipeline.store.records import Record
+from pipeline.store.records import Record, without_folders
 from pipeline.store.results import ResultStore, RunState
 from pipeline.values import UserError
 
@@ -87,19 +86,3 @@ def kept(frame: pd.DataFrame, stem: str, record: Record) -> pd.DataFrame:
 def untracked(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a run whose report is not logged to W&B again."""
     return {**config, "tracking": {**config["tracking"], "wandb": False}}
-
-
-def without_folders(value: Any) -> Any:
-    """Return a value of a record in which absolute paths, which no other machine has, are names of files and folders.
-
-    >>> without_folders({"data": {"path": "/home/me/data/xquad-r"}, "languages": ["ar", "de"]})
-    {'data': {'path': 'xquad-r'}, 'languages': ['ar', 'de']}
-    """
-    match value:
-        case str() if value.startswith("/"):
-            return Path(value).name
-        case Mapping():
-            return {key: without_folders(part) for key, part in value.items()}
-        case list():
-            return [without_folders(part) for part in value]
-    return value

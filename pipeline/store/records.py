@@ -169,3 +169,19 @@ def figures(profile: Mapping[str, Any]) -> dict[str, Any]:
     nested = ("relative_errors", "sources")
     flat = {key: value for key, value in profile.items() if key not in (*nested, "details")}
     return flat | {f"{name}.{key}": value for name in nested for key, value in profile[name].items()}
+
+
+def without_folders(value: Any) -> Any:
+    """Return a config in which absolute paths, which no other machine has, are names of files and folders.
+
+    >>> without_folders({"data": {"path": "/home/me/data/xquad-r"}, "languages": ["ar", "de"]})
+    {'data': {'path': 'xquad-r'}, 'languages': ['ar', 'de']}
+    """
+    match value:
+        case str() if value.startswith("/"):
+            return Path(value).name
+        case Mapping():
+            return {key: without_folders(part) for key, part in value.items()}
+        case list():
+            return [without_folders(part) for part in value]
+    return value
