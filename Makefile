@@ -7,13 +7,14 @@ ARGS ?=
 FAISS_THERE := $(shell cat .venv/ready 2>/dev/null)
 FAISS ?= $(or $(FAISS_THERE),cpu)
 BUILDER ?= docker
+EDITION := results/reference/edition2
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ADVISORIES := https://pypi.org/pypi/pip/24.0/json
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report published docs wandb-sync bench image notebooks check audit lock clean
+.PHONY: help sweep test report study-report published docs wandb-sync bench image notebooks check audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -27,6 +28,10 @@ test: .venv/ready-test ## run all tests, from set-up on
 
 report: .venv/ready ## draw the fronts of results/$(SWEEP) again
 	$(BIN)/python -m pipeline.report sweep=$(SWEEP) $(ARGS)
+
+study-report: .venv/ready ## make every table, figure and page of the reference study anew from its archive, without training
+	@for sweep in $(patsubst $(EDITION)/%/.store,%,$(sort $(wildcard $(EDITION)/*/.store))); do \
+	    $(BIN)/python -m pipeline.report $$sweep results_dir=$(EDITION) $(ARGS) || exit; done
 
 published: .venv/ready ## profile public architectures and choose one by published accuracy (XQUAD_R_DIR, PUBLISHED_DIR)
 	$(BIN)/python -m pipeline.run --config-dir sweeps --config-name published $(ARGS)

@@ -16,6 +16,7 @@ One word per concept, in code, config, docs, tables and messages:
     truncated           of texts, embeddings and depth
     query, passage      the field's, as are qrels, X-X-mono, X-Y, and the settings mono, cross and multi
     report              report.html and its tables: the command pipeline.report
+    archive             a results folder of few bytes, from which reports are made anew: the command pipeline.archive
     verdict, cards      what to deploy: a sentence, and the systems most accurate, best value, cheapest worth having
 
 To read the code, start with `experiment`, which reads as a method section; docs/design.md draws the rooms.

@@ -15,6 +15,7 @@ COMMANDS = (
     "run",
     "status",
     "report",
+    "archive",
     "recommend",
     "export",
     "serve",

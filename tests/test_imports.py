@@ -51,6 +51,7 @@ ALLOWED = {  # room -> the rooms that it may import, beside itself
 COMMANDS = {
     "run",
     "report",
+    "archive",
     "search",
     "status",
     "recommend",

@@ -85,7 +85,7 @@ def test_a_run_is_logged_completely(store, capsys):
     assert matrix.loc[expected.index, expected.columns].to_numpy().tolist() == expected.to_numpy().tolist()
     means = table_of(run, "languages/facts").groupby("setting")["map"].mean()
     for setting in ("mono", "cross", "multi"):
-        assert means[setting] == pytest.approx(record.metrics[f"facts.{setting}.map"], rel=1e-12)
+        assert means[setting] == pytest.approx(record.metrics[f"facts.{setting}.map"], rel=1e-7)
     curve = store.curve(record.name)
     assert [step["_step"] for step in run["history"]] == curve["step"].tolist()
     for column in ("loss", "learning_rate", "pairs_per_s"):

@@ -17,7 +17,7 @@ from pipeline.analysis.load import with_capacity
 from pipeline.analysis.machines import machines
 from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
-from pipeline.store.records import AS_TRAINED, Record, row
+from pipeline.store.records import AS_TRAINED, Record, row, without_folders
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError, unknown
 
@@ -103,7 +103,7 @@ def rows(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _system(record: Record) -> str:
-    settings = {key: value for key, value in record.config.items() if key not in NOT_OF_A_SYSTEM}
+    settings = without_folders({key: value for key, value in record.config.items() if key not in NOT_OF_A_SYSTEM})
     name = "-".join([*(record.choices[group] for group in ("model", "sampler", "data")), cache_key(settings)[:6]])
     return name if record.variant == AS_TRAINED else f"{name} {record.variant}"
 

@@ -4,12 +4,14 @@ A file is written under a temporary name, synced and renamed. A JSON file of our
 every file it vouches for. `results` writes and reads by these functions.
 """
 
+import gzip
 import hashlib
 import json
 import os
 import re
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")  # the names that write_atomically lets tempfile choose
+NO_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 class Damaged(UserError):
@@ -76,15 +79,16 @@ def file_digest(path: Path) -> str:
 
 
 def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = ()) -> None:
-    """Write JSON with its own checksum and those of `vouched`, files below the folder of `path`."""
+    """Write JSON, with gzip if `path` ends so, with its own checksum and those of `vouched`, files below its folder."""
     digests = {}
     for file in vouched:
         sync(file)
         digests[str(file.relative_to(path.parent))] = file_digest(file)
     content = json.loads(json.dumps({**value, "files": digests}, allow_nan=False))
     # No newline at the end, so that a file which lacks its last byte is damaged as well.
-    text = json.dumps({"sha256": digest(content), **content}, indent=1, ensure_ascii=False)
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    text = json.dumps({"sha256": digest(content), **content}, indent=1, ensure_ascii=False).encode()
+    packed = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text  # no time: equal values are equal files
+    write_atomically(path, lambda temporary: temporary.write_bytes(packed))
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -110,16 +114,17 @@ def read_json(path: Path) -> Any:
 def read_vouched(path: Path) -> tuple[Any, dict[str, str]]:
     """Return what `read_json` returns, and the checksums of the files that it vouches for, by name."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        stored = path.read_bytes()
+        content = json.loads((gzip.decompress(stored) if path.suffix == ".gz" else stored).decode())
         if content.pop("sha256") != digest(content):
             raise ValueError("checksum")
         vouched = dict(content.pop("files"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, *NO_GZIP):  # no JSON, or none of ours
+        raise Damaged(f"{path} is damaged: it has to be made again.") from None
     except OSError as error:
         raise UserError(unreadable(path, error)) from None
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # no JSON, or none of ours
-        raise Damaged(f"{path} is damaged: it has to be made again.") from None
     check_vouched(path, vouched)
     return content, vouched
 

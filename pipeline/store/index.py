@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.store.files import check_vouched, write_atomically
-from pipeline.store.records import SCHEMA, Record, from_json
+from pipeline.store.records import SCHEMA, Record, from_json, record_path
 
 NAME = ".index.parquet"
 VERSION = {b"pipeline": f"records of schema {SCHEMA}, index 1".encode()}
@@ -51,7 +51,7 @@ def read(runs: Path, names: list[str], load: Callable[[str], tuple[Record, Mappi
     """
     known, records, new = _read(runs / NAME), dict[str, Record](), dict[str, Entry]()
     for name in names:
-        path = runs / name / "record.json"
+        path = record_path(runs / name)
         stat = path.stat() if path.exists() else None
         state = (stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat else None
         entry = known.get(name)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline.values import LEXICAL, USE, UserError, Variant, conforming
 
+RECORD, PACKED = "record.json", "record.json.gz"  # in the folder of a run
 SCHEMA = 3  # of record.json; another number when fields change
 AS_TRAINED = Variant().label
 STRICT = {"extra": "forbid"}  # pydantic's word for: a file with a field that we do not know is not read
@@ -119,6 +120,12 @@ class Record:
         return self.config["model"].get("weights") not in (LEXICAL, USE)
 
 
+def record_path(run_dir: Path) -> Path:
+    """Return the file of a run's record."""
+    plain, packed = run_dir / RECORD, run_dir / PACKED
+    return packed if packed.exists() and not plain.exists() else plain
+
+
 def from_json(raw: Mapping[str, Any], path: Path) -> Record:
     """Return the record that `path` holds as JSON.
 
@@ -162,3 +169,19 @@ def figures(profile: Mapping[str, Any]) -> dict[str, Any]:
     nested = ("relative_errors", "sources")
     flat = {key: value for key, value in profile.items() if key not in (*nested, "details")}
     return flat | {f"{name}.{key}": value for name in nested for key, value in profile[name].items()}
+
+
+def without_folders(value: Any) -> Any:
+    """Return a config in which absolute paths, which no other machine has, are names of files and folders.
+
+    >>> without_folders({"data": {"path": "/home/me/data/xquad-r"}, "languages": ["ar", "de"]})
+    {'data': {'path': 'xquad-r'}, 'languages': ['ar', 'de']}
+    """
+    match value:
+        case str() if value.startswith("/"):
+            return Path(value).name
+        case Mapping():
+            return {key: without_folders(part) for key, part in value.items()}
+        case list():
+            return [without_folders(part) for part in value]
+    return value

@@ -21,18 +21,16 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.store import index, locks
 from pipeline.store.deployment import with_costs_from
 from pipeline.store.files import others, read_again, read_unchanged, read_vouched, write_atomically, write_json
+from pipeline.store.frames import PER_QUERY, read_frame, read_table, write_frame
 from pipeline.store.hosts import on_one_host
 from pipeline.store.mounts import local_locks
 from pipeline.store.names import check_run, check_sweep
-from pipeline.store.records import Record, from_json, made_by_older
+from pipeline.store.records import PACKED, RECORD, Record, from_json, made_by_older, record_path
 from pipeline.values import UserError, alternatives, conforming
-
-PER_QUERY = ["setting", "query_language", "passage_language", "query_id"]  # columns beside the metrics; also `cluster`
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,9 @@ class ResultStore:
     def machine(self, *, alone: bool) -> AbstractContextManager[None]:
         return locks.machine(self.root / "locks", alone=alone)
 
-    def save(self, record: Record) -> Path:
-        path = self.run_dir(record.name) / "record.json"
+    def save(self, record: Record, *, packed: bool = False) -> Path:
+        """Write the record of a run, after the tables beside it; `packed` with gzip, for what is kept for long."""
+        path = self.run_dir(record.name) / (PACKED if packed else RECORD)
         write_json(path, asdict(record), others(path))
         return path
 
@@ -119,16 +118,16 @@ class ResultStore:
 
     def load_vouched(self, name: str) -> tuple[Record, dict[str, str]]:
         """What `load` returns, and the checksums of the tables beside it."""
-        path = self.run_dir(name) / "record.json"
+        path = record_path(self.run_dir(name))
         if not path.exists():
-            known = sorted(path.parent.name for path in self.root.glob("runs/*/record.json"))
+            known = sorted(path.parent.name for path in self.root.glob(f"runs/*/{RECORD}*"))
             raise UserError(f"no run {name} in {self.root}: {alternatives(name, known)}")
         raw, vouched = read_vouched(path)
         return from_json(raw, path), vouched
 
     def finished(self, name: str) -> Record | None:
         """The record of a run that need not run again."""
-        path = self.run_dir(name) / "record.json"
+        path = record_path(self.run_dir(name))
         raw = read_again(path)
         return from_json(raw, path) if raw and raw.get("status") != "failed" else None
 
@@ -146,7 +145,7 @@ class ResultStore:
         return read_again(self.stage_dir(stage, key) / "done.json")
 
     def save_frame(self, folder: Path, stem: str, frame: pd.DataFrame) -> None:
-        write_atomically(folder / f"{stem}.parquet", lambda path: frame.to_parquet(path, index=False))
+        write_frame(folder / f"{stem}.parquet", frame)
 
     def copy_frames(self, stage: str, key: str, name: str) -> None:
         """Copy the tables of a shared stage into the folder of a run."""
@@ -159,12 +158,7 @@ class ResultStore:
 
     def per_query_metrics(self, name: str, benchmark: str, metrics: Sequence[str]) -> pa.Table:
         """Some columns of `per_query`: those that are no metrics, as dictionaries, and the `metrics`."""
-        path, keys = self.run_dir(name) / f"per_query-{benchmark}.parquet", [*PER_QUERY, "cluster"]
-        try:
-            with pq.ParquetFile(path, read_dictionary=keys) as file:
-                return file.read([*(key for key in keys if key in file.schema_arrow.names), *metrics])
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+        return read_table(self.run_dir(name) / f"per_query-{benchmark}.parquet", metrics)
 
     def pool_ranks(self, name: str) -> list[pd.DataFrame]:
         """retrieval.scoring.pool_ranks_table of each benchmark whose pools are samples."""
@@ -205,6 +199,11 @@ class ResultStore:
     def _plan(self, sweep: str) -> "Plan | None":
         return read_unchanged(self.kept_dir(sweep) / "plan.json", lambda raw, path: conforming(Plan, raw, path))
 
+    def costs_from(self, sweep: str) -> str | None:
+        """The sweep that profiled the models of this one, if another did."""
+        plan = self._plan(sweep)
+        return plan.costs_from if plan else None
+
     def add_to_manifest(self, sweep: str, state: RunState) -> None:
         """Record in the sweep's manifest how a run ended."""
         write_json(self.kept_dir(sweep) / "manifest" / f"{state.name}.json", kept_of(state))
@@ -235,8 +234,7 @@ class ResultStore:
         entries = self.manifest(sweep)
         names = [self.run_dir(name).name for name, entry in entries.items() if entry["status"] != "failed"]
         records = index.read(self.root / "runs", names, self.load_vouched)
-        plan = self._plan(sweep)
-        if plan and (other := plan.costs_from):
+        if other := self.costs_from(sweep):
             there = [state.record for state in self.runs(other) if state.record and state.record.profile]
             records = with_costs_from(other, there, records)
         records = on_one_host(records)
@@ -270,14 +268,3 @@ class ReadOnce(ResultStore):
         if sweep not in self.known:
             self.known[sweep] = super().runs(sweep)
         return self.known[sweep]
-
-
-def read_frame(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table of the store; UserError if it is missing, damaged, or lacks one of `columns`."""
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
-    if missing := [column for column in columns if column not in frame]:
-        raise UserError(f"{path} lacks the column {missing[0]}: it is no table of this version.")
-    return frame
