@@ -43,7 +43,7 @@ def inside(*arguments, cwd, module="pipeline.run"):
     out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     as_it_is = [patch.dict(os.environ), patch.object(sys, "argv", [module, *arguments]), contextlib.chdir(cwd)]
     caught = [contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)]
-    made_here = patch("pipeline.launch.runs.attempt", lambda request, time_limit_min: worker.perform(request, unheard))
+    made_here = patch("pipeline.launch.runs.attempt", lambda request, *_, **__: worker.perform(request, unheard))
     with contextlib.ExitStack() as stack:
         for context in (*as_it_is, *caught, made_here):
             stack.enter_context(context)
@@ -56,11 +56,36 @@ def inside(*arguments, cwd, module="pipeline.run"):
     return code, out.getvalue(), err.getvalue()
 
 
+def is_server(process):
+    """Whether a process is a fork server. Its forks have the same command line, so it is no fork of one."""
+    return is_of(process, "launch.forkserver") and not is_of(process.parent(), "launch.forkserver")
+
+
+def makes_a_run(process):
+    """Whether a process is the child process of a run, fresh or forked."""
+    forked = is_of(process, "launch.forkserver") and is_of(process.parent(), "launch.forkserver")
+    return forked or is_of(process, "launch.worker")
+
+
+def is_of(process, module):
+    return process is not None and f"pipeline.launch.start {module}" in " ".join(process.cmdline())
+
+
+def descendants(process, which):
+    """The descendants of a process that are of a kind."""
+    found = []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if which(child):
+                found.append(child)
+    return found
+
+
 def child_of(process, other_than=None):
     """The child process of a run, once there is one."""
     for _ in range(2400):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            if child != other_than and "pipeline.launch.start launch.worker" in " ".join(child.cmdline()):
+        for child in descendants(psutil.Process(process.pid), makes_a_run):
+            if child != other_than:
                 return child
         time.sleep(0.05)
     raise AssertionError("no child appeared")

@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import psutil
-from command import SMALL, start
+from command import SMALL, descendants, is_of, is_server, makes_a_run, start
 
 from pipeline.store.locks import held
 from pipeline.store.results import ResultStore
@@ -32,7 +32,7 @@ SWEEP += ["profile.token_budgets=[1024]", "profile.rounds=1"]
 # Python reads this as it starts. Shards so small that the sweep's benchmark has several.
 SHARDS = "from pipeline.encoder import encoding\nencoding.CHUNK, encoding.SHARD = 32, 64\n"
 ENDING = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-TARGETS = ("command", "worker", "worker with a shard", "process group", "helper", "everything")
+TARGETS = ("command", "fork server", "worker", "worker with a shard", "process group", "helper", "everything")
 PER_SWEEP = 6
 LONGEST_S = 10  # from a signal until all is gone
 
@@ -49,22 +49,14 @@ def table(folder: Path) -> list[tuple]:
     return rows
 
 
-def workers(command: psutil.Process, *, of: str) -> list[psutil.Process]:
-    """The descendants that run one of our modules."""
-    processes = []
-    for process in command.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if f"pipeline.launch.start {of}" in " ".join(process.cmdline()):
-                processes.append(process)
-    return processes
-
-
 def victims(command: psutil.Process, target: str, folder: Path) -> list[psutil.Process]:
     """The processes that a signal goes to; none while there is no such process."""
     children = command.children(recursive=True)
-    (worker, *_) = workers(command, of="launch.worker") or [None]
+    (worker, *_) = descendants(command, makes_a_run) or [None]
     if target == "command":
         return [command]
+    if target == "fork server":
+        return descendants(command, is_server)
     if target == "everything":
         return [command, *children]
     if worker is None:
@@ -72,7 +64,7 @@ def victims(command: psutil.Process, target: str, folder: Path) -> list[psutil.P
     if target == "process group":
         return [child for child in children if os.getpgid(child.pid) == worker.pid]
     if target == "helper":
-        return workers(command, of="profiling.worker")[:1]
+        return descendants(command, lambda process: is_of(process, "profiling.worker"))[:1]
     if target == "worker with a shard" and not list(folder.glob("results/stages/encode-*/*/*.npy")):
         return []
     return [worker]

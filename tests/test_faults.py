@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from command import SMALL, TINY, child_of, inside, manifest, records, run, start
+from command import SMALL, TINY, child_of, descendants, inside, is_server, manifest, records, run, start
 from hydra import compose, initialize_config_dir
 from records import add_run
 
@@ -118,7 +118,7 @@ def test_a_kill_for_memory_is_tried_again_with_half_the_tokens(tmp_path, monkeyp
 
     killer = threading.Thread(target=kill_first_child)
     killer.start()
-    assert child.attempt(request, None) == {"status": "done"}
+    assert child.attempt(request, None, fresh=False) == {"status": "done"}
     killer.join()
     (record,) = records(tmp_path)
     assert record["config"]["trainer"]["forward_tokens"] == 1024  # as it was asked for: it is still the same system
@@ -175,12 +175,14 @@ def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path):
 def leaves(process, folder, number, sentence):
     """Send a signal to a sweep with a worker: both end, with the sentence and the exit code of the signal."""
     worker = child_of(process)
+    (server,) = descendants(psutil.Process(process.pid), is_server)
     process.send_signal(number)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 128 + number, err
     assert "Traceback" not in err
     assert f"{sentence}: run the same command again to resume" in err.splitlines()
     assert ended(worker)
+    assert ended(server)
     assert status("stopped", folder)[-1].startswith("stopped: 0 of 1 run; dead")
     assert not list(folder.glob("results/**/.*-*"))
 
@@ -260,10 +262,12 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
     command = ["-m", *SMALL, "sampler=monolingual", "sweep=twice"]
     dead = start(*command, cwd=tmp_path)
     worker = child_of(dead)
+    (server,) = descendants(psutil.Process(dead.pid), is_server)
     assert status("twice", tmp_path)[-1].endswith("; running")
     dead.kill()
     dead.communicate()
     assert ended(worker)  # it notices by itself
+    assert ended(server)
     table, *_, last = status("twice", tmp_path)
     assert table.startswith("waiting ")
     assert last.startswith("twice: 0 of 1 run; dead")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.launch import live
+from pipeline.launch import forkserver, live
 from pipeline.launch.child import attempt
 from pipeline.launch.peers import follow, node_rank
 from pipeline.launch.request import Request, unavailable_key
@@ -20,13 +20,14 @@ def perform(request: Request, *, alone: bool) -> RunState:
     """Make a run and add it to its sweep's manifest.
 
     Args:
-        alone: whether bad input raises UserError, as for a single run; in a sweep it is a failed run.
+        alone: whether it is the only run of this process: then bad input raises UserError, and the child process is a
+            fresh one. In a sweep bad input is a failed run, and a fork server makes the child processes.
     """
     if node_rank(request.config.trainer):
         return follow(request)  # the first machine keeps the records
     store = ResultStore(request.config.results_dir)
     try:
-        state = make(store, request)
+        state = make(store, request, alone=alone)
     except (UserError, OSError) as error:  # OSError: the disk is full by now; raised, it would end Hydra's sweep
         if alone and isinstance(error, UserError):
             raise
@@ -35,7 +36,7 @@ def perform(request: Request, *, alone: bool) -> RunState:
     return state
 
 
-def make(store: ResultStore, request: Request) -> RunState:
+def make(store: ResultStore, request: Request, *, alone: bool) -> RunState:
     """Return the state of a run that is finished, or run it; UserError for bad input, which leaves nothing behind."""
     store.check_writable(several=request.config.trainer.num_nodes > 1)
     with store.lock(request.name):  # another process may be making it: then it is finished once the lock is free
@@ -47,7 +48,8 @@ def make(store: ResultStore, request: Request) -> RunState:
             return RunState(request.name, "cached", request.choices, 0.0)
         if request.config.encode.folder:
             check_folder(request.config.encode.folder)
-        outcome = attempt(request, request.config.time_limit_min)
+        fresh = alone or not forkserver.AVAILABLE
+        outcome = attempt(request, request.config.time_limit_min, fresh=fresh)
     if outcome["status"] == "refused":
         raise UserError(outcome["reason"])
     seconds = time.monotonic() - start_s

@@ -27,7 +27,9 @@ LONGEST_REASON = 4000  # characters: it has to fit into the pipe
 def main() -> None:
     outcome_fd = os.dup(1)
     os.dup2(2, 1)
-    request = Request.from_json(sys.stdin.readline())
+    if not (line := sys.stdin.readline()):
+        return  # the parent is gone already
+    request = Request.from_json(line)
     threading.Thread(target=end_with_parent, daemon=True).start()
     with followed(request) as log:
         outcome = perform(request, log)
