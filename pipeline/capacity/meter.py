@@ -22,6 +22,7 @@ from pipeline.store.capacity import Capacity, LoadTest
 from pipeline.values import Side, UserError
 
 FIRST_LOAD = 0.5  # share of what one query at a time reaches, as the first rate that is tried
+NEAR = 1.15  # steps from the capacity of the round before, in the search of the next
 NULL_LOAD = 2.0  # times the capacity: the rate at which the generator is tested by itself
 TRIES = 2  # of a rate: where others share the processor, a moment's pause fails a test
 WARM_UP_CALLS = 8
@@ -159,7 +160,7 @@ def largest(tests: Tests, single: LoadTest) -> list[LoadTest | None]:
     The capacity is what the system completed per second in it, as MLPerf reports it: in a short test, random arrivals
     are a few per cent more or fewer than their rate. None at all if one query at a time takes too long.
     """
-    plan, first, rounds = tests.plan, FIRST_LOAD * single.per_s, list[LoadTest | None]()
+    plan, first, step, rounds = tests.plan, FIRST_LOAD * single.per_s, 2.0, list[LoadTest | None]()
     last: dict[float, LoadTest] = {}
 
     def holds(rate: float) -> bool:
@@ -170,9 +171,12 @@ def largest(tests: Tests, single: LoadTest) -> list[LoadTest | None]:
         return False
 
     for _ in range(plan.rounds):
-        rate = None if single.p99_ms > plan.limits.p99_ms else largest_rate(holds, first, plan.tolerance)
+        rate = None
+        if single.p99_ms <= plan.limits.p99_ms:
+            rate = largest_rate(holds, first, plan.tolerance, step=step)
         rounds.append(last[rate] if rate else None)
-        first = rate or first
+        if rate:
+            first, step = rate, NEAR
     return rounds
 
 

@@ -2,21 +2,22 @@
 
 from collections.abc import Callable
 
-# Of the first rate, before no rate is said to hold. The first rate is half of what one query at a time reaches, so at
-# the last one the system is idle seven eighths of the time, and a test of enough queries takes minutes.
-HALVINGS = 2
+# Share of the first rate below which none is said to hold. The first rate is half of what one query at a time reaches,
+# so there the system is idle seven eighths of the time, and a test of enough queries takes minutes.
+LEAST = 0.25
 
 
-def largest_rate(holds: Callable[[float], bool], first: float, tolerance: float) -> float | None:
-    """Return the largest rate that was tried and held; None if even `first` / 2^HALVINGS does not hold.
+def largest_rate(holds: Callable[[float], bool], first: float, tolerance: float, *, step: float = 2.0) -> float | None:
+    """Return the largest rate that was tried and held; None if none does, down to `first` x LEAST.
 
-    The rate is doubled, or halved, until one holds and another does not. Their geometric mean is tried next, until they
-    differ by no more than `tolerance`.
+    The rate is multiplied, or divided, by `step` until one holds and another does not. Their geometric mean is tried
+    next, until they differ by no more than `tolerance`.
 
     Args:
         holds: tests a rate.
         first: the rate to begin with.
         tolerance: relative, above 0.
+        step: above 1; a small one where `first` is near the largest rate.
 
     A system that carries 70 per second, from 20 on: 20, 40 and 80, then 56.6, 67.3 and 72.
 
@@ -34,11 +35,11 @@ def largest_rate(holds: Callable[[float], bool], first: float, tolerance: float)
         else:
             high = rate
         if low is None:
-            rate /= 2
-            if rate < first / 2**HALVINGS:
+            rate /= step
+            if rate < first * LEAST:
                 return None
         elif high is None:
-            rate *= 2
+            rate *= step
         elif high / low <= 1 + tolerance:
             return low
         else:
