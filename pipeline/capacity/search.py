@@ -7,7 +7,7 @@ from collections.abc import Callable
 LEAST = 0.25
 
 
-def largest_rate(holds: Callable[[float], bool], first: float, tolerance: float, *, step: float = 2.0) -> float | None:
+def largest_rate(holds: Callable[[float], bool], first: float, tolerance: float, *, step: float = 2) -> float | None:
     """Return the largest rate that was tried and held; None if none does, down to `first` x LEAST.
 
     The rate is multiplied, or divided, by `step` until one holds and another does not. Their geometric mean is tried
