@@ -18,6 +18,7 @@ import psutil
 
 from pipeline.bench import texts
 from pipeline.encoder import model_folder
+from pipeline.profiling.meters.memory import status_mib
 from pipeline.store import capacity
 from pipeline.values import UserError
 
@@ -136,8 +137,4 @@ def measure(keys: Sequence[str], limit_ms: int, root: Path) -> capacity.Capacity
 
 def peak_rss_mib(process: psutil.Process) -> float:
     """Return the peak resident set of a process and its children."""
-    kib = 0
-    for each in [process, *process.children(recursive=True)]:
-        lines = Path(f"/proc/{each.pid}/status").read_text(encoding="utf-8").splitlines()
-        kib += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return kib / 1024
+    return sum(status_mib("VmHWM", each.pid) for each in [process, *process.children(recursive=True)])

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.capacity import loadgen
 from pipeline.capacity.search import largest_rate
 from pipeline.capacity.systems import Refused, System
-from pipeline.profiling.meters.energy import idle
+from pipeline.profiling.meters.energy import idle_power_w
 from pipeline.profiling.tracker import Tracker, joules
 from pipeline.store.capacity import Capacity, LoadTest
 from pipeline.values import Side, UserError
@@ -62,10 +62,7 @@ class Tests:
         tracker: Tracker | None = None,
     ):
         self.name, self.system, self.texts, self.plan, self.folder = name, system, texts, plan, folder
-        self.tracker, self.idle_w = tracker, 0.0
-        if tracker and tracker.has_idle:
-            block = idle(tracker, IDLE_S)
-            self.idle_w = joules(block) / block["seconds"]
+        self.tracker, self.idle_w = tracker, idle_power_w(tracker, IDLE_S) if tracker else 0.0
         self.done: list[LoadTest] = []
 
     def run(self, scenario: Any, rate_per_s: float, system: System | None = None) -> LoadTest:

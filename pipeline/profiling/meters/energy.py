@@ -190,6 +190,14 @@ def idle(tracker: Tracker, seconds: float) -> Block:
     return block
 
 
+def idle_power_w(tracker: Tracker, seconds: float) -> float:
+    """Return the power of the idle process; 0 where the tracker cannot tell it."""
+    if not tracker.has_idle:
+        return 0.0
+    block = idle(tracker, seconds)
+    return joules(block) / block["seconds"]
+
+
 def measure(
     tracker: Tracker,
     encode_query: Encode,
@@ -204,10 +212,7 @@ def measure(
 
     kWh follow from the joules, and CO2 from kWh by the grid's intensity, in gCO2e per kWh.
     """
-    idle_w = 0.0
-    if tracker.has_idle:
-        block = idle(tracker, seconds * IDLE_SHARE)
-        idle_w = joules(block) / block["seconds"]
+    idle_w = idle_power_w(tracker, seconds * IDLE_SHARE)
 
     def side(encode: Encode, chunks: Chunks) -> SideEnergy:
         energy = window(tracker, encode, chunks, seconds=seconds, idle_w=idle_w)

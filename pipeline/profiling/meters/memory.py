@@ -94,12 +94,17 @@ def figures(result: MemoryResult, job: Job) -> dict[str, Figure]:
     }
 
 
-def status_mib(field: str) -> float:
+def status_mib(field: str, process: int | str = "self") -> float:
     """Return VmRSS (resident now), VmHWM (its peak), RssAnon or RssFile (now: without mapped files, or these alone).
+
+    Args:
+        process: its id.
 
     proc_pid_status(5) gives KiB.
     """
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    lines = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    )
     return int(lines[field].split()[0]) / 1024
 
 
