@@ -424,7 +424,7 @@ def test_the_slope_allows_for_lack_of_fit():
         line = scaling.line(cost_N, accuracy_N, np.tile(cost_N, (400, 1)), accuracy_N + error_BN)
         low, high = errors.interval(line.slope_B)
         held.append(low <= 0.05 <= high)
-        low, high = errors.interval((scaling.slope_weights(cost_N) * (accuracy_N + error_BN)).sum(axis=1))
+        low, high = errors.interval((scaling.slope_weights(np.log2(cost_N)) * (accuracy_N + error_BN)).sum(axis=1))
         narrow.append(low <= 0.05 <= high)
     assert 0.91 <= np.mean(held) <= 0.99
     assert np.mean(narrow) < 0.8

@@ -31,7 +31,9 @@ def cost_to_reach(cost_xN: np.ndarray, accuracy_xN: np.ndarray, target_xA: np.nd
     on_xF = np.arange(front_xF.shape[-1]) <= last_x1
     best_xF = np.where(on_xF, np.take_along_axis(best_xN, front_xF, axis=-1), np.inf)
     log_xF = np.take_along_axis(log_xN, front_xF, axis=-1)
-    place_xA = (best_xF[..., None, :] < target_xA[..., None]).sum(axis=-1)  # of the first point that reaches the target
+    place_xA = np.zeros(target_xA.shape, dtype=np.int32)  # of the first point that reaches the target
+    for best_x in np.moveaxis(best_xF, -1, 0):  # a front is short
+        place_xA += best_x[..., None] < target_xA
     after_xA, before_xA = np.minimum(place_xA, last_x1), np.clip(place_xA - 1, 0, last_x1)
     low_xA, high_xA = (np.take_along_axis(best_xF, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
     from_xA, to_xA = (np.take_along_axis(log_xF, at_xA, axis=-1) for at_xA in (before_xA, after_xA))
@@ -62,30 +64,33 @@ def rates(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     >>> table[["system", "other", "rate", "reached", "clamped"]].to_numpy().tolist()[:2]
     [['a1', 'b', 2.0, 1.0, False], ['b1', 'a', 1.0, 1.0, True]]
     """
-    rows = []
+    frames = []
     for keys, panel in points.groupby(PANEL, sort=False):
-        accuracy_BS = draws[keys[:2]].iloc[:SIZE]
-        cost_BS = pd.DataFrame(costs(panel, len(accuracy_BS)), columns=panel["system"])
-        for strategy, own in panel.groupby("strategy", sort=False):
-            own_cost, own_cost_BA = own["value"].to_numpy(float), cost_BS[own["system"]].to_numpy()
-            own_accuracy, own_BA = own["accuracy"].to_numpy(), accuracy_BS[own["system"]].to_numpy()
-            for other, others in panel[panel["strategy"] != strategy].groupby("strategy", sort=False):
-                other_cost, other_accuracy = others["value"].to_numpy(float), others["accuracy"].to_numpy()
-                other_cost_BN, other_BN = cost_BS[others["system"]].to_numpy(), accuracy_BS[others["system"]].to_numpy()
-                rate_BA = cost_to_reach(other_cost_BN, other_BN, own_BA) / own_cost_BA
-                low, high = np.quantile(rate_BA, [0.025, 0.975], axis=0, method="nearest")  # no mean of infinities
-                least_B = other_cost_BN.min(axis=1, keepdims=True) / own_cost_BA
-                frame = own[[*PANEL, "model", "strategy", "system", "value"]].assign(
-                    other=other,
-                    rate=cost_to_reach(other_cost, other_accuracy, own_accuracy) / own_cost,
-                    low=low,
-                    high=high,
-                    reached=np.isfinite(rate_BA).mean(axis=0),
-                    clamped=own_accuracy < other_accuracy[other_cost == other_cost.min()].max(),
-                    low_clamped=low <= np.quantile(least_B, 0.975, axis=0, method="nearest"),
-                )
-                rows.append(frame)
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+        accuracy_N, cost_N = panel["accuracy"].to_numpy(), panel["value"].to_numpy(float)
+        accuracy_BN = draws[keys[:2]][panel["system"]].iloc[:SIZE].to_numpy()
+        cost_BN = costs(panel, len(accuracy_BN))
+        strategy_N, strategies = panel["strategy"].to_numpy(), panel["strategy"].unique()
+        per_other = []
+        for other in strategies:
+            own, others = np.flatnonzero(strategy_N != other), np.flatnonzero(strategy_N == other)
+            other_cost_BN = cost_BN[:, others]
+            rate_BA = cost_to_reach(other_cost_BN, accuracy_BN[:, others], accuracy_BN[:, own]) / cost_BN[:, own]
+            low, high = np.quantile(rate_BA, [0.025, 0.975], axis=0, method="nearest")  # no mean of infinities
+            least_BA = other_cost_BN.min(axis=1, keepdims=True) / cost_BN[:, own]
+            frame = panel.iloc[own][[*PANEL, "model", "strategy", "system", "value"]].assign(
+                other=other,
+                rate=cost_to_reach(cost_N[others], accuracy_N[others], accuracy_N[own]) / cost_N[own],
+                low=low,
+                high=high,
+                reached=np.isfinite(rate_BA).mean(axis=0),
+                clamped=accuracy_N[own] < accuracy_N[others][cost_N[others] == cost_N[others].min()].max(),
+                low_clamped=low <= np.quantile(least_BA, 0.975, axis=0, method="nearest"),
+            )
+            per_other.append(frame)
+        table = pd.concat(per_other)
+        by_strategy = np.argsort(pd.Index(strategies).get_indexer(table["strategy"]), kind="stable")
+        frames.append(table.iloc[by_strategy])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def savings(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:

@@ -23,24 +23,52 @@ def non_dominated(cost_xN: np.ndarray, accuracy_xN: np.ndarray, *further_costs_x
     loss_MxN = np.stack([np.asarray(loss, dtype=float) for loss in losses])
     nan_xN = np.isnan(loss_MxN).any(axis=0)
     loss_MxN = np.where(nan_xN, np.inf, loss_MxN)
-    order_xN = np.lexsort(loss_MxN[::-1])  # by cost; of equal cost by accuracy, and so on: a dominator comes earlier
+    dominated_xN = dominated_in_two(*loss_MxN) if len(loss_MxN) == 2 else dominated_in_many(loss_MxN)
+    return ~dominated_xN & ~nan_xN
+
+
+def dominated_in_two(cost_xN: np.ndarray, loss_xN: np.ndarray) -> np.ndarray:
+    """Return the mask [x, N] of dominated points: their loss is above the lowest at their cost, or not below the
+    lowest at less cost.
+
+    >>> dominated_in_two(np.array([1, 1, 2, 2]), np.array([5, 6, 5, 4])).tolist()
+    [False, True, True, False]
+    """
+    order_xN = np.argsort(cost_xN, axis=-1)
+    cost_xN, loss_xN = (np.take_along_axis(a, order_xN, axis=-1) for a in (cost_xN, loss_xN))
+    place_N = np.arange(cost_xN.shape[-1])
+    differs_xN = np.diff(cost_xN, axis=-1, prepend=-np.inf) > 0
+    first_xN = np.maximum.accumulate(np.where(differs_xN, place_N, 0), axis=-1)  # of the same cost
+    ends_xN = np.roll(differs_xN, -1, axis=-1)
+    ends_xN[..., -1:] = True
+    last_xN = np.minimum.accumulate(np.where(ends_xN, place_N, len(place_N))[..., ::-1], axis=-1)[..., ::-1]
+    lowest_xN = np.minimum.accumulate(loss_xN, axis=-1)
+    before_xN = np.where(first_xN > 0, np.take_along_axis(lowest_xN, np.maximum(first_xN - 1, 0), axis=-1), np.inf)
+    mask_xN = (np.take_along_axis(lowest_xN, last_xN, axis=-1) < loss_xN) | (before_xN <= loss_xN)
+    dominated_xN = np.empty_like(mask_xN)
+    np.put_along_axis(dominated_xN, order_xN, mask_xN, axis=-1)
+    return dominated_xN
+
+
+def dominated_in_many(loss_MxN: np.ndarray) -> np.ndarray:
+    """Return the mask [x, N] of dominated points; their time grows with points squared.
+
+    >>> dominated_in_many(np.array([[1, 2, 3], [5, 4, 6], [1, 1, 1]])).tolist()
+    [False, False, True]
+    """
+    order_xN = np.lexsort(loss_MxN[::-1])  # by cost; of equal cost by the next, and so on: a dominator comes earlier
     loss_MxN = np.take_along_axis(loss_MxN, order_xN[None], axis=-1)
     repeated_xN = np.zeros(order_xN.shape, dtype=bool)
     repeated_xN[..., 1:] = (loss_MxN[..., 1:] == loss_MxN[..., :-1]).all(axis=0)
-    dominated_xN = np.zeros(order_xN.shape, dtype=bool)
-    if len(loss_MxN) == 2:
-        best_xN = np.minimum.accumulate(loss_MxN[1], axis=-1)
-        dominated_xN[..., 1:] = best_xN[..., :-1] <= loss_MxN[1][..., 1:]
-    else:
-        for place in range(1, order_xN.shape[-1]):
-            no_worse_Mx = loss_MxN[1:, ..., :place] <= loss_MxN[1:, ..., place, None]
-            dominated_xN[..., place] = no_worse_Mx.all(axis=0).any(axis=-1)
+    mask_xN = np.zeros(order_xN.shape, dtype=bool)
+    for place in range(1, order_xN.shape[-1]):
+        no_worse_Mx = loss_MxN[1:, ..., :place] <= loss_MxN[1:, ..., place, None]
+        mask_xN[..., place] = no_worse_Mx.all(axis=0).any(axis=-1)
     # A duplicate shares the fate of the first of its kind, which nothing equal precedes.
     first_xN = np.maximum.accumulate(np.where(repeated_xN, 0, np.arange(order_xN.shape[-1])), axis=-1)
-    dominated_xN = np.take_along_axis(dominated_xN, first_xN, axis=-1)
-    mask_xN = np.empty_like(dominated_xN)
-    np.put_along_axis(mask_xN, order_xN, ~dominated_xN, axis=-1)
-    return mask_xN & ~nan_xN
+    dominated_xN = np.empty_like(mask_xN)
+    np.put_along_axis(dominated_xN, order_xN, np.take_along_axis(mask_xN, first_xN, axis=-1), axis=-1)
+    return dominated_xN
 
 
 def front(cost_N: np.ndarray, accuracy_N: np.ndarray) -> np.ndarray:

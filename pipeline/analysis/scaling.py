@@ -4,6 +4,7 @@ A line over the logarithm of the cost is a summary, and models lie off it for re
 this lack of fit as well: another set of models would have other deviations. Axes: N points of one strategy, B draws.
 """
 
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,20 +21,19 @@ class Line(NamedTuple):
 
     slope: float
     slope_B: np.ndarray
+    level_B: np.ndarray  # at cost 1
     fitted_N: np.ndarray
-    fitted_BN: np.ndarray
     lack_of_fit: float  # standard deviation of what the points deviate beyond their own errors; NaN for two points
 
 
-def slope_weights(cost_xN: np.ndarray) -> np.ndarray:
-    """Return weights [x, N] whose product with accuracies is their least-squares slope per doubling of the cost.
+def slope_weights(log_xN: np.ndarray) -> np.ndarray:
+    """Return weights [x, N] whose product with accuracies is their least-squares slope over log2(cost).
 
-    >>> float((slope_weights(np.array([1, 2, 4])) @ [0.5, 0.6, 0.7]).round(3))
+    >>> float((slope_weights(np.array([0, 1, 2])) @ [0.5, 0.6, 0.7]).round(3))
     0.1
     """
-    log_xN = np.log2(cost_xN)
     centred_xN = log_xN - log_xN.mean(axis=-1, keepdims=True)
-    return centred_xN / (centred_xN**2).sum(axis=-1, keepdims=True)
+    return centred_xN / np.einsum("...n,...n->...", centred_xN, centred_xN)[..., None]
 
 
 def line(cost_N: np.ndarray, accuracy_N: np.ndarray, cost_BN: np.ndarray, accuracy_BN: np.ndarray) -> Line:
@@ -48,22 +48,27 @@ def line(cost_N: np.ndarray, accuracy_N: np.ndarray, cost_BN: np.ndarray, accura
     >>> round(fitted.slope, 3), fitted.fitted_N.round(3).tolist(), round(fitted.lack_of_fit, 3)
     (0.15, [0.45, 0.6, 0.75], 0.122)
     """
-    weight_N, centred_N = slope_weights(cost_N), np.log2(cost_N) - np.log2(cost_N).mean()
-    hat_NN = 1 / len(cost_N) + np.outer(centred_N, weight_N)
-    slope, fitted_N = float(weight_N @ accuracy_N), hat_NN @ accuracy_N
-    degrees, lack, size = len(cost_N) - 2, np.nan, len(cost_BN)
-    off_BN = np.zeros_like(accuracy_BN)
+    log_N, log_BN = np.log2(cost_N), np.log2(cost_BN)
+    weight_N, centred_N = slope_weights(log_N), log_N - log_N.mean()
+    slope = float(weight_N @ accuracy_N)
+    fitted_N = accuracy_N.mean() + slope * centred_N
+    degrees, lack = len(cost_N) - 2, np.nan
     if degrees > 0:
         error_BN = accuracy_BN - accuracy_BN.mean(axis=0)
-        of_points = ((error_BN - error_BN @ hat_NN.T) ** 2).sum(axis=1)
-        lack = np.sqrt(max(((accuracy_N - fitted_N) ** 2).sum() - np.median(of_points), 0.0) / degrees)
-        rng = np.random.default_rng(0)
-        off_BN = lack * rng.standard_normal((size, len(cost_N))) * student_t_factor(degrees, size, rng)
-    log_BN = np.log2(cost_BN)
-    slope_B = (slope_weights(cost_BN) * (accuracy_BN + off_BN)).sum(axis=1)
-    level_B = (accuracy_BN + off_BN).mean(axis=1) - slope_B * log_BN.mean(axis=1)
-    fitted_BN = level_B[:, None] + slope_B[:, None] * np.log2(cost_N)
-    return Line(slope, slope_B, fitted_N, fitted_BN, float(lack))
+        error_BN -= error_BN.mean(axis=1, keepdims=True)
+        of_points_B = np.einsum("bn,bn->b", error_BN, error_BN) - (error_BN @ weight_N) * (error_BN @ centred_N)
+        lack = np.sqrt(max(((accuracy_N - fitted_N) ** 2).sum() - np.median(of_points_B), 0.0) / degrees)
+        accuracy_BN = accuracy_BN + lack * deviations(len(cost_BN), len(cost_N))
+    slope_B = np.einsum("bn,bn->b", slope_weights(log_BN), accuracy_BN)
+    level_B = accuracy_BN.mean(axis=1) - slope_B * log_BN.mean(axis=1)
+    return Line(slope, slope_B, level_B, fitted_N, float(lack))
+
+
+@lru_cache(32)
+def deviations(draws: int, points: int) -> np.ndarray:
+    """Return deviations [B, N] from a line with a lack of fit of 1: Student's t with N - 2 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((draws, points)) * student_t_factor(points - 2, draws, rng)
 
 
 def slopes(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
@@ -130,7 +135,8 @@ def fits(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
         cost_BS = pd.DataFrame(costs(panel, len(accuracy_BS)), columns=panel["system"])
         for _, group in strategies_of_several_costs(panel):
             fitted = of_group(group, cost_BS, accuracy_BS)
-            low, high = interval(fitted.fitted_BN)
+            log_N = np.log2(group["value"].to_numpy(float))
+            low, high = interval(fitted.level_B[:, None] + np.outer(fitted.slope_B, log_N))
             columns = group[[*PANEL, "model", "strategy", "system", "value", "accuracy"]]
             bounds = {"fitted": fitted.fitted_N, "low": low, "high": high}
             frames.append(columns.assign(**bounds, residual=group["accuracy"] - fitted.fitted_N))

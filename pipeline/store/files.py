@@ -91,13 +91,18 @@ def write_json(path: Path, value: Mapping[str, Any], vouched: Iterable[Path] = (
     write_atomically(path, lambda temporary: temporary.write_bytes(packed))
 
 
+FORMULA = re.compile(r"[=+@\t\r]|-(?=\D)").match  # what a spreadsheet takes for one
+
+
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table whose texts no spreadsheet takes for a formula: an apostrophe stands before the sign.
 
     It stands there for whoever reads the file by other means, too: rare texts are changed, and numbers never.
     """
-    texts = table.select_dtypes(["object", "string"]).columns
-    safe = {name: table[name].replace(r"^([=+@\t\r]|-(?=\D))", r"'\1", regex=True) for name in texts}
+    safe = {}
+    for name in table.select_dtypes(["object", "string"]).columns:
+        texts = filter(FORMULA, map(str, table[name].dropna().unique()))  # few, of many rows
+        safe[name] = table[name].replace({text: f"'{text}" for text in texts})
     write_atomically(path, partial(table.assign(**safe).to_csv, index=False))
 
 
