@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from tiny import encoder
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pipeline import bars
 from pipeline.encoder import encoding, progress
 from pipeline.encoder.encoding import batches, encode, encode_shards, missing_shards
 from pipeline.encoder.model import Encoder
@@ -166,9 +166,27 @@ def test_progress_goes_to_a_terminal_and_only_after_a_second(model, texts, capsy
     out, err = capsys.readouterr()
     assert out == ""
     assert "queries: 100%" in err
+
+
+def test_progress_goes_to_a_log_a_line_a_minute(model, texts, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
     encode(model, texts, "query", progress="queries")
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "")  # it took no minute
+    clock = Clocked()
+    monkeypatch.setattr("tqdm.std.time", lambda: clock.now_s)
+    bar = bars.Bar(desc="corpus", total=300)
+    for _ in range(30):
+        clock.now_s += 10
+        bar.update(10)
+    bar.close()
+    lines = [f"    corpus: {done} %, about {left} min to go\n" for done, left in [(20, 4), (40, 3), (60, 2), (80, 1)]]
+    assert capsys.readouterr() == ("", "".join([*lines, "    corpus: 100 %, about 0 min to go\n"]))
+    bar = bars.Bar(desc="rows", unit=" rows")
+    for _ in range(4):
+        clock.now_s += 40
+        bar.update(2)
+    bar.close()
+    assert capsys.readouterr() == ("", "    rows: 4 rows\n    rows: 8 rows\n")
 
 
 class Clocked:
@@ -225,7 +243,7 @@ def test_the_time_left_is_steady_where_lengths_swing(monkeypatch, capsys, kept):
 def test_progress_appears_before_the_first_batch_is_done(monkeypatch, capsys):
     appeared = threading.Event()
 
-    class Bar(tqdm):
+    class Bar(bars.Bar):
         def refresh(self, *arguments, **options):
             super().refresh(*arguments, **options)
             appeared.set()
@@ -237,7 +255,7 @@ def test_progress_appears_before_the_first_batch_is_done(monkeypatch, capsys):
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(progress, "BAR_DELAY_S", 0.001)
-    monkeypatch.setattr(progress, "tqdm", Bar)
+    monkeypatch.setattr(progress, "Bar", Bar)
     encode(Large(), ["7 a"], "passage", progress="corpus")
     # The total is missing where the bar appears before the texts are tokenized.
     assert re.match(r"\rcorpus:(   0%\|          \|)? 0\.00(/7\.00 \[| tokens \[)", capsys.readouterr().err)

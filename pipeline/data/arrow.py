@@ -14,13 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from pipeline.bars import BAR_DELAY_S, Bar
+
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
 
 BATCH_ROWS = 1024
 LAYOUT = 2  # version of the cached files: increase it when the code writes other files for the same choices
-BAR_DELAY_S = 1  # a progress bar for less work would only flicker
 Value = TypeVar("Value")
 
 
@@ -80,17 +81,16 @@ def cached_dataset(
         name: of the cached folder, from `folder_name`.
         schema: of every batch.
         batches: the rows.
-        progress: title of the progress bar, which only a terminal shows.
+        progress: title of the progress bar.
     """
     import pyarrow
     from datasets import Dataset
-    from tqdm import tqdm
 
     def write(folder: Path) -> None:
         with (
             pyarrow.OSFile(str(folder / "rows.arrow"), "wb") as file,
             pyarrow.ipc.new_stream(file, schema) as stream,
-            tqdm(desc=progress, unit=" rows", delay=BAR_DELAY_S, disable=None) as bar,
+            Bar(desc=progress, unit=" rows", delay=BAR_DELAY_S) as bar,
         ):
             for batch in batches:
                 stream.write_batch(batch)

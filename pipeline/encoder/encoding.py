@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
-from pipeline.encoder.progress import BAR_DELAY_S, TokenBar, estimate_tokens
+from pipeline.bars import BAR_DELAY_S, Bar
+from pipeline.encoder.progress import TokenBar, estimate_tokens
 from pipeline.values import Side
 
 # Tokens per batch, padding included. CPU: the fastest of 256 to 4,096 for e5-small-l12 on 2 cores, by a narrow margin.
@@ -145,7 +145,7 @@ def missing_shards(shards: Shards, count: int, width: int, progress: str | None)
     """Return where the shards of `count` vectors begin that are not kept."""
     firsts = range(0, count, SHARD)
     title = f"{progress}, reading finished shards"
-    bar = tqdm(firsts, title, unit=" shards", disable=None if progress else True, delay=BAR_DELAY_S)
+    bar = Bar(firsts, title, unit=" shards", disable=progress is None, delay=BAR_DELAY_S)
     return [first for first in bar if not shards.kept(first, (min(SHARD, count - first), width))]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from threading import Timer
 
 import numpy as np
-from tqdm import tqdm
 
-BAR_DELAY_S = 1  # a progress bar for less work would only flicker
+from pipeline.bars import BAR_DELAY_S, Bar
+
 SAMPLE = 1024  # texts; if token counts vary by their mean, the estimated total is within 6 % (two standard errors)
 
 
@@ -20,13 +20,13 @@ class TokenBar:
     """A progress bar over tokens; use it as a context manager.
 
     Args:
-        title: of the bar, which appears on a terminal after BAR_DELAY_S; None for no bar.
+        title: of the bar, which appears after BAR_DELAY_S; None for no bar.
         tokens_C: tokens of each chunk, estimated; 0 where unknown.
     """
 
     def __init__(self, title: str | None, tokens_C: np.ndarray):
         self.tokens_C = tokens_C
-        self.bar = tqdm(
+        self.bar = Bar(
             desc=title,
             total=round(tokens_C.sum()) or None,
             unit=" tokens",
@@ -34,21 +34,26 @@ class TokenBar:
             smoothing=0,  # the mean rate since the start: recent batches hold long texts only, or short ones only
             miniters=1,
             delay=BAR_DELAY_S,
-            disable=None if title else True,  # None: only a terminal shows it
+            disable=title is None,
         )
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is a bar, on a terminal."""
+        return self.bar.on_terminal and not self.bar.disable
+
     def __enter__(self) -> "TokenBar":
-        if not self.bar.disable:
+        if self.shown:
             self.appear = Timer(BAR_DELAY_S, self.bar.refresh)  # the first batch of a large encoder may take minutes
             self.appear.daemon = True
             self.appear.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.bar.disable:
+        if self.shown:
             self.appear.cancel()
             self.appear.join()
-            self.bar.close()
+        self.bar.close()
 
     def tokenized(self, chunk: int, tokens: int) -> None:
         """Replace the estimate of a chunk by its number of tokens."""

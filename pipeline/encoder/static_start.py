@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from tqdm import tqdm
 
+from pipeline.bars import Bar
 from pipeline.encoder.head import pool
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.static import StaticBackbone
@@ -87,7 +87,7 @@ def token_vectors(teacher: Encoder, ids_V: list[int]) -> np.ndarray:
     places = [place for place, special in enumerate(example.special_tokens_mask) if not special]
     before, after = example.ids[: places[0]], example.ids[places[-1] + 1 :]
     emb_VD = np.empty((len(ids_V), teacher.backbone.config.hidden_size), np.float32)
-    for start in tqdm(range(0, len(ids_V), BATCH), "distil: vocabulary", unit=" batches", disable=None):
+    for start in Bar(range(0, len(ids_V), BATCH), "distil: vocabulary", unit=" batches"):
         ids_BT = torch.tensor([[*before, number, *after] for number in ids_V[start : start + BATCH]])
         ids_BT = ids_BT.to(teacher.device)
         mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)

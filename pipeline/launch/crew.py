@@ -15,8 +15,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
+from pipeline.bars import Bar
 from pipeline.config import Config
 from pipeline.encoder.worker import Answer, Task, Worker
 from pipeline.launch.child import oom_kills, without_answer
@@ -189,7 +188,7 @@ class Crew:
 
         total = sum(min(shards.size, len(texts) - first) for first in firsts)
         with (
-            tqdm(desc=progress, total=total, unit=" texts", unit_scale=True, smoothing=0, disable=None) as bar,
+            Bar(desc=progress, total=total, unit=" texts", unit_scale=True, smoothing=0) as bar,
             ThreadPoolExecutor(len(self.members)) as pool,
         ):
             working = [pool.submit(work, member) for member in self.members]
