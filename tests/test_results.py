@@ -247,7 +247,6 @@ def changed(record: Record, **config) -> Record:
 @pytest.mark.parametrize(
     ("there", "here", "sentence"),
     [
-        ({"threads": 4}, {}, "threads differ: 4 there, 2 here"),
         ({}, {"model": {"max_query_tokens": 32}}, "model.max_query_tokens differs: 64 there, 32 here"),
         ({"eval": {"xquad_r": {}}}, {}, "texts differ: xquad_r there, facts here"),
         ({}, {"eval": {"facts": {"languages": ["ar"]}}}, r"eval.facts.languages differs: \['ar', 'en'\] there"),
@@ -269,7 +268,7 @@ def test_costs_of_another_deployment_are_refused(tmp_path, there, here, sentence
 
 
 def test_what_does_not_change_a_cost_may_differ(tmp_path):
-    """Weights, the device that trained, the folder of the benchmark, and the settings of a profile that is off."""
+    """Weights, the device and threads that trained, the benchmark's folder, the settings of a profile that is off."""
     store = ResultStore(tmp_path)
     settings = {"enabled": True, "min_calls": 1000}
     record = records.add_run(store, "costs", 3, "none")
@@ -277,7 +276,7 @@ def test_what_does_not_change_a_cost_may_differ(tmp_path):
     run = records.add_run(store, "trained", 3, "hybrid", profiled=False)
     model = run.config["model"] | {"weights": "elsewhere", "freeze_word_embeddings": True}
     off = {"enabled": False, "min_calls": 150}
-    store.save(changed(run, device="cuda", eval={"facts": {"path": "/here"}}, profile=off, model=model))
+    store.save(changed(run, device="cuda", threads=64, eval={"facts": {"path": "/here"}}, profile=off, model=model))
     store.plan("trained", {}, costs_from="costs")
     assert store.runs("trained")[0].record.profile == record.profile
 
@@ -296,6 +295,11 @@ def test_several_profiles_of_one_model_are_not_chosen_from(tmp_path):
     with pytest.raises(
         UserError, match=r"costs_from=costs: profile.min_calls differs: 7 in .*-s0-abcd, 5 in .*-s1-abcd"
     ):
+        store.runs("trained")
+    with_8 = replace(first.profile, details=first.profile.details | {"threads": 8})
+    store.save(replace(first, profile=with_8))
+    store.save(second)
+    with pytest.raises(UserError, match=r"costs_from=costs: threads differ: 8 in .*-s0-abcd, 2 in .*-s1-abcd"):
         store.runs("trained")
 
 

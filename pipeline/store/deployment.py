@@ -1,7 +1,8 @@
 """Costs from another sweep (`costs_from`): the profile there of what a run here would be deployed as, or a refusal.
 
 One trains where GPUs are and serves elsewhere. So the device on which a run was trained and evaluated does not count,
-and neither do the settings of a profile that was switched off; everything else that determines a cost does.
+nor its number of threads, nor the settings of a profile that was switched off; everything else that determines a cost
+does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,8 @@ def with_costs_from(sweep: str, there: Sequence[Record], records: Mapping[str, R
         records: of this sweep, by name. A model that the other sweep lacks stays without a profile.
 
     Raises:
-        UserError: the other sweep has the model with another architecture, length, texts or number of threads; it has
-            several profiles of it; or profiles of this sweep would be of unlike devices or settings.
+        UserError: the other sweep has the model with another architecture, length or texts; it has several profiles of
+            it; or profiles of this sweep would be of unlike devices, numbers of threads or settings.
     """
     profiled = {name: record for name, record in records.items() if record.profile}
     sources = {name: source(sweep, there, record) for name, record in records.items() if name not in profiled}
@@ -67,14 +68,14 @@ def source(sweep: str, there: Sequence[Record], run: Record) -> Record | None:
 
 
 def determinants(record: Record) -> dict[str, Any]:
-    """Return what determines a cost beside machine and settings, flat: model, texts that are profiled, threads."""
+    """Return what determines a cost beside machine and settings, flat: the model, and the texts that are profiled."""
     config = record.config
     model = {f"model.{key}": value for key, value in model_of(record).items()}
     benchmark, node = next(iter(config.get("eval", {}).items()), (None, {}))
     facts = record.provenance.get("eval", {}).get(benchmark, {})
     texts = {key: value for key, value in {**facts, **node}.items() if key not in {*FILES, "note"}}
     named = {f"eval.{benchmark}.{key}": value for key, value in texts.items()}
-    return model | {"texts": benchmark, "threads": config.get("threads")} | named
+    return model | {"texts": benchmark} | named
 
 
 def model_of(record: Record) -> dict[str, Any]:
