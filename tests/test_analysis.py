@@ -166,6 +166,10 @@ def test_size_saved_by_hand():
     assert saved["clamped"].to_dict() == {"a0": True, "a1": False, "a2": False, "b0": False, "b1": False, "b2": False}
     halfway = exchange.savings(*fronts_of({"a": [0.25, 0.25, 0.25], "b": [0.2, 0.3, 0.4]}))
     assert halfway["needed"].iloc[0] == pytest.approx(3 * 2**0.5)  # in the middle of the logarithm
+    lexical = points.iloc[[0]].assign(system="bm25", strategy="none", layers=0)  # no layers are no size to compare
+    both = pd.concat([points, lexical], ignore_index=True)
+    with_lexical = {scale: drawn.assign(bm25=0.5) for scale, drawn in draws.items()}
+    pd.testing.assert_frame_equal(exchange.savings(both, with_lexical).set_index("system"), saved)
 
 
 def test_fits_are_least_squares_lines():

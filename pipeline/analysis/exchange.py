@@ -110,7 +110,7 @@ def savings(points: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     >>> table[["system", "other", "unit", "size", "needed"]].round(3).to_dict("records")[0]
     {'system': 'a', 'other': 'b', 'unit': 'layers', 'size': 6.0, 'needed': 3.0}
     """
-    encoders = points.drop_duplicates([*PANEL[:2], "system"])
+    encoders = points[points["layers"] > 0].drop_duplicates([*PANEL[:2], "system"])  # BM25 and static tables have none
     layers = encoders.assign(cost="layers", value=encoders["layers"].astype(float))
     sizes = pd.concat([layers, points[points["cost"] == "parameters"]], ignore_index=True)
     table = rates(sizes.drop(columns=ERROR, errors="ignore"), draws)  # a size is counted: it has no error
