@@ -36,7 +36,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
         """How far the work is, in words."""
         title, elapsed_s = self.desc.removesuffix(": "), self.format_dict["elapsed"]
         if not self.total or not self.n:
-            return f"{title}: {self.n:,}{self.unit if self.unit.startswith(' ') else ''}"
+            return f"{title}: {self.n:,}{self.unit}"
         left_min = (self.total - self.n) * elapsed_s / self.n / 60
         return f"{title}: {100 * self.n / self.total:.0f} %, about {left_min:.0f} min to go"
 

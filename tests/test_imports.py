@@ -19,7 +19,7 @@ ALLOWED = {  # room -> the rooms that it may import, beside itself
     "data": {"values", "bars"},
     "sampling": {"values"},
     "encoder": {"values", "bars", "groups", "store", "data"},
-    "training": {"values", "groups", "store", "encoder"},
+    "training": {"values", "bars", "groups", "store", "encoder"},
     "retrieval": {"values", "encoder"},
     "profiling": {"values", "bounds", "groups", "store", "encoder", "retrieval"},
     "analysis": {"values", "bounds", "store", "retrieval"},

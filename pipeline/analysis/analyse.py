@@ -1,6 +1,5 @@
 """All tables of a sweep, from its records: what `pipeline.report` writes as csv files and draws."""
 
-import ctypes
 from collections.abc import Mapping
 
 import pandas as pd
@@ -11,8 +10,6 @@ from pipeline.analysis.load import curves as load_curves
 from pipeline.analysis.money import Prices, Scenario, priced
 from pipeline.store.records import AS_TRAINED
 from pipeline.store.results import ResultStore
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) -> dict[str, pd.DataFrame]:
@@ -34,7 +31,6 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
     Traceback (most recent call last):
     pipeline.values.UserError: sweep none in results has no finished run.
     """
-    keep_freed_memory()
     runs = priced(tables.runs(store, sweep), prices, scenario)
     systems = tables.systems(runs)
     points = tables.points(systems)
@@ -81,16 +77,6 @@ def analyse(store: ResultStore, sweep: str, prices: Prices, scenario: Scenario) 
     assert main, "there are scales"
     results["cards"] = verdict.cards(runs, systems, points, accuracies[main[:2]], draws[main[:2]])
     return results
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed arrays for the next ones, instead of giving it back to the system.
-
-    Draws are arrays of 16 MB for 1,000 systems; new pages for each of them took more time than sorting them.
-    """
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # macOS and musl have none
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def intervals(accuracies: Mapping[tuple[str, str], Estimates]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 `pipeline.report` calls `publish`, the end of a sweep calls `report`. Everything is written to <results_dir>/<sweep>/.
 """
 
+import ctypes
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from pipeline.retrieval.metrics import metric
 from pipeline.store.files import write_atomically, write_csv
 from pipeline.store.results import ReadOnce
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
 
 def report(results_dir: str | Path, sweep: str) -> None:
     """Publish the report of a sweep with the default prices and scenario."""
@@ -36,6 +39,7 @@ def publish(config: ReportConfig) -> None:
     Raises:
         UserError: if there is no such sweep or panel, or the sweep has no finished run.
     """
+    keep_freed_memory()
     store, sweep = ReadOnce(config.results_dir), config.sweep
     folder = store.sweep_dir(sweep)
     tables = analyse(store, sweep, config.prices, config.scenario)
@@ -62,6 +66,16 @@ def publish(config: ReportConfig) -> None:
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
     cards, exportable = tables.get("cards", pd.DataFrame()), {record.name for record in records if record.exportable}
     print(f"\n{terminal.summary(cards, sweep, store.root, notes, exportable)}", flush=True)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed arrays for the next ones, instead of giving it back to the system.
+
+    Draws are arrays of 16 MB for 1,000 systems; new pages for each of them took more time than sorting them.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # macOS and musl have none
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:

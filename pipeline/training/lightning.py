@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline.bars import LINE_EVERY_S
 from pipeline.groups import Precision
 from pipeline.training.preemption import heeding_warnings
 from pipeline.training.resumable import Resumable
@@ -20,9 +21,6 @@ PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.float32: "32-true",
     Precision.bfloat16: "bf16-mixed",
 }
-
-
-LINE_EVERY_S = 60  # of a training whose output is no terminal
 
 
 class Lines(pl.Callback):
@@ -86,6 +84,6 @@ def attention(device: str) -> AbstractContextManager[None]:
     """Return the context in which training computes attention.
 
     On a CPU the backward pass of torch's fused kernel takes 6 to 7 times its forward pass in bfloat16. Plain matrix
-    products make a step 14 to 17 % shorter at the lengths of questions and passages (docs/speed.md).
+    products make a step 14 to 17 % shorter at the lengths of questions and passages (docs/decisions.md).
     """
     return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
