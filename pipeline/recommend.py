@@ -53,7 +53,8 @@ def job(cfg: DictConfig) -> None:
     print("\n".join(recommendation.sentences))
     if recommendation.run is None:
         sys.exit(1)
-    if ResultStore(cfg.results_dir).load(recommendation.run).exportable:
+    store = ResultStore(cfg.results_dir)
+    if store.exportable(store.load(recommendation.run)):
         folder = "" if cfg.results_dir == "results" else f" results_dir={cfg.results_dir}"
         print(f"\nExport it: python -m pipeline.export {recommendation.run} to=my-retriever{folder}")
 

@@ -64,8 +64,9 @@ def publish(config: ReportConfig) -> None:
     records = [run.record for run in runs if run.record]
     log_report(Tracking.of(records[0], store.root), store, sweep, tables, files)
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
-    cards, exportable = tables.get("cards", pd.DataFrame()), {record.name for record in records if record.exportable}
-    print(f"\n{terminal.summary(cards, sweep, store.root, notes, exportable)}", flush=True)
+    exportable = {record.name for record in records if store.exportable(record)}
+    summary = terminal.summary(tables.get("cards", pd.DataFrame()), sweep, store.root, notes, exportable)
+    print(f"\n{summary}", flush=True)
 
 
 def keep_freed_memory() -> None:

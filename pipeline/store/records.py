@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.values import LEXICAL, USE, UserError, Variant, conforming
+from pipeline.values import UserError, Variant, conforming
 
 RECORD, PACKED = "record.json", "record.json.gz"  # in the folder of a run
 SCHEMA = 3  # of record.json; another number when fields change
@@ -113,11 +113,6 @@ class Record:
     notes: tuple[str, ...] = ()
     reason: str | None = None  # of a failure
     schema: int = SCHEMA
-
-    @property
-    def exportable(self) -> bool:
-        """Whether `pipeline.export` can write its encoder."""
-        return self.config["model"].get("weights") not in (LEXICAL, USE)
 
 
 def record_path(run_dir: Path) -> Path:

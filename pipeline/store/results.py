@@ -30,7 +30,7 @@ from pipeline.store.hosts import on_one_host
 from pipeline.store.mounts import local_locks
 from pipeline.store.names import check_run, check_sweep
 from pipeline.store.records import PACKED, RECORD, Record, from_json, made_by_older, record_path
-from pipeline.values import UserError, alternatives, conforming
+from pipeline.values import LEXICAL, USE, UserError, alternatives, conforming
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,11 @@ class ResultStore:
         path = record_path(self.run_dir(name))
         raw = read_again(path)
         return from_json(raw, path) if raw and raw.get("status") != "failed" else None
+
+    def exportable(self, record: Record) -> bool:
+        """Whether `pipeline.export` can write its encoder; an archive, whose records are packed, has no weights."""
+        archived = record_path(self.run_dir(record.name)).name == PACKED
+        return not archived and record.config["model"].get("weights") not in (LEXICAL, USE)
 
     def stage_dir(self, stage: str, key: str) -> Path:
         """The folder of a stage's results, shared by all runs with this cache key; valid once `finish` was called."""

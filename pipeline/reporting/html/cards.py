@@ -62,7 +62,7 @@ def card(material: Material, rows: pd.DataFrame, mark: Mark | None) -> Card:
     first, costs = rows.iloc[0], headline_costs(material.systems)
     accuracy = material.accuracy_label(first["benchmark"], first["setting"])
     text = show.between(first["accuracy"], (first["low"], first["high"]), show.accuracy)
-    exportable = all(record.exportable for record in material.records[first["system"]])
+    exportable = all(material.store.exportable(record) for record in material.records[first["system"]])
     names = {"accuracy": accuracy, "cost": costs[0].name if costs else ""}
     return Card(
         title=show.listed(rows["card"]),
