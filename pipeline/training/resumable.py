@@ -241,7 +241,7 @@ class Resumable(pl.LightningModule, ABC):
         """Return AdamW over the trainable weights, with the learning rate of `schedule`."""
         config = self.steps_config
         trainable = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         self.schedule = schedule(optimizer, config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
