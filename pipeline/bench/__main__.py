@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.bench import corpus, encoding, gpu, growth, instrument, ranking, runs, scale, servers, training
+from pipeline.bench import corpus, encoding, engines, gpu, growth, instrument, ranking, runs, scale, servers, training
 from pipeline.launch.commands import refusing
 from pipeline.profiling import machine
 from pipeline.profiling.meters.ceiling import MATRIX_WIDTH, matrix_product_flop_per_s
@@ -27,7 +27,7 @@ COMPARISONS = {
     "million": ranking.million,
 }
 ON_REQUEST = {"gpu": gpu.bulk}  # run only if they are named, as does TABLES_ON_REQUEST
-TABLES_ON_REQUEST = {"scale": scale.table, "corpus": corpus.table, "servers": servers.table}
+TABLES_ON_REQUEST = {"scale": scale.table, "corpus": corpus.table, "servers": servers.table, "engines": engines.table}
 TABLES = {"fixed_cost": runs.fixed_cost, "growth": growth.table, "instrument": instrument.table}
 NAMES = [*COMPARISONS, *ON_REQUEST, *TABLES, *TABLES_ON_REQUEST]
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
