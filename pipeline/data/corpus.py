@@ -53,7 +53,7 @@ def grade(value: Any, place: str) -> int:
 def distinct(files: Iterable[Path], read: Read) -> Iterator[Passage]:
     """Yield the passages of all files, of those repeated word for word the first.
 
-    Memory is a set of hashes, about 60 bytes a passage.
+    Memory is a set of hashes, about 60 bytes per passage.
 
     Raises:
         UserError: while iterating, for a docid that is repeated with other content; it names both places.

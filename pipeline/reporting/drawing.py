@@ -36,7 +36,7 @@ def grid(rows: int, columns: int, size_in: tuple[float, float], **shared: Any) -
 def save(figure: Figure, stem: Path) -> Path:
     """Write <stem>.png, .svg and .pdf; return the path of the png."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout is made once, not once a format
+    figure.set_layout_engine("none")  # the layout is made once, not once per format
     for suffix, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", {})):
         figure.savefig(stem.with_name(f"{stem.name}.{suffix}"), dpi=200, metadata=metadata)
     plt.close(figure)
