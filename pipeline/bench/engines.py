@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.bench import texts
+from pipeline.bench.pairs import rotated
 from pipeline.encoder import model_folder
 from pipeline.encoder.deploy import save
 from pipeline.encoder.model import Encoder
@@ -92,22 +93,16 @@ def table() -> list[str]:
                 for query in queries[:WARM_UP]:
                     engine.embed([query], "query")
             for turn, query in enumerate(queries[WARM_UP:]):
-                for engine in in_turn(engines, turn):
+                for engine in rotated(engines, turn):
                     seconds, vectors = engine.embed([query], "query")
                     engine.query_s.append(seconds)
                     engine.vectors += vectors
             for turn in range(BULK_ROUNDS):
-                for engine in in_turn(engines, turn):
+                for engine in rotated(engines, turn):
                     engine.bulk_s.append(engine.embed(contexts, "passage")[0])
             for engine in engines:
                 engine.peak_mib = status_mib("VmHWM", engine.process.pid)
     return [*rows(engines), "", verdict(engines)]
-
-
-def in_turn(engines: Sequence[Engine], turn: int) -> list[Engine]:
-    """Return all engines, each turn another one first."""
-    first = turn % len(engines)
-    return [*engines[first:], *engines[:first]]
 
 
 def installed(encoder: Encoder, root: Path) -> list[Engine]:
@@ -152,7 +147,7 @@ def rows(engines: Sequence[Engine]) -> list[str]:
     for engine in engines:
         cosine_N = (np.array(engine.vectors) * np.array(engines[0].vectors)).sum(axis=1)
         p50, p99 = 1000 * np.percentile(engine.query_s, [50, 99])
-        cells = [
+        columns = [
             engine.name,
             engine.weights,
             f"{p50:.3g}, {p99:.3g}",
@@ -160,7 +155,7 @@ def rows(engines: Sequence[Engine]) -> list[str]:
             f"{engine.peak_mib:,.0f}",
             f"{cosine_N.mean():.4f}, {cosine_N.min():.4f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(columns)} |")
     if not any(engine.name.startswith("llama.cpp") for engine in engines):
         lines.append("\nllama.cpp was left out: LLAMA_PYTHON and LLAMA_CPP do not say where it is.")
     return lines

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pipeline.bench import hand_written, memory_limit, texts
-from pipeline.bench.pairs import alternate
+from pipeline.bench.pairs import alternate, rotated
 from pipeline.encoder import deployed
 from pipeline.encoder.deploy import deploy, save
 from pipeline.encoder.encoding import encode
@@ -175,8 +175,7 @@ def same_work(ours: Encoder, folder: Path) -> Iterator[str]:
     }
     times_s: dict[str, list[float]] = {name: [] for name in implementations}
     for turn, start in enumerate(range(0, QUERIES, TURN)):
-        first = turn % len(implementations)
-        for name in [*implementations, *implementations][first : first + len(implementations)]:
+        for name in rotated(list(implementations), turn):
             times_s[name] += implementations[name](queries[start : start + TURN])
     meter_s = times_s.pop("the latency meter")
     for name, theirs_s in times_s.items():

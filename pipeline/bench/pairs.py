@@ -64,12 +64,21 @@ def in_turns(works: Mapping[Key, Callable[[], object]], rounds: int, *, warm: bo
     names = list(works)
     times_s: dict[Key, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in rotated(names, turn):
             start_s = time.perf_counter()
             works[name]()
             times_s[name].append(time.perf_counter() - start_s)
     return times_s
+
+
+def rotated(items: Sequence[Key], turn: int) -> list[Key]:
+    """Return all items, each turn another one first.
+
+    >>> rotated("abc", 4)
+    ['b', 'c', 'a']
+    """
+    first = turn % len(items)
+    return [*items[first:], *items[:first]]
 
 
 def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:

@@ -1,9 +1,9 @@
-"""Write the lines that the query encoders of the second edition learned from: text of XQuAD-R's languages, one a row.
+"""Write the lines that the query encoders of the second edition learned from: text of XQuAD-R's languages, one per row.
 
 python results/reference/edition2/lines.py XQUAD_R_DIR MIRACL_DIR MIRACL_POOL_DIR SQUAD_PARALLEL_DIR HELP_DIR lines.txt
 
 HELP_DIR holds the html pages of Debian 12's packages libreoffice-help-{de,el,es,hi,ru,tr,vi,zh-cn}, unpacked by
-`dpkg-deb -x PACKAGE HELP_DIR`: the only text of many in Greek, Turkish and Vietnamese that is had without an account.
+`dpkg-deb -x PACKAGE HELP_DIR`: the only text of many in Greek, Turkish and Vietnamese that needs no account.
 Nothing is of XQuAD's test articles.
 """
 
@@ -18,29 +18,32 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.bench.texts import LANGUAGES
 from pipeline.data.lareqa import train_articles
 
-LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
 IN_MIRACL = ["ar", "de", "en", "es", "hi", "ru", "th", "zh"]
 HELP = {"de": 1000, "el": 4000, "es": 1000, "hi": 1000, "ru": 1000, "tr": 4000, "vi": 4000, "zh-CN": 1000}  # lines
 PASSAGES, QUESTIONS = 1500, 5000  # sentences of MIRACL's passages per language; questions of SQuAD
 
 
+def fits(text: str) -> bool:
+    """Whether a text is as long as a line may be."""
+    return 20 <= len(text) <= 220
+
+
 def sentences(text: str) -> list[str]:
-    """Return the sentences of a passage that have 20 to 220 characters."""
-    parts = (part.strip() for part in re.split(r"(?<=[.!?।؟。！？])\s*", text))
-    return [part for part in parts if 20 <= len(part) <= 220]
+    """Return the sentences of a passage that fit."""
+    return [part for part in map(str.strip, re.split(r"(?<=[.!?।؟。！？])\s*", text)) if fits(part)]
 
 
 def help_lines(folder: Path) -> list[str]:
-    """Return the paragraphs of LibreOffice's help in one language that have 20 to 220 characters."""
-    lines = []
-    for page in sorted(folder.rglob("*.html")):
-        for paragraph in re.findall(r"<p\b[^>]*>(.*?)</p>", page.read_text("utf-8"), flags=re.DOTALL):
-            text = " ".join(html.unescape(re.sub(r"<[^>]+>", "", paragraph)).split())
-            if 20 <= len(text) <= 220:
-                lines.append(text)
-    return lines
+    """Return the paragraphs of LibreOffice's help in one language that fit."""
+    paragraphs = [
+        " ".join(html.unescape(re.sub(r"<[^>]+>", "", paragraph)).split())
+        for page in sorted(folder.rglob("*.html"))
+        for paragraph in re.findall(r"<p\b[^>]*>(.*?)</p>", page.read_text("utf-8"), flags=re.DOTALL)
+    ]
+    return list(filter(fits, paragraphs))
 
 
 def main() -> None:
@@ -54,7 +57,7 @@ def main() -> None:
         lines.update(dict.fromkeys(" ".join(line.split()) for line in found))
         print(f"{source:30} {len(lines) - before:6}")
 
-    articles = train_articles(LANGUAGES, str(xquad))
+    articles = train_articles(list(LANGUAGES), str(xquad))
     add("XQuAD-R, questions", [text for texts in articles.questions.values() for text in texts])
     add("XQuAD-R, sentences", [text for texts in articles.passages.values() for text in texts if len(text) <= 400])
     for language in IN_MIRACL:
