@@ -273,13 +273,15 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
     assert last.startswith("twice: 0 of 1 run; dead")
 
     first = start(*command, cwd=tmp_path)
-    child_of(first)
+    worker = child_of(first)
+    worker.suspend()  # until the second is there: its start may take longer than the whole run
     second = start(*command, cwd=tmp_path)
+    waits = next(line for line in second.stderr if line.startswith("  waiting for "))
+    worker.resume()
     said = [process.communicate(timeout=240)[1].splitlines() for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), said
+    assert (first.returncode, second.returncode) == (0, 0), (said, waits)
     for stage in ("train", "rank", "score"):
         assert sum(line == f"  {stage} …" for lines in said for line in lines) == 1
-    assert any(line.startswith("  waiting for ") for line in said[1])
     assert any("] cached in 0 s" in line for line in said[1])
     (before,) = records(tmp_path)
     assert status("twice", tmp_path)[-1] == "twice: 1 of 1 run; finished"
