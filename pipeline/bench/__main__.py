@@ -26,9 +26,16 @@ COMPARISONS = {
     "evaluation": runs.evaluation,
     "million": ranking.million,
 }
+TABLES = {
+    "engines": engines.table,
+    "fixed_cost": runs.fixed_cost,
+    "scale": scale.table,
+    "growth": growth.table,
+    "corpus": corpus.table,
+    "instrument": instrument.table,
+}
 ON_REQUEST = {"gpu": gpu.bulk}  # run only if they are named, as does TABLES_ON_REQUEST
-TABLES_ON_REQUEST = {"scale": scale.table, "corpus": corpus.table, "servers": servers.table, "engines": engines.table}
-TABLES = {"fixed_cost": runs.fixed_cost, "growth": growth.table, "instrument": instrument.table}
+TABLES_ON_REQUEST = {"servers": servers.table}
 NAMES = [*COMPARISONS, *ON_REQUEST, *TABLES, *TABLES_ON_REQUEST]
 REPORT = Path(__file__).parents[2] / "results/reference/bench.md"
 TITLE = """# Speed, side by side

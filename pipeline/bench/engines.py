@@ -26,7 +26,7 @@ from pipeline.encoder.model import Encoder
 from pipeline.profiling.meters.memory import status_mib
 from pipeline.values import Side, UserError, Variant
 
-QUERIES, CONTEXTS, WARM_UP = 200, 200, 20
+QUERIES, CONTEXTS, WARM_UP = 200, 100, 20
 BULK_ROUNDS = 2
 OURS = [
     Variant("eager"),

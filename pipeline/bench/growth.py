@@ -20,12 +20,12 @@ from pipeline.profiling.meters.memory import status_mib
 from pipeline.retrieval import exact
 from pipeline.store.shards import Shards
 
-SIZES = {"encode": (1_000, 10_000, 100_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
+SIZES = {"encode": (1_000, 10_000, 100_000, 1_000_000), "rank": (1_000, 10_000, 100_000, 1_000_000)}
 WORK_NAMES = {
-    "encode": "encode sentences, 2 layers, truncated to 32 tokens",
+    "encode": "encode sentences, 2 layers, truncated to 16 tokens",
     "rank": f"full ranking of {QUERIES:,} queries over passages x {WIDTH}",
 }
-SHALLOW = ["model=e5-small-l2", "model.max_passage_tokens=32"]  # 100,000 passages in a few minutes
+SHALLOW = ["model=e5-small-l2", "model.max_passage_tokens=16"]  # 1,000,000 passages in some ten minutes
 WARM_UP = 64  # texts
 INTERVAL_S = 0.01  # between readings of the memory
 
