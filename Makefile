@@ -14,7 +14,7 @@ ADVISORIES := https://pypi.org/pypi/pip/24.0/json
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test report study-report published docs wandb-sync bench image notebooks check audit lock clean
+.PHONY: help sweep test slow-tests report study-report published docs wandb-sync bench image notebooks check audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -23,8 +23,11 @@ help: ## list the targets
 sweep: .venv/ready ## run sweeps/$(SWEEP).yaml, from set-up to the fronts (ARGS="seed=0,1" adds overrides)
 	$(BIN)/python -m pipeline.run --config-dir sweeps --config-name $(SWEEP) $(ARGS)
 
-test: .venv/ready-test ## run all tests, from set-up on
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/ready-test ## run the tests, from set-up on
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+slow-tests: .venv/ready-test ## run the others: whole commands that are killed, servers, notebooks, reports of the study
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 report: .venv/ready ## draw the fronts of results/$(SWEEP) again
 	$(BIN)/python -m pipeline.report sweep=$(SWEEP) $(ARGS)

@@ -10,6 +10,8 @@ from test_encoder import compose_model
 from pipeline.analysis.published.models import HERE, architectures
 from pipeline.encoder.sources import load
 
+pytestmark = pytest.mark.slow
+
 COUNTED = architectures().set_index("architecture")
 MODELS = pd.read_csv(HERE / "models.csv")
 SWEEP = Path(__file__).parent.parent / "sweeps" / "published.yaml"

@@ -24,6 +24,8 @@ from pipeline.store.frames import KEYS, read_frame, write_frame
 from pipeline.store.results import ResultStore, RunState
 from pipeline.values import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results/reference"
 EDITION = REFERENCE / "edition2"

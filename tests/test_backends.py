@@ -83,7 +83,14 @@ def saved(encoder, variant, folder, threads=1):
 
 @pytest.mark.parametrize(
     ("architecture", "backend"),
-    [(BERT, "onnx"), (XLMR, "onnx"), (XLMR, "openvino"), (XLMR, "compile"), (BERT, "onednn"), (XLMR, "onednn")],
+    [
+        (BERT, "onnx"),
+        (XLMR, "onnx"),
+        (XLMR, "openvino"),
+        pytest.param(XLMR, "compile", marks=pytest.mark.slow),
+        (BERT, "onednn"),
+        (XLMR, "onednn"),
+    ],
     ids=lambda value: value if isinstance(value, str) else value["model_type"],
 )
 def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, backend, tmp_path):
@@ -227,6 +234,7 @@ print(status_mib("VmHWM"))
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.slow
 def test_memory_is_that_of_a_hand_written_script_and_int8_needs_less(saved_e5, backend):
     """Peaks of whole processes, on real weights; the script imports nothing of ours."""
     texts, peaks = json.dumps(TEXTS), {}  # distinct, as bulk encoding makes them

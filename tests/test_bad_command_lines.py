@@ -348,6 +348,7 @@ def test_an_alias_may_repeat_what_is_small(tmp_path):
 
 
 @pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.slow
 def test_a_bad_sheet_is_one_sentence(refused, tmp_path, group):
     """Each key that is missing or unknown, each bad number, each content that is no sheet."""
     sound, key = GROUPS[group]

@@ -357,6 +357,7 @@ for stage, names in json.loads(sys.argv[1]).items():
 """
 
 
+@pytest.mark.slow
 def test_keys_hold_what_python_really_imports():
     """Import each stage's modules in a process that has none: all modules of ours that this loads are in its key."""
     stages = {

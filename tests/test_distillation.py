@@ -189,6 +189,7 @@ def test_a_student_learns_what_a_teacher_of_another_width_tells_apart(tmp_path, 
 # A kill
 
 
+@pytest.mark.slow
 def test_a_killed_distillation_resumes_and_ends_bit_identical(tmp_path):
     settings = {"steps": 60, "checkpoint_every": 10, "dropout": 0.1}
     whole = distilled(tmp_path / "whole", **settings)

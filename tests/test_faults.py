@@ -53,6 +53,7 @@ def test_results_that_cannot_be_written_are_refused_before_any_work(tmp_path):
         assert "load" not in err
 
 
+@pytest.mark.slow
 def test_a_read_only_mount_can_be_read_and_what_writes_is_refused(tmp_path):
     add_run(ResultStore(tmp_path / "results"), "toy", 3, "hybrid")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -82,6 +83,7 @@ def test_a_read_only_mount_can_be_read_and_what_writes_is_refused(tmp_path):
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_kill_and_a_nan_loss_are_failures(tmp_path):
     nan = ["sampler=monolingual", "trainer.temperature=1e-50", "trainer.steps=3"]
     process = start("-m", *SMALL, *nan, "seed=0,1", "sweep=failing", cwd=tmp_path)
@@ -101,6 +103,7 @@ def test_a_kill_and_a_nan_loss_are_failures(tmp_path):
     assert sentences(err) == ["error: sweep failing in results has no finished run."]
 
 
+@pytest.mark.slow
 def test_a_kill_for_memory_is_tried_again_with_half_the_tokens(tmp_path, monkeypatch):
     """The kernel's word is a file here; the child that is killed is real."""
     vmstat = tmp_path / "vmstat"
@@ -191,12 +194,14 @@ def test_ctrl_c_ends_everything_and_keeps_the_state(tmp_path):
     leaves(start("-m", *TINY, "sweep=stopped", cwd=tmp_path), tmp_path, signal.SIGINT, "interrupted")
 
 
+@pytest.mark.slow
 def test_a_warning_of_slurm_ends_everything_too(tmp_path):
     """Of a sweep by joblib, whose processes are not commands of ours."""
     launcher = ["launcher=joblib", "hydra.launcher.n_jobs=1"]
     leaves(start("-m", *TINY, *launcher, "sweep=stopped", cwd=tmp_path), tmp_path, signal.SIGUSR1, "preempted")
 
 
+@pytest.mark.slow
 def test_process_1_of_a_container_ends_by_sigterm(tmp_path):
     """The kernel hides from process 1 every signal that it has no handler for."""
     unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -258,6 +263,7 @@ def test_ctrl_c_in_the_middle_of_a_copy_is_still_ctrl_c(capsys):
         raise AttributeError
 
 
+@pytest.mark.slow
 def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_again(tmp_path):
     command = ["-m", *SMALL, "sampler=monolingual", "sweep=twice"]
     dead = start(*command, cwd=tmp_path)
@@ -298,6 +304,7 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
     assert after["metrics"] == pytest.approx(before["metrics"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_hosts_finish_one_sweep_together(tmp_path):
     """Each has a name and a network of its own; they share the results folder alone."""
     unshare = ["unshare", "--user", "--map-root-user", "--net", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']
@@ -329,6 +336,7 @@ def test_two_hosts_finish_one_sweep_together(tmp_path):
     assert status("shared", tmp_path / "two")[-1] == "shared: 2 of 2 runs; finished"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(tmp_path):
     process = start(*TINY, cwd=tmp_path)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))  # bytes, of any file

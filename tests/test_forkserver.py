@@ -16,6 +16,8 @@ from pipeline.config import check
 from pipeline.launch import child, forkserver
 from pipeline.launch.request import make_request
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parent.parent / "conf"
 KILLED = {"status": "failed", "reason": child.without_answer(-signal.SIGKILL, child.oom_kills())["reason"]}
 

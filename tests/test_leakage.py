@@ -108,6 +108,7 @@ def test_the_record_says_what_is_shared() -> None:
     assert notes(sources, [], cost_only=False, halvings=0) == []
 
 
+@pytest.mark.slow
 def test_the_splits_of_one_source_share_nothing(shared_data: Path) -> None:
     folder = str(shared_data / "xquad-r")
     articles = lareqa.train_articles(LANGUAGES, folder), lareqa.test_articles(LANGUAGES, folder)
@@ -131,6 +132,7 @@ def squad(shared_data: Path, tmp_path_factory: pytest.TempPathFactory):
         yield load
 
 
+@pytest.mark.slow
 def test_squad_parallel_shares_one_generic_query_with_xquad_r(squad, shared_data: Path) -> None:
     result = leakage.check(
         squad("squad_parallel", languages=["en", "pt"]),
@@ -141,6 +143,7 @@ def test_squad_parallel_shares_one_generic_query_with_xquad_r(squad, shared_data
     assert result["checked"] == {"ids": 87_599, "titles": 87_599, "queries": 89_709, "passages": 89_709}
 
 
+@pytest.mark.slow
 def test_squad_parallel_shares_no_paragraph_with_xquad(squad, shared_data: Path) -> None:
     contexts = lareqa.mteb_contexts(LANGUAGES, str(shared_data / "xquad-r"))
     by_paragraph = {"passage_column": "context", "passage_id_column": "paragraph_id", "languages": ["en", "pt"]}
@@ -149,6 +152,7 @@ def test_squad_parallel_shares_no_paragraph_with_xquad(squad, shared_data: Path)
     assert len(np.unique(data.passage_group)) == 18_896
 
 
+@pytest.mark.slow
 def test_squad_dev_parallel_shares_all_48_articles_with_xquad_r(squad, shared_data: Path) -> None:
     xquad_r = lareqa.benchmark("xquad_r", LANGUAGES, str(shared_data / "xquad-r"))
     assert counts(squad("squad_dev_parallel"), xquad_r) == [0, 48, 0, 0]

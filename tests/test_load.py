@@ -272,6 +272,7 @@ def test_queries_are_searched_side_by_side(factory, monkeypatch):
     assert len(threads) <= 2
 
 
+@pytest.mark.slow
 def test_a_server_over_the_wire(results):
     with served(results, "queue=8", "max_batch=8") as server:
         options = (f"target={server.url}/v1", *QUICK, "eval=worldfacts", "eval.worldfacts.languages=[de]")
@@ -321,6 +322,7 @@ def test_what_is_no_server(results):
     assert (code, "target=http://127.0.0.1:9 cannot be reached" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_at_once(results):
     process = start(NAME, "min_seconds=3600", "threads=1", cwd=results.root.parent, module="pipeline.load")
     folder = capacity.folder(results.root, NAME)

@@ -16,6 +16,8 @@ from pipeline.analysis.costs import COSTS
 from pipeline.analysis.tables import BIAS, main_metric
 from pipeline.reporting import publish
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results/reference"
 POINT = ["benchmark", "setting", "cost", "system"]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command import SIZES, inside, manifest, records
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 WORDS = ["river", "mountain", "city", "king", "war", "treaty", "language", "island", "planet", "metal", "song", "bird"]
 

@@ -154,6 +154,7 @@ def test_samplers_use_what_exists(tmp_path: Path) -> None:
         assert data.text(draw.row, draw.query_language, "query") in ("When?", "Wann?")
 
 
+@pytest.mark.slow
 def test_squad_parallel_has_the_counts_of_its_readme(shared_data: Path) -> None:
     folder, yaml = shared_data / "squad-parallel", "squad_parallel"
     data = load(folder, "en", "fi", "pt", yaml=yaml)
@@ -177,6 +178,7 @@ def test_squad_parallel_by_paragraph(shared_data: Path) -> None:
     assert (len(data), len(np.unique(data.passage_group))) == (3_286, 506)
 
 
+@pytest.mark.slow
 def test_squad_dev_parallel_has_the_counts_of_its_readme_and_carries_its_note(shared_data: Path) -> None:
     languages = ["en", "es", "fi", "id", "it", "sv"]
     folder, yaml = shared_data / "squad-dev-parallel", "squad_dev_parallel"
@@ -344,6 +346,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     """20 times the rows and the text, 80 MB: on the first run, which fills the cache, and on the second."""
 

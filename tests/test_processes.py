@@ -22,6 +22,8 @@ from pipeline.training import world
 from pipeline.training.checkpoints import latest
 from pipeline.values import World
 
+pytestmark = pytest.mark.slow
+
 
 def train_there(rank, size, ports, nan, trainings):
     """What each process does: the trainings of all folders, one after another."""

@@ -22,6 +22,8 @@ from pipeline.groups import Pooling
 from pipeline.profiling import architectures, words
 from pipeline.values import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 TINY = [
     "model=e5-small",

@@ -660,6 +660,7 @@ def test_an_index_is_measured_in_rounds_as_well(folder, measured):
         assert profile.peak_rss_mib == base.peak_rss_mib
 
 
+@pytest.mark.slow
 def test_the_memory_figure_is_what_a_process_needs(tmp_path):
     """Served in a control group: with 10 % more it works, with 10 % less the kernel kills it."""
     if not memory_limit.can_limit():

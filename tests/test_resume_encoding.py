@@ -17,6 +17,8 @@ from pipeline.encoder import encoding, model
 from pipeline.launch.request import Request, make_request
 from pipeline.retrieval.rankings import RANKINGS
 
+pytestmark = pytest.mark.slow
+
 PASSAGES, QUERIES = {"de": 20, "en": 50}, 5  # queries per language
 RUN = ["model=e5-small-l3", "model.layers=1", "sampler=none", "eval=beir", "profile=off", "tracking.wandb=false"]
 RUN += ["threads=1"]

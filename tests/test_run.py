@@ -113,6 +113,7 @@ def test_a_broken_json_is_named(tmp_path):
     assert not [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_says_so_within_20_s_and_names_the_two_ways_out(tmp_path):
     code, _, err = run("model=xlmr-large", cwd=tmp_path)
     assert code == 2, err

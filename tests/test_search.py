@@ -19,6 +19,8 @@ from pipeline.parts import Parts
 from pipeline.store.results import ResultStore
 from pipeline.values import UserError, Variant
 
+pytestmark = pytest.mark.slow
+
 SPACE = ["model=e5-small-l3,e5-small-l12", "sampler.alpha=interval(0,1)"]
 SPACE += ["trainer.temperature=tag(log,interval(0.01,0.1))"]
 

@@ -316,6 +316,7 @@ def test_clients_that_go_away_or_speak_no_http_do_no_harm(server):
 LONG = ["Berlin ist die Hauptstadt von Deutschland. " * 60] * 20  # half a second on one thread
 
 
+@pytest.mark.slow
 def test_overload_is_refused_and_a_stop_answers_what_was_accepted(results):
     """Eight requests of 20 texts where 50 may wait; then SIGTERM while one is in progress and others arrive."""
     store, encoder = results

@@ -123,6 +123,7 @@ def test_real_texts_are_segmented_as_before(shared_data):
     assert unknown[0] == unknown[1]
 
 
+@pytest.mark.slow
 def test_a_run_and_its_export(folder, tmp_path):
     """Notes, parameters, and an exported folder that is as small; texts that changed since are refused."""
     vocabulary = ["model.vocabulary.languages=[en,de]", f"model.vocabulary.path={folder}"]

@@ -194,6 +194,7 @@ def test_copies_of_a_killed_run_are_one_run_when_they_are_sent(store, monkeypatc
     assert (run.summary["stage"], run.summary["stage_s/train"]) == ("done", 12.5)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_costs_one_warning_and_leaves_an_offline_copy(store, monkeypatch, caplog, capfd):
     monkeypatch.setattr(client, "SERVER_TIMEOUT_S", 2)
     monkeypatch.setattr(client, "SERVICE_S", 2)
@@ -241,6 +242,7 @@ def test_an_online_run_replaces_the_offline_copies_of_its_earlier_attempts(store
     assert client.copies(store.root) == []
 
 
+@pytest.mark.slow
 def test_offline_runs_are_sent_once(store, monkeypatch, capfd):
     """Also those of a run that is logged again after it was sent."""
     record = records.add_run(store, "toy", 3, "hybrid")

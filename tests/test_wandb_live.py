@@ -19,6 +19,8 @@ from pipeline import config
 from pipeline.launch import live
 from pipeline.launch.request import make_request
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 STEPS = 6
 TRAINS = [*(item for item in SMALL if not item.startswith(("tracking", "trainer.steps"))), f"trainer.steps={STEPS}"]

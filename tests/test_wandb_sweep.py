@@ -140,6 +140,7 @@ def test_no_value_is_packed(front):
     assert "bdata" not in json.dumps(front)
 
 
+@pytest.mark.slow
 def test_a_report_that_is_written_again_replaces_its_copy_also_where_results_are_moved_to(tmp_path):
     report(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
@@ -148,6 +149,7 @@ def test_a_report_that_is_written_again_replaces_its_copy_also_where_results_are
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
+@pytest.mark.slow
 def test_a_server_gets_panels_and_an_artifact(tmp_path):
     with WandbServer() as server:
         store = report(tmp_path, **server.environment)

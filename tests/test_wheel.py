@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from command import TINY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PARTS = ("pipeline", "conf", "sweeps")
 OFFLINE = ["--no-index", "--no-deps", "--quiet"]
