@@ -15,7 +15,6 @@ import pandas as pd
 from pipeline.analysis.costs import AXES, COSTS, MS_PER_S, REPEATS_LATENCY, Cost
 from pipeline.analysis.load import with_capacity
 from pipeline.analysis.machines import machines
-from pipeline.analysis.query_encoders import told_apart
 from pipeline.retrieval import metrics
 from pipeline.store.keys import cache_key
 from pipeline.store.records import AS_TRAINED, Record, row, without_folders
@@ -92,7 +91,7 @@ def rows(records: Sequence[Record]) -> pd.DataFrame:
     table = pd.DataFrame([row(record) for record in records])
     table["strategy"] = _strategies(records)
     table["system"] = [_system(record) for record in records]
-    table = told_apart(table).join(machines(records))
+    table = table.join(machines(records))
     table["time"] = [record.provenance["time"] for record in records]
     for benchmark in {name for record in records for name in record.provenance.get("clusters", {})}:
         names = [record.provenance.get("clusters", {}).get(benchmark) for record in records]

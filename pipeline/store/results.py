@@ -29,6 +29,7 @@ from pipeline.store.frames import PER_QUERY, read_frame, read_table, write_frame
 from pipeline.store.hosts import on_one_host
 from pipeline.store.mounts import local_locks
 from pipeline.store.names import check_run, check_sweep
+from pipeline.store.pairs import told_apart
 from pipeline.store.records import PACKED, RECORD, Record, from_json, made_by_older, record_path
 from pipeline.values import LEXICAL, USE, UserError, alternatives, conforming
 
@@ -231,19 +232,22 @@ class ResultStore:
     def runs(self, sweep: str) -> list[RunState]:
         """How the runs of a sweep ended, with `light` records (index). A record without a profile gets that of the same
         model and inference variant in the sweep that the plan names (`costs_from`), which may have run on another
-        machine. Costs are those of one host (hosts).
+        machine. Costs are those of one host (hosts). Several query encoders of one name are told apart (pairs).
 
         Raises:
             UserError: what was profiled there differs from what was trained here (store.deployment).
         """
         entries = self.manifest(sweep)
+        records = told_apart(self._records(sweep, entries))
+        return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
+
+    def _records(self, sweep: str, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Record]:
         names = [self.run_dir(name).name for name, entry in entries.items() if entry["status"] != "failed"]
         records = index.read(self.root / "runs", names, self.load_vouched)
         if other := self.costs_from(sweep):
-            there = [state.record for state in self.runs(other) if state.record and state.record.profile]
-            records = with_costs_from(other, there, records)
-        records = on_one_host(records)
-        return [RunState(name=name, record=records.get(name), **entry) for name, entry in entries.items()]
+            there = self._records(other, self.manifest(other)).values()
+            records = with_costs_from(other, [record for record in there if record.profile], records)
+        return on_one_host(records)
 
 
 @cache
