@@ -20,7 +20,7 @@ from pipeline.training.lightning import set_dropout
 from pipeline.training.resumable import schedule
 from pipeline.values import Draw, ParallelText, Side
 
-STEPS = 13  # of a training; the first is a warm-up and does not count
+STEPS = 10  # of a training, as many as the data have; the first is a warm-up and does not count
 
 
 class Steps(NamedTuple):
