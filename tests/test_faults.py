@@ -282,8 +282,10 @@ def test_a_dead_sweep_is_finished_by_two_at_once_and_what_is_damaged_is_made_aga
     worker = child_of(first)
     worker.suspend()  # until the second is there: its start may take longer than the whole run
     second = start(*command, cwd=tmp_path)
-    waits = next(line for line in second.stderr if line.startswith("  waiting for "))
-    worker.resume()
+    try:
+        waits = next(line for line in second.stderr if line.startswith("  waiting for "))
+    finally:
+        worker.resume()
     said = [process.communicate(timeout=240)[1].splitlines() for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), (said, waits)
     for stage in ("train", "rank", "score"):

@@ -22,18 +22,18 @@ def told_apart(records: Mapping[str, Record]) -> dict[str, Record]:
     >>> told_apart({names[0]: made(names[0])})[names[0]].variant
     'queries by q3'
     """
-    encoders = {name: _query_encoder(record) for name, record in records.items()}
+    encoders = {name: _query_encoder(name) for name in records}
+    runs = {name: (name.partition("+")[0], record.variant) for name, record in records.items()}
     together = defaultdict(set)
-    for name, record in records.items():
-        together[name.partition("+")[0], record.variant].add(encoders[name])
+    for name, run in runs.items():
+        together[run].add(encoders[name])
     return {
-        name: replace(record, variant=record.variant + encoders[name])
-        if len(together[name.partition("+")[0], record.variant]) > 1
-        else record
+        name: replace(record, variant=record.variant + encoders[name]) if len(together[runs[name]]) > 1 else record
         for name, record in records.items()
     }
 
 
-def _query_encoder(record: Record) -> str:
-    found = re.search(RUN_OF_A_SEED, record.name) if "queries by " in record.variant else None
+def _query_encoder(name: str) -> str:
+    """Return the seed and the hash that end a pair's name (Variant.run_name), after a space; of other runs nothing."""
+    found = re.search(RUN_OF_A_SEED, name.partition("+")[2])
     return found[0].replace("-", " ", 1) if found else ""
