@@ -8,6 +8,7 @@ names a Python with llama-cpp-python, and LLAMA_CPP llama.cpp's sources, whose s
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,7 +78,9 @@ class Engine:
         except BrokenPipeError:
             pass  # it has ended: then there is no answer
         if not (answer := self.process.stdout.readline()):
-            raise UserError(f"bench: the process of {self.name} ended.")
+            code = self.process.wait()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise UserError(f"the process of {self.name} ended: {how}.")
         seconds, vectors = json.loads(answer)
         return seconds, vectors
 
@@ -86,12 +89,19 @@ def table() -> list[str]:
     """Return a Markdown table of the engines that are installed, and whether the best of ours is near the fastest."""
     queries, contexts = texts.queries(WARM_UP + QUERIES), texts.contexts(CONTEXTS)
     with tempfile.TemporaryDirectory() as root:
-        engines = installed(texts.encoder(), Path(root))
+        engines, left_out = list[Engine](), list[str]()  # the latter: others' that this processor cannot run
         with ExitStack() as stack:
-            for engine in engines:
+            for engine in installed(texts.encoder(), Path(root)):
                 stack.enter_context(engine)
-                for query in queries[:WARM_UP]:
-                    engine.embed([query], "query")
+                try:
+                    for query in queries[:WARM_UP]:
+                        engine.embed([query], "query")
+                except UserError as error:
+                    if engine.ours:
+                        raise
+                    left_out.append(f"\nLeft out: {error}")
+                else:
+                    engines.append(engine)
             for turn, query in enumerate(queries[WARM_UP:]):
                 for engine in rotated(engines, turn):
                     seconds, vectors = engine.embed([query], "query")
@@ -102,7 +112,7 @@ def table() -> list[str]:
                     engine.bulk_s.append(engine.embed(contexts, "passage")[0])
             for engine in engines:
                 engine.peak_mib = status_mib("VmHWM", engine.process.pid)
-    return [*rows(engines), "", verdict(engines)]
+    return [*rows(engines), *left_out, "", verdict(engines)]
 
 
 def installed(encoder: Encoder, root: Path) -> list[Engine]:
