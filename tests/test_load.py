@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -161,12 +162,12 @@ def test_bisection_on_a_queue_of_known_service_time():
     assert exact / 1.01 <= rate <= exact
 
 
-def measure(system, tmp_path, **changes):
+def measure(system, tmp_path, rounds=1, device=None, **changes):
     limits = replace(SHORT, min_seconds=0.1, min_queries=5, **changes)
     facts = {"index": None, "settings": {"min_seconds": 0.1, "min_queries": 5}, "texts": {}, "machine": {}}
     texts = {"query": TEXTS, "passage": TEXTS}
-    plan = meter.Plan(limits, rounds=1, tolerance=1.0)
-    return meter.measure("toy", system, systems.Null(), texts, plan, tmp_path / "logs", facts)
+    plan = meter.Plan(limits, rounds, tolerance=1.0)
+    return meter.measure("toy", system, systems.Null(), texts, plan, tmp_path / "logs", facts, device=device)
 
 
 def test_a_rate_that_fails_is_tried_once_more():
@@ -178,8 +179,36 @@ def test_a_rate_that_fails_is_tried_once_more():
         return a_test(rate, 20.0 if rate <= 45 and tried.count(40) != 1 else 90.0)
 
     plan = meter.Plan(replace(SHORT, p99_ms=50, min_queries=5), rounds=1, tolerance=0.5)
-    assert [test.rate_per_s for test in meter.largest(SimpleNamespace(plan=plan, run=run), a_test(40.0))] == [40.0]
+    tests = SimpleNamespace(plan=plan, run=run, look_at_clock=lambda: None)
+    assert [test.rate_per_s for test in meter.largest(tests, a_test(40.0))] == [40.0]
     assert tried == [20, 40, 40, 80, 80, 56.6, 56.6]
+
+
+@pytest.mark.parametrize(
+    ("flop_per_s", "steal", "failed"), [([100, 95, 92], 0.0, []), ([100, 95, 89], 0.03, ["quiet", "clock"])]
+)
+def test_what_the_machine_did_meanwhile(tmp_path, monkeypatch, flop_per_s, steal, failed):
+    """Before the first round and after each the clock is read; each test says whether the processors were stolen."""
+
+    @contextmanager
+    def watch(device):
+        activity = {}
+        yield activity
+        activity |= {"others_share": 0.01, "steal_share": steal, "throttle_events": None}
+
+    monkeypatch.setattr(meter, "matrix_product_flop_per_s", lambda *_: 1e9 * flop_per_s.pop(0))
+    monkeypatch.setattr(meter.machine, "watch", watch)
+    result = measure(Known(), tmp_path, rounds=2, device="cpu", p99_ms=1e-6)
+    assert flop_per_s == []
+    assert [check["name"] for check in result.quality["checks"]] == ["quiet", "clock"]
+    assert (result.failed_checks, result.quality["passed"]) == (failed, not failed)
+    source = load.source(
+        replace(result, queries_per_s_at_p99=9.0, settings={"min_seconds": 600, "min_queries": 662}), None
+    )
+    assert source.endswith("; failed quality checks: quiet, clock" if failed else "on run toy")
+    assert ("Quality checks that failed: quiet, clock" in " ".join(subjects.sentences(result))) == bool(failed)
+    capacity.save(tmp_path, result)
+    assert capacity.read(tmp_path, "toy") == result
 
 
 def test_a_system_that_is_too_slow_for_one_query_has_no_capacity(tmp_path):
@@ -221,6 +250,7 @@ def check_result(store, name, encoder_index):
         (held,) = [test for test in held if test.per_s == result.queries_per_s_at_p99]
         assert result.energy_j_per_1k_queries == pytest.approx(1000 * held.energy_j / held.samples)
         assert result.energy_source.startswith(("measured: ", "modelled: "))
+    assert (result.quality is None) == name.startswith("127")
     assert result.index == encoder_index
     assert not result.by_the_rules
     assert result.settings["max_batch"] == 8

@@ -22,7 +22,7 @@ FIGURES = [f"profile.{CAPACITY}", f"profile.relative_errors.{CAPACITY}", f"profi
 SOURCES = [f"profile.sources.{field}" for field in LOADED]
 SAME = ("p99_ms", "index_rows")  # settings that must agree within a sweep
 CURVE = ["system", "model", "strategy", "variant", "rate_per_s", "p50_ms", "p99_ms", "refused", "valid"]
-CURVE += ["queries_per_s_at_p99", "limit_ms"]
+CURVE += ["queries_per_s_at_p99", "limit_ms", "failed_checks"]
 
 
 def results(store: ResultStore, runs: pd.DataFrame) -> dict[tuple[str, str], Capacity]:
@@ -102,7 +102,8 @@ def source(result: Capacity, profiled_on: str | None) -> str:
         return f"not measured: no rate holds a p99 of {result.p99_ms:g} ms"
     searched = f"with a search of {result.index}" if result.index else "the encoder alone"
     rules = "" if result.by_the_rules else ", in tests shorter than MLPerf's"
-    return f"measured: LoadGen Server, p99 of {result.p99_ms:g} ms, {searched}{rules}; on run {result.name}"
+    failed = f"; failed quality checks: {', '.join(result.failed_checks)}" if result.failed_checks else ""
+    return f"measured: LoadGen Server, p99 of {result.p99_ms:g} ms, {searched}{rules}; on run {result.name}{failed}"
 
 
 def curves(store: ResultStore, runs: pd.DataFrame) -> pd.DataFrame:
@@ -116,4 +117,5 @@ def _rows(known: Mapping[tuple[str, str], Capacity], runs: pd.DataFrame) -> Iter
         for test in result.server_tests():
             labels = {name: run[name] for name in ("system", "model", "strategy", "variant")}
             figures = {name: getattr(test, name) for name in ("rate_per_s", "p50_ms", "p99_ms", "refused", "valid")}
-            yield labels | figures | {CAPACITY: result.queries_per_s_at_p99, "limit_ms": result.p99_ms}
+            figures |= {CAPACITY: result.queries_per_s_at_p99, "limit_ms": result.p99_ms}
+            yield labels | figures | {"failed_checks": ", ".join(result.failed_checks)}

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.capacity import loadgen
 from pipeline.capacity.search import largest_rate
 from pipeline.capacity.systems import Refused, System
+from pipeline.profiling import machine
+from pipeline.profiling.meters.ceiling import matrix_product_flop_per_s
 from pipeline.profiling.meters.energy import idle_power_w
+from pipeline.profiling.quality import Check, Quality, clock, quiet
 from pipeline.profiling.tracker import Tracker, joules
 from pipeline.store.capacity import Capacity, LoadTest
 from pipeline.values import Side, UserError
@@ -49,7 +53,8 @@ class Tests:
     """Runs tests of one system one after another, tells of each, and keeps their results.
 
     Args:
-        tracker: of the energy of this process; None: the system runs in another one.
+        device: on which the system runs in this process; None: it runs in another one.
+        tracker: of the energy of this process; None: it is not measured.
     """
 
     def __init__(
@@ -59,9 +64,11 @@ class Tests:
         texts: Mapping[Side, Sequence[str]],
         plan: Plan,
         folder: Path,
+        device: str | None = None,
         tracker: Tracker | None = None,
     ):
         self.name, self.system, self.texts, self.plan, self.folder = name, system, texts, plan, folder
+        self.device, self.watched, self.products = device, list[Mapping[str, Any]](), list[float]()
         self.tracker, self.idle_w = tracker, idle_power_w(tracker, IDLE_S) if tracker else 0.0
         self.done: list[LoadTest] = []
 
@@ -72,11 +79,13 @@ class Tests:
         word = scenario if system is None else "null"
         folder = self.folder / f"{len(self.done) + 1:02}-{word}"
         run = partial(loadgen.run, system or self.system, self.texts[side], side, settings, folder)
-        if self.tracker and system is None:
-            test, block = self.tracker.track(run)
-            test = replace(test, energy_j=joules(block, self.idle_w))
-        else:
-            test = run()
+        with machine.watch(self.device or "cpu") as activity:
+            if self.tracker and system is None:
+                test, block = self.tracker.track(run)
+                test = replace(test, energy_j=joules(block, self.idle_w))
+            else:
+                test = run()
+        self.watched.append(activity)
         rate = f" at {rate_per_s:.4g}/s" if scenario == "Server" else ""
         refused = f" · {test.refused:,} refused" if test.refused else ""
         said = f"{test.per_s:.4g}/s · p50 {test.p50_ms:.3g} ms · p99 {test.p99_ms:.3g} ms{refused}"
@@ -84,6 +93,18 @@ class Tests:
         if system is None:
             self.done.append(test)
         return test
+
+    def look_at_clock(self) -> None:
+        """Measure a matrix product, between rounds."""
+        if self.device:
+            self.products.append(matrix_product_flop_per_s(torch.float32, self.device))
+
+    def quality(self) -> Quality | None:
+        """Return the checks of the machine over all tests and rounds so far; None for a system elsewhere."""
+        if not self.device:
+            return None
+        checks: list[Check] = [quiet(self.watched), clock(self.products, self.watched)]
+        return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 
 def verdict(test: LoadTest) -> str:
@@ -108,8 +129,9 @@ def measure(
     folder: Path,
     facts: Mapping[str, Any],
     *,
+    device: str | None = None,
     tracker: Tracker | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.monotonic,
 ) -> Capacity:
     """Return what a system carries. Earlier logs in `folder` are removed.
 
@@ -121,14 +143,16 @@ def measure(
         plan: how to measure.
         folder: of LoadGen's logs.
         facts: `index`, `settings`, `texts` and `machine` of the result.
-        tracker: of the energy of this process; None: the system runs in another one.
+        device: on which the system runs in this process; None: it runs in another one, of which no quality is known.
+        tracker: of the energy of this process; None: it is not measured.
+        now: a clock, in seconds.
 
     Raises:
         UserError: the system refuses queries that are sent one at a time.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    expected_per_s = warm_up(system, texts, plan.limits.per_call, clock)
-    tests = Tests(name, system, texts, plan, folder, tracker)
+    expected_per_s = warm_up(system, texts, plan.limits.per_call, now)
+    tests = Tests(name, system, texts, plan, folder, device, tracker)
     single = tests.run("SingleStream", 1.0)
     if single.refused:
         raise UserError(f"{name} refused {single.refused} of {single.samples} queries that were sent one at a time.")
@@ -147,6 +171,7 @@ def measure(
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         energy_j_per_1k_queries=median([j_per_1k(test) if test else None for test in held]),
         energy_source=tracker.source if tracker else None,
+        quality=tests.quality(),
         **facts,
     )
 
@@ -167,6 +192,7 @@ def largest(tests: Tests, single: LoadTest) -> list[LoadTest | None]:
                 return True
         return False
 
+    tests.look_at_clock()
     for _ in range(plan.rounds):
         rate = None
         if single.p99_ms <= plan.limits.p99_ms:
@@ -174,6 +200,7 @@ def largest(tests: Tests, single: LoadTest) -> list[LoadTest | None]:
         rounds.append(last[rate] if rate else None)
         if rate:
             first, step = rate, NEAR
+        tests.look_at_clock()
     return rounds
 
 
@@ -193,7 +220,7 @@ def j_per_1k(test: LoadTest) -> float | None:
     return None if test.energy_j is None else 1000 * test.energy_j / test.samples
 
 
-def warm_up(system: System, texts: Mapping[Side, Sequence[str]], per_call: int, clock: Callable[[], float]) -> float:
+def warm_up(system: System, texts: Mapping[Side, Sequence[str]], per_call: int, now: Callable[[], float]) -> float:
     """Have the system embed some queries one by one, and passages as Offline does; return passages per second.
 
     Raises:
@@ -203,10 +230,10 @@ def warm_up(system: System, texts: Mapping[Side, Sequence[str]], per_call: int, 
         for text in texts["query"][:WARM_UP_CALLS]:
             system.embed([text], "query")
         passages = texts["passage"][: per_call * WARM_UP_CALLS]
-        began = clock()
+        began = now()
         for start in range(0, len(passages), per_call):
             system.embed(passages[start : start + per_call], "passage")
-        return len(passages) / (clock() - began)
+        return len(passages) / (now() - began)
     except Refused:
         raise UserError("the system refuses queries that are sent one at a time: is it overloaded?") from None
 

@@ -89,7 +89,8 @@ def measure_run(store: ResultStore, config: LoadConfig, run: str) -> None:
     try:
         with store.machine(alone=True):
             facts = {"texts": described, "index": index}
-            finish(store, config, retriever.name, system, systems.Null(), texts, facts, tracker_of(config))
+            device = config.device.name
+            finish(store, config, retriever.name, system, systems.Null(), texts, facts, device, tracker_of(config))
     finally:
         system.stop()
 
@@ -121,13 +122,14 @@ def finish(
     null: systems.System,
     texts: Texts,
     facts: Mapping[str, Any],
+    device: str | None = None,
     tracker: Tracker | None = None,
 ) -> capacity.Capacity:
-    """Measure a system, save the result, say it, and return it."""
+    """Measure a system, save the result, say it, and return it. `device` and `tracker` are those of `meter.measure`."""
     of_side: dict[Side, Sequence[str]] = {"query": flat(texts, "query"), "passage": flat(texts, "passage")}
     facts = {**facts, "settings": settings_of(config), "machine": machine_of(config)}
     folder = capacity.folder(store.root, name)
-    result = measure_system(name, system, null, of_side, plan_of(config), folder, facts, tracker=tracker)
+    result = measure_system(name, system, null, of_side, plan_of(config), folder, facts, device=device, tracker=tracker)
     path = capacity.save(store.root, result)
     print("\n".join(sentences(result)))
     print(f"load · {name} · {path}", flush=True)
@@ -153,6 +155,8 @@ def sentences(result: capacity.Capacity) -> list[str]:
         text = [f"{result.name} carries {result.queries_per_s_at_p99:.4g} queries/s at a p99 of {result.p99_ms:g} ms."]
     if len(result.rounds) > 1:
         text.append(f"Rounds: {', '.join('none' if rate is None else f'{rate:.4g}' for rate in result.rounds)}.")
+    if result.failed_checks:
+        text.append(f"Quality checks that failed: {', '.join(result.failed_checks)}; load.json says what they saw.")
     if result.null:
         null = f"{result.null.p99_ms:.3g} ms at {result.null.rate_per_s:.4g} queries/s"
         text.append(f"The generator alone has a p99 of {null}.")

@@ -58,8 +58,8 @@ def check_quality(
     calls = min(one["latency"]["calls"] for one in rounds)
     checks = [
         _check("count", supported(95, calls), calls, "enough calls in every round for p95 (130)"),
-        _quiet(results),
-        _clock(rounds, results),
+        quiet([one["watch"] for one in results]),
+        clock([one["ceiling"]["flop_per_s"] for one in rounds], [one["watch"] for one in results]),
         _threads(results, threads),
     ]
     if all("missing" not in one["energy"] for one in rounds):
@@ -71,8 +71,9 @@ def check_quality(
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 
-def _quiet(results: Sequence[Mapping[str, Any]]) -> Check:
-    others, steal = (max(one["watch"][key] for one in results) for key in ("others_share", "steal_share"))
+def quiet(watched: Sequence[Mapping[str, Any]]) -> Check:
+    """Check that nobody else took the processors, by the results of `machine.watch`."""
+    others, steal = (max(one[key] for one in watched) for key in ("others_share", "steal_share"))
     return _check(
         "quiet",
         others <= OTHERS_LIMIT and steal <= STEAL_LIMIT,
@@ -81,10 +82,10 @@ def _quiet(results: Sequence[Mapping[str, Any]]) -> Check:
     )
 
 
-def _clock(rounds: Sequence[Mapping[str, Mapping[str, Any]]], results: Sequence[Mapping[str, Any]]) -> Check:
-    products = [one["ceiling"]["flop_per_s"] for one in rounds]
+def clock(products: Sequence[float], watched: Sequence[Mapping[str, Any]]) -> Check:
+    """Check that the clock was steady: FLOP/s of a matrix product in each round, and what `machine.watch` saw."""
     drift = max(products) / min(products) - 1
-    events = [one["watch"].get(key) for one in results for key in ("throttle_events", "slowed")]
+    events = [one.get(key) for one in watched for key in ("throttle_events", "slowed")]
     throttled = None if set(events) == {None} else sum(count or 0 for count in events)
     return _check(
         "clock",

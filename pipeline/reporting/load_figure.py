@@ -65,7 +65,8 @@ def draw(curves: pd.DataFrame, title: str) -> Figure:
 def name(row: pd.Series) -> str:
     """Return the title of a system's panel.
 
-    >>> name(pd.Series({"model": "small", "strategy": "hybrid", "variant": "as trained"}))
+    >>> name(pd.Series({"model": "small", "strategy": "hybrid", "variant": "as trained", "failed_checks": ""}))
     'small, hybrid, as trained'
     """
-    return f"{row['model']}, {strategy_name(row['strategy'])}, {row['variant']}"
+    failed = f"\nfailed: {row['failed_checks']}" if row["failed_checks"] else ""
+    return f"{row['model']}, {strategy_name(row['strategy'])}, {row['variant']}{failed}"

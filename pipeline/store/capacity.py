@@ -78,6 +78,8 @@ class Capacity:
         energy_j_per_1k_queries: above idle, at the rate of `queries_per_s_at_p99`, median over the rounds; None for a
             server, and where a round found no rate.
         energy_source: how it came about, as in the sources of a profile.
+        quality: whether the machine was quiet during the tests and its clock steady over the rounds, as in a profile;
+            None for a server, whose machine may be another one.
     """
 
     __pydantic_config__ = STRICT
@@ -96,6 +98,12 @@ class Capacity:
     time: str
     energy_j_per_1k_queries: float | None = None
     energy_source: str | None = None
+    quality: Mapping[str, Any] | None = None
+
+    @property
+    def failed_checks(self) -> list[str]:
+        """Names of the quality checks that failed."""
+        return [check["name"] for check in (self.quality or {"checks": []})["checks"] if not check["passed"]]
 
     @property
     def by_the_rules(self) -> bool:
