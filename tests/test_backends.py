@@ -142,7 +142,7 @@ print([name for name in ("torch", "transformers", "onnx", "hydra", "safetensors"
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_an_engine_is_loaded_without_what_made_it(backend, tmp_path):
     save(tiny(), Variant(backend), tmp_path)
-    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"model", "tokenizer", "deployed"}
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"model", "sentencepiece", "deployed"}
     done = subprocess.run([sys.executable, "-c", SERVE, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -8,16 +8,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from sentencepiece import SentencePieceProcessor
 
 if __name__ == "__main__":
     folder = sys.argv[1]
     facts = json.loads(Path(folder, "deployed.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-    tokenizer.enable_truncation(facts["max_tokens"]["passage"])
-    tokenizer.enable_padding(pad_id=facts["pad_id"])
-    rows = tokenizer.encode_batch([facts["prefixes"]["passage"] + text for text in json.load(sys.stdin)])
-    ids, mask = np.array([row.ids for row in rows]), np.array([row.attention_mask for row in rows], bool)
+    tokenizer = SentencePieceProcessor(model_file=f"{folder}/sentencepiece.model")
+    passages = [facts["prefixes"]["passage"] + text for text in json.load(sys.stdin)]
+    rows = [ids[: facts["max_tokens"]["passage"] - 2] for ids in tokenizer.encode(passages)]
+    rows = [[tokenizer.bos_id(), *ids, tokenizer.eos_id()] for ids in rows]
+    longest = max(map(len, rows))
+    ids = np.array([row + [facts["pad_id"]] * (longest - len(row)) for row in rows])
+    mask = np.array([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
     if facts["backend"] == "onnx":
         import onnxruntime
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.encoder import deployed
+from pipeline.encoder import deployed, sentencepieces
 from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description, Fixed
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.engine import Unavailable, has_bfloat16
@@ -41,11 +41,20 @@ def save(encoder: Encoder | Fixed, variant: Variant, folder: Path) -> None:
     else:
         weights_bytes = deployed.backend(variant.backend).save(encoder, variant.precision, folder)
         description = describe(encoder, variant, weights_bytes)
-    encoder.tokenizer.save(str(folder / TOKENIZER))
+    save_tokenizer(encoder, variant, folder)
     text = json.dumps(asdict(description), indent=1, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
         file.chmod(0o644)  # some exporters write for their user only
+
+
+def save_tokenizer(encoder: Encoder | Fixed, variant: Variant, folder: Path) -> None:
+    """Write the tokenizer: sentencepiece's where the evaluation, too, reads it from the folder, and it fits."""
+    pieces = None if on_torch(variant) or isinstance(encoder, Fixed) else sentencepieces.convert(encoder.tokenizer)
+    if pieces:
+        (folder / sentencepieces.FILE).write_bytes(pieces)
+    else:
+        encoder.tokenizer.save(str(folder / TOKENIZER))
 
 
 def deploy(encoder: Encoder | Fixed, variant: Variant, folder: Path | None = None) -> TextEncoder:

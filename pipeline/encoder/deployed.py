@@ -1,7 +1,8 @@
 """A deployed encoder: load the folder that `deploy.save` wrote, and nothing of what made it.
 
-A folder holds the engine's own model file or files, `tokenizer.json`, and `deployed.json` (a Description). For the
-engines `onnx` and `openvino` loading imports neither torch nor transformers: numpy, tokenizers and the engine do.
+A folder holds the engine's own model file or files, `deployed.json` (a Description), and `tokenizer.json` or, for an
+engine without torch and a tokenizer of XLM-R's kind, `sentencepiece.model` (`sentencepieces`). For the
+engines `onnx` and `openvino` loading imports neither torch nor transformers.
 
 Axes: N texts of a batch, T tokens, D embedding width.
 """
@@ -18,12 +19,15 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from pipeline.encoder import sentencepieces
 from pipeline.encoder.encoding import TextEncoder
-from pipeline.encoder.reading import Reading
+from pipeline.encoder.reading import Reader, Reading
+from pipeline.encoder.sentencepieces import Pieces
 from pipeline.values import Side, UserError, Variant
 
 DESCRIPTION, TOKENIZER = "deployed.json", "tokenizer.json"
-NO_WEIGHTS = {DESCRIPTION, TOKENIZER, "config.json", "done.json"}  # all other files of a folder hold weights
+# All other files of a folder hold weights.
+NO_WEIGHTS = {DESCRIPTION, TOKENIZER, sentencepieces.FILE, "config.json", "done.json"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Session(Reading):
     def __init__(
         self,
         description: Description,
-        tokenizer: Tokenizer,
+        tokenizer: Reader,
         run: Callable[[np.ndarray, np.ndarray], np.ndarray],
         *,
         threads: dict[str, int],
@@ -90,6 +94,7 @@ class Fixed(Session, ABC):
         overridden: as of model.Encoder.
     """
 
+    tokenizer: Tokenizer
     layers: int
     parameter_count: int
     languages: frozenset[str]
@@ -140,7 +145,8 @@ def load(folder: Path, *, threads: int, device: str = "cpu") -> TextEncoder:
         device: cpu or cuda.
     """
     description = describe(folder)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    pieces = folder / sentencepieces.FILE
+    tokenizer = Pieces(pieces) if pieces.exists() else Tokenizer.from_file(str(folder / TOKENIZER))
     return backend(description.backend).load(folder, description, tokenizer, threads=threads, device=device)
 
 

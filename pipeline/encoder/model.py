@@ -34,6 +34,8 @@ class Encoder(Reading, nn.Module):
         max_tokens: maximum length per side, special tokens included.
     """
 
+    tokenizer: Tokenizer
+
     def __init__(
         self,
         backbone: PreTrainedModel,

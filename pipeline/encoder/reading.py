@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer
 
+from pipeline.encoder.sentencepieces import Pieces
 from pipeline.values import Side
+
+Reader = Tokenizer | Pieces
 
 
 class Reading:
@@ -18,27 +21,34 @@ class Reading:
         max_tokens: maximum length per side, special tokens included.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Reader
     pad_id: int
     prefixes: Mapping[Side, str]
     max_tokens: Mapping[Side, int]
     closing: int  # number of special tokens at the end of a text
 
     def read_with(
-        self, tokenizer: Tokenizer, pad_id: int, prefixes: Mapping[Side, str], max_tokens: Mapping[Side, int]
+        self, tokenizer: Reader, pad_id: int, prefixes: Mapping[Side, str], max_tokens: Mapping[Side, int]
     ) -> None:
         """Set what texts are read with; the tokenizer neither pads nor truncates from now on."""
+        self.tokenizer, self.pad_id = tokenizer, pad_id
+        self.prefixes, self.max_tokens = dict(prefixes), dict(max_tokens)
+        if isinstance(tokenizer, Pieces):
+            self.closing = tokenizer.closing
+            return
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self.tokenizer, self.pad_id = tokenizer, pad_id
         special = tokenizer.encode("a").special_tokens_mask
         texts = [place for place, is_special in enumerate(special) if not is_special]
         self.closing = len(special) - 1 - max(texts, default=len(special) - 1)
-        self.prefixes, self.max_tokens = dict(prefixes), dict(max_tokens)
 
     def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Return token ids with the side's prefix and special tokens; truncation keeps the closing tokens."""
         prefix, max_tokens = self.prefixes[side], self.max_tokens[side]
-        rows = (row.ids for row in self.tokenizer.encode_batch_fast([(prefix + text).strip() for text in texts]))
+        texts = [(prefix + text).strip() for text in texts]
+        if isinstance(self.tokenizer, Pieces):
+            rows = self.tokenizer.ids(texts)
+        else:
+            rows = [row.ids for row in self.tokenizer.encode_batch_fast(texts)]
         kept = max_tokens - self.closing
         return [ids if len(ids) <= max_tokens else ids[:kept] + ids[len(ids) - self.closing :] for ids in rows]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from pipeline.encoder.deployed import Description, Session, weights_on_disk
 from pipeline.encoder.engine import Unavailable, refuse, require
+from pipeline.encoder.reading import Reader
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ def preload(folder: Path) -> None:
     import onnxruntime  # noqa: F401
 
 
-def load(folder: Path, description: Description, tokenizer: Tokenizer, *, threads: int, device: str) -> Session:
+def load(folder: Path, description: Description, tokenizer: Reader, *, threads: int, device: str) -> Session:
     """Return the encoder that ONNX Runtime computes."""
     import onnxruntime
 

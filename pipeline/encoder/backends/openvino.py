@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from pipeline.encoder.deployed import Description, Session, weights_on_disk
 from pipeline.encoder.engine import Unavailable, refuse, require
+from pipeline.encoder.reading import Reader
 
 if TYPE_CHECKING:
     import openvino
@@ -54,7 +54,7 @@ def preload(folder: Path) -> None:
     import openvino  # noqa: F401
 
 
-def load(folder: Path, description: Description, tokenizer: Tokenizer, *, threads: int, device: str) -> Session:
+def load(folder: Path, description: Description, tokenizer: Reader, *, threads: int, device: str) -> Session:
     """Return the encoder that OpenVINO computes."""
     import openvino
 
