@@ -4,6 +4,9 @@ Axes: N texts, D embedding width.
 """
 
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config import from_plain
+from pipeline.encoder import deployed
 from pipeline.encoder.encoding import TOKEN_BUDGET
+from pipeline.encoder.engine import Unavailable, require_device
 from pipeline.groups import ModelConfig
 from pipeline.reporting.card import QUERIES
 from pipeline.serving.batching import Limits
@@ -21,7 +26,7 @@ from pipeline.serving.config import EngineConfig
 from pipeline.store.keys import contents
 from pipeline.store.records import Record
 from pipeline.store.results import ResultStore
-from pipeline.values import LEXICAL, Side, UserError, Variant
+from pipeline.values import LEXICAL, REFUSED, Side, UserError, Variant
 
 if TYPE_CHECKING:
     from pipeline.encoder.encoding import TextEncoder
@@ -55,18 +60,10 @@ def load(store: ResultStore, run: str, *, device: str, threads: int) -> Retrieve
     """
     if "/" in run and not Path(run).is_dir():
         raise UserError(f"run={run}: there is no such folder.")
-    make = partial(of_folder, Path(run)) if "/" in run else partial(of_run, store, store.load(run))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would take the cores from the web server
-    import torch  # here: --help and a wrong key do not wait for it
-
-    from pipeline.encoder.engine import Unavailable, require_device
-
-    require_device(device)
-    torch.set_num_threads(threads)
-    try:
-        return make(device)
-    except Unavailable as error:
-        raise UserError(str(error)) from error
+    if "/" in run:
+        return of_folder(Path(run), device, threads)
+    return of_run(store, store.load(run), device, threads)
 
 
 def limits(config: EngineConfig) -> Limits:
@@ -79,10 +76,8 @@ def limits(config: EngineConfig) -> Limits:
     )
 
 
-def of_run(store: ResultStore, record: Record, device: str) -> Retriever:
+def of_run(store: ResultStore, record: Record, device: str, threads: int) -> Retriever:
     """Load the encoders of a run, as the inference variant that it is."""
-    from pipeline.encoder.deploy import deploy
-
     name, trained = record.name, record.name.partition("+")[0]
     if record.config["model"]["weights"] == LEXICAL:
         raise UserError(f"{name} is BM25, which has no embeddings: serve a run with an encoder.")
@@ -91,24 +86,54 @@ def of_run(store: ResultStore, record: Record, device: str) -> Retriever:
         raise UserError(f"{name} fuses rankings with BM25's, which no embedding can hold: serve {trained}.")
     if variant.centre:
         raise UserError(f"{name} centres embeddings by language, which a request does not name: serve {trained}.")
-    passages = deploy(encoder_of(store, record).to(device), variant)
-    queries = passages
-    if variant.query_encoder:
-        queries = deploy(encoder_of(store, store.load(variant.query_encoder)).to(device), variant)
+
+    def load(weights: str) -> "TextEncoder":
+        if hasattr(deployed.backend(variant.backend), "prepare"):  # an engine on torch
+            return in_torch(partial(encoder_of, store, store.load(weights)), variant, device, threads)
+        return converted(store, name, weights, device, threads)
+
+    passages = load(name)
+    queries = load(variant.query_encoder) if variant.query_encoder else passages
     width = variant.width or passages.width
     trainer = from_plain(record.config).trainer
     narrower = sorted({each for each in trainer.matryoshka_widths if record.training and each < width})
     return Retriever(name, {"query": queries, "passage": passages}, width, tuple(narrower))
 
 
-def of_folder(folder: Path, device: str) -> Retriever:
-    """Load a folder that `pipeline.export` wrote, or another one in sentence-transformers' format."""
-    from pipeline.encoder import sources
+def in_torch(make: "Callable[[], Encoder]", variant: Variant, device: str, threads: int) -> "TextEncoder":
+    """Return an encoder as a variant that an engine on torch runs, or as it was published."""
+    import torch  # here: --help, a wrong key and other engines do not wait for it
+
     from pipeline.encoder.deploy import deploy
 
+    require_device(device)
+    torch.set_num_threads(threads)
+    try:
+        return deploy(make().to(device), variant)
+    except Unavailable as error:
+        raise UserError(str(error)) from error
+
+
+def converted(store: ResultStore, run: str, weights: str, device: str, threads: int) -> "TextEncoder":
+    """Return the encoder of the run `weights` as the variant that `run` is, converted by a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pipeline.serving.convert", str(store.root), run, weights, device, folder]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode == REFUSED:
+            raise UserError(done.stderr.splitlines()[-1])
+        if done.returncode:
+            raise RuntimeError(f"converting {run} ended with {done.returncode}: {done.stderr}")
+        return deployed.load(Path(folder), threads=threads, device=device)
+
+
+def of_folder(folder: Path, device: str, threads: int) -> Retriever:
+    """Load a folder that `pipeline.export` wrote, or another one in sentence-transformers' format."""
+
     def encoder(folder: Path) -> "TextEncoder":
+        from pipeline.encoder import sources
+
         model = ModelConfig(family=folder.name, weights=str(folder.resolve()))
-        return deploy(sources.load(model, seed=0).to(device), Variant())
+        return in_torch(partial(sources.load, model, seed=0), Variant(), device, threads)
 
     passages = encoder(folder)
     queries = encoder(folder / QUERIES) if (folder / QUERIES).is_dir() else passages
