@@ -6,6 +6,7 @@ import json
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +51,7 @@ def results(tmp_path_factory):
 def make_results(folder):
     """A store with a run trained for three widths, its inference variants, and another run; and its encoder."""
     store = ResultStore(folder / "results")
-    grids = f"[{{width:[64]}},{{fusion:[rrf]}},{{centre:[both]}},{{query_encoder:[{OTHER}]}}]"
+    grids = f"[{{width:[64]}},{{fusion:[rrf]}},{{centre:[both]}},{{query_encoder:[{OTHER}]}},{{backend:[onnx]}}]"
     overrides = ["model=e5-small-l3", "model.layers=1", f"model.weights={FOLDER}", f"variants.grids={grids}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(compose("config", overrides=[*overrides, "trainer.matryoshka_widths=[192,96]"]))
@@ -476,6 +477,24 @@ def test_a_variant_is_served_as_it_was_evaluated(results, width):
     assert retriever.encoders["query"] is retriever.encoders["passage"]
     emb_ND = encoders.truncated(encode(retriever.encoders["query"], TEXTS, "query"), retriever.width)
     close(emb_ND, truncate(encode(encoder, TEXTS, "query"), width or 384))
+
+
+def test_an_engine_without_torch_is_served_without_it(results):
+    """Torch converts it, in a process that has ended when the encoder is there."""
+    store, encoder = results
+    code = """
+import json, sys
+from pathlib import Path
+from pipeline.encoder.encoding import encode
+from pipeline.serving import encoders
+from pipeline.store.results import ResultStore
+read = encoders.load(ResultStore(Path(sys.argv[1])), sys.argv[2], device="cpu", threads=1).encoders["query"]
+assert not {"torch", "transformers"} & {*sys.modules}
+print(json.dumps(encode(read, json.loads(sys.argv[3]), "query").tolist()))
+"""
+    words = [str(store.root), Variant("onnx").run_name(NAME), json.dumps(TEXTS)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    close(np.array(json.loads(done.stdout)), encode(encoder, TEXTS, "query"))
 
 
 def test_a_query_encoder_serves_the_queries(results, tmp_path):
