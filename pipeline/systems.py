@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.embeddings import Embeddings, count
 from pipeline.encoder import deploy
-from pipeline.encoder.deployed import Fixed
+from pipeline.encoder.deployed import Fixed, on_torch
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.model import Encoder
 from pipeline.encoder.sources import architecture_key
@@ -108,7 +108,7 @@ class Dense:
         """
 
         def load() -> TextEncoder:
-            return deploy.deploy(self.encoder, engine, None if deploy.on_torch(engine) else folder())
+            return deploy.deploy(self.encoder, engine, None if on_torch(engine) else folder())
 
         return Embeddings(parts, engine, load, folder)
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.encoder import deployed, sentencepieces
-from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description, Fixed
+from pipeline.encoder.deployed import DESCRIPTION, TOKENIZER, Description, Fixed, on_torch
 from pipeline.encoder.encoding import TextEncoder
 from pipeline.encoder.engine import Unavailable, has_bfloat16
 from pipeline.encoder.model import Encoder
@@ -68,8 +68,8 @@ def deploy(encoder: Encoder | Fixed, variant: Variant, folder: Path | None = Non
     check_engine(encoder, variant)
     if isinstance(encoder, Fixed):
         return encoder
-    backend = deployed.backend(variant.backend)
-    if hasattr(backend, "prepare"):
+    if on_torch(variant):
+        backend = deployed.backend(variant.backend)
         converted = convert(encoder.backbone, variant.precision)
         kept = sharing(converted) if converted is encoder.backbone else converted
         return wrapped(backend.prepare(kept), encoder.head, describe(encoder, variant, 0), encoder.tokenizer)
@@ -79,11 +79,6 @@ def deploy(encoder: Encoder | Fixed, variant: Variant, folder: Path | None = Non
     with tempfile.TemporaryDirectory() as temporary:
         save(encoder, variant, Path(temporary))
         return load(Path(temporary))
-
-
-def on_torch(variant: Variant) -> bool:
-    """Return whether a variant's engine runs the encoder's own modules, so that evaluation needs no folder."""
-    return hasattr(deployed.backend(variant.backend), "prepare")
 
 
 def check_engine(encoder: Encoder | Fixed, variant: Variant) -> None:

@@ -132,6 +132,11 @@ def backend(name: str) -> ModuleType:
     return import_module(f"pipeline.encoder.backends.{name}")
 
 
+def on_torch(variant: Variant) -> bool:
+    """Return whether a variant's engine runs the encoder's own modules, so that evaluation needs no folder."""
+    return hasattr(backend(variant.backend), "prepare")
+
+
 def preload(folder: Path) -> None:
     """Import the libraries that loading this folder needs, without loading it."""
     backend(describe(folder).backend).preload(folder)

@@ -88,7 +88,7 @@ def of_run(store: ResultStore, record: Record, device: str, threads: int) -> Ret
         raise UserError(f"{name} centres embeddings by language, which a request does not name: serve {trained}.")
 
     def load(weights: str) -> "TextEncoder":
-        if hasattr(deployed.backend(variant.backend), "prepare"):  # an engine on torch
+        if deployed.on_torch(variant):
             return in_torch(partial(encoder_of, store, store.load(weights)), variant, device, threads)
         return converted(store, name, weights, device, threads)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pipeline.store.files import read_again, write_json
 from pipeline.store.names import check_run
-from pipeline.store.records import STRICT
+from pipeline.store.records import STRICT, failed_checks
 from pipeline.values import conforming
 
 MLPERF_SECONDS = 600  # the shortest test that MLPerf Inference's rules allow
@@ -103,7 +103,7 @@ class Capacity:
     @property
     def failed_checks(self) -> list[str]:
         """Names of the quality checks that failed."""
-        return [check["name"] for check in (self.quality or {"checks": []})["checks"] if not check["passed"]]
+        return failed_checks(self.quality) if self.quality else []
 
     @property
     def by_the_rules(self) -> bool:

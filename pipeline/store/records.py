@@ -88,7 +88,16 @@ class Profile:
     @property
     def failed_checks(self) -> list[str]:
         """Names of the quality checks that failed."""
-        return [check["name"] for check in self.details["quality"]["checks"] if not check["passed"]]
+        return failed_checks(self.details["quality"])
+
+
+def failed_checks(quality: Mapping[str, Any]) -> list[str]:
+    """Return the names of the checks that failed, of a profile or a load result (profiling.quality).
+
+    >>> failed_checks({"checks": [{"name": "quiet", "passed": True}, {"name": "clock", "passed": False}]})
+    ['clock']
+    """
+    return [check["name"] for check in quality["checks"] if not check["passed"]]
 
 
 @dataclass(frozen=True)
