@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 FILE = "sentencepiece.model"
@@ -30,6 +29,8 @@ class Pieces:
     closing = 1
 
     def __init__(self, path: Path):
+        from sentencepiece import SentencePieceProcessor  # here, since profile_model runs without it
+
         self.processor = SentencePieceProcessor(model_file=str(path))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
