@@ -4,11 +4,13 @@ import inspect
 import json
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from test_encoder import BERT, XLMR, compose_model, tiny
@@ -32,6 +34,8 @@ TEXTS = [
 ]
 # Large numbers, so that a wrong position or a seen padding shows. 32 is the most that the positions allow.
 SHARP = {"initializer_range": 0.5, "num_hidden_layers": 1}
+# Attention to 2 tokens on either side: padding farther away attends to nothing.
+LOCAL = BERT | {"model_type": "modernbert", "pad_token_id": 1, "local_attention": 4}
 SHAPES = [(1, 2), (1, 6), (2, 7), (3, 8), (7, 7), (2, 32)]  # the exporter sees 2 x 7
 
 
@@ -107,6 +111,26 @@ def test_an_engine_computes_what_torch_computes_for_any_shape(architecture, back
     assert (served.width, served.device_type, served.max_tokens) == (encoder.width, "cpu", encoder.max_tokens)
     assert set(served.threads.values()) == {1}
     assert description.parameters == sum(weight.numel() for weight in encoder.parameters())
+
+
+@pytest.mark.parametrize("architecture", [XLMR, LOCAL], ids=lambda value: value["model_type"])
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "bfloat16")],
+)
+@pytest.mark.usefixtures("emulated_bfloat16")
+def test_attention_to_nothing_is_defined(architecture, backend, precision, tmp_path):
+    """A tokenizer without special tokens finds none in an empty text, and long padding sees no token nearby."""
+    encoder = tiny(architecture=architecture)
+    served, _ = saved(encoder, Variant(backend, precision), tmp_path)
+    if backend == "onnx" and precision == "float32":
+        graph = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph
+        counts = Counter(node.op_type for node in graph.node)
+        assert (counts["IsNaN"], counts["Softmax"]) == (0, 2)
+    rows = [[], [5, 6, 7], [*range(5, 35)]]
+    emb_ND = served.embed(rows)
+    np.testing.assert_array_equal(emb_ND[0], 0)
+    assert (emb_ND[1:] * encoder.to_host([encoder.embed(rows)])[1:]).sum(1).min() > 0.999
 
 
 def test_cls_pooling_lies_in_the_graph_as_well(tmp_path):

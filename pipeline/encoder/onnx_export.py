@@ -6,10 +6,14 @@ Axes: N texts of a batch, T tokens.
 import logging
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.encoder.model import Encoder
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "embeddings"
 
@@ -34,6 +38,27 @@ def export_onnx(encoder: Encoder, path: Path) -> None:
             verbose=False,
         )
     assert program  # its type is optional because of torch's older exporter
+    drop_nan_guards(program.model)
     # Tells onnxruntime's quantizer that shapes are inferred and the graph is simplified: torch did both.
     program.model.metadata_props["onnx.quant.pre_process"] = "onnxruntime.quant"
     program.save(path, external_data=True)
+
+
+def drop_nan_guards(model: "onnx_ir.Model") -> None:
+    """Let attention be a softmax alone; torch exports zeros where the softmax is NaN, as if nothing were attended to.
+
+    It exports masks as the lowest finite number, so the softmax is never NaN, even in a row of padding. Without these
+    guards OpenVINO fuses attention into one kernel (docs/decisions.md).
+    """
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from onnxscript.rewriter.pattern import RewriteRule
+
+    def guarded(op, scores, zero):  # type: ignore[no-untyped-def]
+        softmax = op.Softmax(scores, _outputs=["softmax"])
+        return op.Where(op.IsNaN(softmax), zero, softmax)
+
+    def unguarded(op, softmax, **_):  # type: ignore[no-untyped-def]
+        return op.Identity(softmax)
+
+    RewriteRule(guarded, unguarded, remove_nodes=False).apply_to_model(model)
+    RemoveUnusedNodesPass()(model)
