@@ -13,7 +13,7 @@ import torch
 from pipeline.encoder.model import Encoder
 
 if TYPE_CHECKING:
-    import onnx_ir
+    import onnxscript
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "embeddings"
 
@@ -44,13 +44,13 @@ def export_onnx(encoder: Encoder, path: Path) -> None:
     program.save(path, external_data=True)
 
 
-def drop_nan_guards(model: "onnx_ir.Model") -> None:
+def drop_nan_guards(model: "onnxscript.ir.Model") -> None:
     """Let attention be a softmax alone; torch exports zeros where the softmax is NaN, as if nothing were attended to.
 
     It exports masks as the lowest finite number, so the softmax is never NaN, even in a row of padding. Without these
     guards OpenVINO fuses attention into one kernel (docs/decisions.md).
     """
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from onnxscript.optimizer import remove_unused_nodes
     from onnxscript.rewriter.pattern import RewriteRule
 
     def guarded(op, scores, zero):  # type: ignore[no-untyped-def]
@@ -61,4 +61,4 @@ def drop_nan_guards(model: "onnx_ir.Model") -> None:
         return op.Identity(softmax)
 
     RewriteRule(guarded, unguarded, remove_nodes=False).apply_to_model(model)
-    RemoveUnusedNodesPass()(model)
+    remove_unused_nodes(model)
