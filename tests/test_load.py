@@ -31,6 +31,7 @@ from pipeline.analysis.fleet import Load, with_fleet
 from pipeline.bench import soak
 from pipeline.capacity import loadgen, meter, subjects, systems
 from pipeline.capacity.search import LEAST, largest_rate
+from pipeline.profiling.meters import ceiling
 from pipeline.profiling.samples import supported
 from pipeline.recommend import answer
 from pipeline.reporting import publish
@@ -196,7 +197,7 @@ def test_what_the_machine_did_meanwhile(tmp_path, monkeypatch, flop_per_s, steal
         yield activity
         activity |= {"others_share": 0.01, "steal_share": steal, "throttle_events": None}
 
-    monkeypatch.setattr(meter, "matrix_product_flop_per_s", lambda *_: 1e9 * flop_per_s.pop(0))
+    monkeypatch.setattr(ceiling, "matrix_product_flop_per_s", lambda *_: 1e9 * flop_per_s.pop(0))
     monkeypatch.setattr(meter.machine, "watch", watch)
     result = measure(Known(), tmp_path, rounds=2, device="cpu", p99_ms=1e-6)
     assert flop_per_s == []

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.capacity import loadgen
 from pipeline.capacity.search import largest_rate
 from pipeline.capacity.systems import Refused, System
 from pipeline.profiling import machine
-from pipeline.profiling.meters.ceiling import matrix_product_flop_per_s
 from pipeline.profiling.meters.energy import idle_power_w
-from pipeline.profiling.quality import Check, Quality, clock, quiet
+from pipeline.profiling.quality import Quality, clock, judged, quiet
 from pipeline.profiling.tracker import Tracker, joules
 from pipeline.store.capacity import Capacity, LoadTest
 from pipeline.values import Side, UserError
@@ -97,14 +95,17 @@ class Tests:
     def look_at_clock(self) -> None:
         """Measure a matrix product, between rounds."""
         if self.device:
+            import torch  # here: a system elsewhere needs none
+
+            from pipeline.profiling.meters.ceiling import matrix_product_flop_per_s
+
             self.products.append(matrix_product_flop_per_s(torch.float32, self.device))
 
     def quality(self) -> Quality | None:
         """Return the checks of the machine over all tests and rounds so far; None for a system elsewhere."""
         if not self.device:
             return None
-        checks: list[Check] = [quiet(self.watched), clock(self.products, self.watched)]
-        return {"passed": all(check["passed"] for check in checks), "checks": checks}
+        return judged([quiet(self.watched), clock(self.products, self.watched)])
 
 
 def verdict(test: LoadTest) -> str:

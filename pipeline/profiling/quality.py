@@ -31,6 +31,11 @@ class Quality(TypedDict):
     checks: list[Check]
 
 
+def judged(checks: list[Check]) -> Quality:
+    """Return the checks with their verdict: all must pass."""
+    return {"passed": all(check["passed"] for check in checks), "checks": checks}
+
+
 def verdict(quality: Quality) -> Literal["passed", "failed"]:
     """Return the profile's field; a system without a profile is "not measured" (analysis.tables)."""
     return "passed" if quality["passed"] else "failed"
@@ -68,7 +73,7 @@ def check_quality(
         checks.append(end_to_end)
     if again:
         checks.append(_drift(again, figures["query_latency_p50_ms"]))
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
+    return judged(checks)
 
 
 def quiet(watched: Sequence[Mapping[str, Any]]) -> Check:
